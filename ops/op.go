@@ -1,0 +1,157 @@
+package ops
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"unsafe"
+
+	"uringo/internal/ring"
+)
+
+// Result is the outcome of an operation. Buf is what was submitted with it, also when Err is set; it is the zero value only
+// if the operation was abandoned, which Err then says.
+type Result[T any] struct {
+	N   int // bytes moved, a descriptor, or what else the operation returns
+	Buf T
+	Err error
+}
+
+// Op is one operation, ready to be submitted once. T is what it borrows.
+type Op[T any] struct {
+	Spec
+	Buf T
+}
+
+// Result combines the outcome of the operation with its buffer.
+func (o *Op[T]) Result(n int, err error) Result[T] { return Result[T]{N: n, Buf: o.Buf, Err: err} }
+
+// Route says who performs an operation.
+type Route uint8
+
+const (
+	// RouteRing gives it to the ring, or to a plain call where the ring lacks the opcode.
+	RouteRing Route = iota
+	// RouteCall gives it to a bounded pool of goroutines that make plain system calls: for what the kernel would only
+	// hand to a worker thread of its own.
+	RouteCall
+)
+
+// Spec is the untyped half of an operation: everything that the driver and the kernel need. The memory it refers to stays
+// reachable through it.
+type Spec struct {
+	Kind    *Kind
+	mem     unsafe.Pointer // first byte that the kernel touches
+	aux     any            // further memory: paths, iovecs, structures
+	off     uint64
+	FD      int32
+	len     uint32
+	opFlags uint32
+	Route   Route
+	Flags   uint8 // SQE flags
+}
+
+// Kind describes an opcode. Kinds are package-level values; the driver compares and counts them, and never looks inside an
+// operation otherwise.
+type Kind struct {
+	Name string
+	Code ring.Op
+
+	// Prepare fills the entry. Nil means the common shape: FD, memory, length, offset and flags in their places.
+	Prepare func(*Spec, *ring.SQE)
+
+	// Discard gives back what a late result created: a descriptor nobody asked for any more. Nil if there is nothing.
+	Discard func(*Spec, int32)
+
+	// Writes says that the kernel writes to the operation's memory; otherwise it only reads it.
+	Writes bool
+
+	// Bounded says that a result counts bytes, so that one beyond the length asked for is nonsense.
+	Bounded bool
+
+	// Waits says that the operation may wait for somebody else for ever, so that too many of them must not keep others out.
+	Waits bool
+
+	// Once forbids repeating the operation after EINTR: the kernel may have done it.
+	Once bool
+}
+
+// ErrBadResult means that the kernel's answer made no sense, such as more bytes than were asked for.
+var ErrBadResult = errors.New("uringo: impossible result from the kernel")
+
+// Prepare fills an entry with the operation. User data is the driver's.
+func (s *Spec) Prepare(e *ring.SQE) {
+	e.Op = s.Kind.Code
+	e.Flags = s.Flags
+	e.FD = s.FD
+	if s.Kind.Prepare != nil {
+		s.Kind.Prepare(s, e)
+		return
+	}
+	e.Addr = uint64(uintptr(s.mem))
+	e.Len = s.len
+	e.Off = s.off
+	e.OpFlags = s.opFlags
+}
+
+// Finish turns the raw result into a count and an error.
+func (s *Spec) Finish(res int32) (int, error) {
+	if res >= 0 {
+		if s.Kind.Bounded && uint64(res) > s.total() {
+			return 0, fmt.Errorf("%w: %s returned %d of %d bytes", ErrBadResult, s.Kind.Name, res, s.total())
+		}
+		return int(res), nil
+	}
+	return 0, Errno(res)
+}
+
+// Discard gives back what a result created when nobody will see it.
+func (s *Spec) Discard(res int32) {
+	if res >= 0 && s.Kind.Discard != nil {
+		s.Kind.Discard(s, res)
+	}
+}
+
+// total is how many bytes the operation may move.
+func (s *Spec) total() uint64 {
+	if v, ok := s.aux.(*vec); ok {
+		return v.total
+	}
+	return uint64(s.len)
+}
+
+// Errno turns a negative result into an error that belongs to users. The kernel's internal restart codes (512 to 516, 530)
+// mean "interrupted" and appear as EINTR; anything that is no errno at all is [ErrBadResult].
+func Errno(res int32) error {
+	switch {
+	case Interrupted(res):
+		return syscall.EINTR
+	case res < 0 && res >= -4095:
+		return syscall.Errno(-res)
+	}
+	return fmt.Errorf("%w: result %d", ErrBadResult, res)
+}
+
+// Interrupted reports whether a result says that a signal or a cancellation stopped the operation before it did anything:
+// EINTR, or one of the kernel's internal restart codes, which leak from blocking opens.
+func Interrupted(res int32) bool {
+	return res == -int32(syscall.EINTR) || (res <= -512 && res >= -516) || res == -530
+}
+
+// Regions calls f for every piece of caller memory that the kernel touches.
+func (s *Spec) Regions(f func(p unsafe.Pointer, n int)) {
+	if v, ok := s.aux.(*vec); ok {
+		for i := range v.iov {
+			if v.iov[i].Len > 0 {
+				f(unsafe.Pointer(v.iov[i].Base), int(v.iov[i].Len))
+			}
+		}
+		return
+	}
+	if s.mem != nil && s.len > 0 {
+		f(s.mem, int(s.len))
+	}
+}
+
+// bytes returns the address of b's first byte, or nil.
+func bytes(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
