@@ -49,6 +49,10 @@ type Spec struct {
 	opFlags uint32
 	Route   Route
 	Flags   uint8 // SQE flags
+
+	// Release, if not nil, is called when the kernel has let go of an operation that its caller abandoned; never for one
+	// whose result was delivered. It runs on the driver goroutine and must not block.
+	Release func()
 }
 
 // Kind describes an opcode. Kinds are package-level values; the driver compares and counts them, and never looks inside an
@@ -136,21 +140,6 @@ func Errno(res int32) error {
 // EINTR, or one of the kernel's internal restart codes, which leak from blocking opens.
 func Interrupted(res int32) bool {
 	return res == -int32(syscall.EINTR) || (res <= -512 && res >= -516) || res == -530
-}
-
-// Regions calls f for every piece of caller memory that the kernel touches.
-func (s *Spec) Regions(f func(p unsafe.Pointer, n int)) {
-	if v, ok := s.aux.(*vec); ok {
-		for i := range v.iov {
-			if v.iov[i].Len > 0 {
-				f(unsafe.Pointer(v.iov[i].Base), int(v.iov[i].Len))
-			}
-		}
-		return
-	}
-	if s.mem != nil && s.len > 0 {
-		f(s.mem, int(s.len))
-	}
 }
 
 // bytes returns the address of b's first byte, or nil.
