@@ -25,11 +25,11 @@ var (
 
 // Config says what ring to open. The zero value opens one of 256 entries on Linux.
 type Config struct {
-	// Entries is the size of the submission queue, rounded up to a power of two. Zero means 256.
+	// Entries is the size of the submission queue, rounded up to a power of two, and at least 2. Zero means 256.
 	Entries uint32
 
-	// CQEntries is the size of the completion queue, rounded up to a power of two. Zero means 16 times Entries: it
-	// bounds what may be in flight, and costs 16 bytes an entry.
+	// CQEntries is the size of the completion queue, rounded up to a power of two, at least Entries and at most
+	// MaxCQEntries. Zero means 16 times Entries: it bounds what may be in flight, and costs 16 bytes an entry.
 	CQEntries uint32
 
 	// Locked promises that the owner stays on one thread, which lets the kernel skip work (SINGLE_ISSUER, DEFER_TASKRUN).
@@ -73,6 +73,8 @@ type Ring struct {
 
 	arg WaitArg
 	ts  Timespec
+
+	broken error // once set, every Enter answers it
 
 	// Counters, for the owner to read.
 	Enters    uint64 // calls of enter
@@ -147,6 +149,9 @@ func (r *Ring) armWake() {
 }
 
 func (r *Ring) enter(min uint32, timeout time.Duration) error {
+	if r.broken != nil {
+		return r.broken
+	}
 	atomic.StoreUint32(r.sqTail, r.tail)
 	r.head = atomic.LoadUint32(r.sqHead)
 	submit := r.tail - r.head
@@ -157,11 +162,16 @@ func (r *Ring) enter(min uint32, timeout time.Duration) error {
 		if r.features&featNoIowait != 0 {
 			flags |= EnterNoIowait
 		}
-		if timeout > 0 && r.features&featExtArg != 0 {
+		switch {
+		case timeout <= 0:
+		case r.features&featExtArg != 0:
 			r.ts = Timespec{Sec: int64(timeout / time.Second), Nsec: int64(timeout % time.Second)}
 			r.arg = WaitArg{Timespec: uint64(uintptr(unsafe.Pointer(&r.ts)))}
 			arg = &r.arg
 			flags |= EnterExtArg
+		default:
+			// Before 5.11 enter takes no timeout: somebody has to wake us.
+			defer time.AfterFunc(timeout, r.k.Wake).Stop()
 		}
 		r.Waits++
 	} else if submit == 0 && flags&EnterGetEvents == 0 && atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) == 0 {
@@ -172,13 +182,20 @@ func (r *Ring) enter(min uint32, timeout time.Duration) error {
 	}
 	r.Enters++
 	_, errno := r.k.Enter(r.fd, submit, min, flags, arg)
+	return r.judge(errno)
+}
+
+// judge sorts what enter answered into life, patience and death. Death is remembered: the kernel tells only once that it
+// lost a completion (EBADR).
+func (r *Ring) judge(errno syscall.Errno) error {
 	switch errno {
 	case 0, syscall.EINTR, syscall.ETIME:
 		return nil
 	case syscall.EAGAIN, syscall.EBUSY, syscall.ENOMEM:
 		return ErrBusy
 	default:
-		return fmt.Errorf("%w: io_uring_enter: %w", ErrBroken, errno)
+		r.broken = fmt.Errorf("%w: io_uring_enter: %w", ErrBroken, errno)
+		return r.broken
 	}
 }
 
@@ -189,8 +206,9 @@ func (r *Ring) Reap(out []CQE) int {
 	if n < len(out) && atomic.LoadUint32(r.sqFlags)&sqCQOverflow != 0 {
 		r.Overflows++
 		r.Enters++
-		// Whatever it answers, the flag says whether something is left, and the owner will be back.
-		r.k.Enter(r.fd, 0, 0, EnterGetEvents, nil)
+		// The flag says whether something is left, and the owner will be back; only a broken ring must not pass unseen.
+		_, errno := r.k.Enter(r.fd, 0, 0, EnterGetEvents, nil)
+		r.judge(errno)
 		n += r.reap(out[n:])
 	}
 	return n
@@ -245,9 +263,12 @@ func (r *Ring) disarmWake() {
 	r.k.Wake()
 	var out [16]CQE
 	for r.wakeArmed {
-		if err := r.enter(1, 0); errors.Is(err, ErrBroken) {
+		switch err := r.enter(1, 0); {
+		case errors.Is(err, ErrBroken):
 			leak(r)
 			return
+		case err != nil:
+			time.Sleep(100 * time.Microsecond)
 		}
 		r.reap(out[:])
 	}

@@ -16,8 +16,11 @@ import (
 // Running out of descriptors or memory is not that: it is reported as it is.
 var ErrUnavailable = errors.New("io_uring is not available")
 
-// MaxEntries is the largest submission queue the kernel makes.
-const MaxEntries = 32768
+// MaxEntries and MaxCQEntries are the largest queues the kernel makes.
+const (
+	MaxEntries   = 32768
+	MaxCQEntries = 2 * MaxEntries
+)
 
 // optional lists the set-up flags that a kernel may refuse, newest first: on EINVAL they are given up one by one.
 var optional = []uint32{
@@ -35,8 +38,16 @@ func Open(cfg Config) (_ *Ring, err error) {
 	if cfg.Entries > MaxEntries {
 		return nil, fmt.Errorf("ring: %d entries, the kernel allows %d", cfg.Entries, MaxEntries)
 	}
+	// One entry is kept back for the wake-up, so a queue of one would never have room.
+	cfg.Entries = max(cfg.Entries, 2)
 	if cfg.CQEntries == 0 {
 		cfg.CQEntries = 16 * cfg.Entries
+	}
+	cfg.CQEntries = min(max(cfg.CQEntries, cfg.Entries), MaxCQEntries)
+	for _, op := range cfg.Allow {
+		if int(op) >= OpCount {
+			return nil, fmt.Errorf("ring: restriction to unknown %v", op)
+		}
 	}
 	if cfg.Kernel == nil {
 		cfg.Kernel = Linux()
@@ -54,13 +65,13 @@ func Open(cfg Config) (_ *Ring, err error) {
 	if err = r.mapQueues(&p); err != nil {
 		return nil, err
 	}
-	if err = r.restrict(cfg.Allow); err != nil {
-		return nil, err
-	}
-	if err = r.probe(cfg.Allow); err != nil {
+	if err = r.probe(); err != nil {
 		return nil, err
 	}
 	if err = r.limitWorkers(cfg); err != nil {
+		return nil, err
+	}
+	if err = r.restrict(cfg.Allow); err != nil {
 		return nil, err
 	}
 	if r.wakeFD, err = r.k.OpenWake(); err != nil {
@@ -185,7 +196,7 @@ func (r *Ring) mmap(offset uint64, size int) ([]byte, error) {
 }
 
 // probe asks which opcodes the kernel has.
-func (r *Ring) probe(allow []Op) error {
+func (r *Ring) probe() error {
 	const supported = 1 // IO_URING_OP_SUPPORTED
 	var p struct {
 		lastOp, opsLen uint8
@@ -209,19 +220,11 @@ func (r *Ring) probe(allow []Op) error {
 			r.ops[o.op] = o.flags&supported != 0
 		}
 	}
-	if allow != nil {
-		allowed := [OpCount]bool{}
-		for _, op := range allow {
-			allowed[op] = true
-		}
-		for op := range r.ops {
-			r.ops[op] = r.ops[op] && allowed[op]
-		}
-	}
 	return nil
 }
 
-// restrict locks the ring down to the given opcodes, and to what the ring needs for itself.
+// restrict locks the ring down to the given opcodes, and to what the ring needs for itself: nothing can be registered
+// afterwards. The kernel refuses rules about opcodes that it does not know, so those are left out.
 func (r *Ring) restrict(allow []Op) error {
 	if allow == nil {
 		return nil
@@ -233,25 +236,23 @@ func (r *Ring) restrict(allow []Op) error {
 		_      [3]uint32
 	}
 	const (
-		registerOp      = 0
 		sqeOp           = 1
 		sqeFlagsAllowed = 2
 	)
 	rules := []restriction{
-		{opcode: registerOp, value: uint8(registerProbe)},
-		{opcode: registerOp, value: uint8(registerIowqMax)},
-		{opcode: registerOp, value: uint8(registerEnableRings)},
 		{opcode: sqeFlagsAllowed, value: SQEDrain | SQELink | SQEHardlink | SQEAsync | SQECQESkip},
 		{opcode: sqeOp, value: uint8(OpRead)}, // the wake-up
 		{opcode: sqeOp, value: uint8(OpAsyncCancel)},
 	}
+	allowed := [OpCount]bool{OpRead: true, OpAsyncCancel: true}
 	for _, op := range allow {
-		if int(op) >= OpCount {
-			return fmt.Errorf("ring: restriction to unknown %v", op)
-		}
-		if op != OpRead && op != OpAsyncCancel {
+		if r.ops[op] && !allowed[op] {
 			rules = append(rules, restriction{opcode: sqeOp, value: uint8(op)})
 		}
+		allowed[op] = true
+	}
+	for op := range r.ops {
+		r.ops[op] = r.ops[op] && allowed[op]
 	}
 	if _, errno := r.k.Register(r.fd, registerRestrictions, unsafe.Pointer(&rules[0]), uint32(len(rules))); errno != 0 {
 		return fmt.Errorf("ring: io_uring_register (restrictions): %w", errno)
