@@ -41,11 +41,11 @@ const (
 // reachable through it.
 type Spec struct {
 	Kind    *Kind
-	mem     unsafe.Pointer // first byte that the kernel touches
-	aux     any            // further memory: paths, iovecs, structures
+	mem     unsafe.Pointer // first byte of the caller's memory that the kernel touches
+	aux     any            // the operation's own memory: paths, iovecs, structures; or *invalid
 	off     uint64
 	FD      int32
-	len     uint32
+	len     uint32 // how many bytes mem has; without mem, what the operation likes
 	opFlags uint32
 	Route   Route
 	Flags   uint8 // SQE flags
@@ -78,6 +78,12 @@ type Kind struct {
 
 	// Once forbids repeating the operation after EINTR: the kernel may have done it.
 	Once bool
+
+	// NoWait holds those operation flags that ask for EAGAIN instead of waiting: see [Spec.NoWait].
+	NoWait uint32
+
+	// Success is a negative result that means success, such as -ETIME of a timeout; 0 if there is none.
+	Success int32
 }
 
 // ErrBadResult means that the kernel's answer made no sense, such as more bytes than were asked for.
@@ -98,6 +104,25 @@ func (s *Spec) Prepare(e *ring.SQE) {
 	e.OpFlags = s.opFlags
 }
 
+// Invalid returns what is wrong with the operation's arguments, or nil. An operation that is invalid must not be submitted: its
+// outcome is this error.
+func (s *Spec) Invalid() error {
+	if s.aux == nil {
+		return nil
+	}
+	if v, ok := s.aux.(*invalid); ok {
+		return v.err
+	}
+	return nil
+}
+
+// invalid stands in place of an operation's memory when that could not be made.
+type invalid struct{ err error }
+
+// NoWait reports whether the operation asked for EAGAIN instead of waiting, so that EAGAIN is its outcome and no reason to
+// try again.
+func (s *Spec) NoWait() bool { return s.opFlags&s.Kind.NoWait != 0 }
+
 // Finish turns the raw result into a count and an error.
 func (s *Spec) Finish(res int32) (int, error) {
 	if res >= 0 {
@@ -105,6 +130,9 @@ func (s *Spec) Finish(res int32) (int, error) {
 			return 0, fmt.Errorf("%w: %s returned %d of %d bytes", ErrBadResult, s.Kind.Name, res, s.total())
 		}
 		return int(res), nil
+	}
+	if res == s.Kind.Success {
+		return 0, nil
 	}
 	return 0, Errno(res)
 }
@@ -115,6 +143,9 @@ func (s *Spec) Discard(res int32) {
 		s.Kind.Discard(s, res)
 	}
 }
+
+// Linked reports whether the operation is part of a chain.
+func (s *Spec) Linked() bool { return s.Flags&(ring.SQELink|ring.SQEHardlink) != 0 }
 
 // total is how many bytes the operation may move.
 func (s *Spec) total() uint64 {

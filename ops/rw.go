@@ -13,25 +13,35 @@ import (
 const MaxTransfer = 1 << 30
 
 var (
-	kindRead   = &Kind{Name: "read", Code: ring.OpRead, Writes: true, Bounded: true, Waits: true}
-	kindWrite  = &Kind{Name: "write", Code: ring.OpWrite, Bounded: true}
-	kindReadv  = &Kind{Name: "readv", Code: ring.OpReadv, Prepare: prepareVec, Writes: true, Bounded: true, Waits: true}
-	kindWritev = &Kind{Name: "writev", Code: ring.OpWritev, Prepare: prepareVec, Bounded: true}
+	kindRead  = &Kind{Name: "read", Code: ring.OpRead, Writes: true, Bounded: true, Waits: true, NoWait: unix.RWF_NOWAIT}
+	kindWrite = &Kind{Name: "write", Code: ring.OpWrite, Bounded: true, NoWait: unix.RWF_NOWAIT}
+	kindReadv = &Kind{Name: "readv", Code: ring.OpReadv, Prepare: prepareVec, Writes: true, Bounded: true, Waits: true,
+		NoWait: unix.RWF_NOWAIT}
+	kindWritev = &Kind{Name: "writev", Code: ring.OpWritev, Prepare: prepareVec, Bounded: true, NoWait: unix.RWF_NOWAIT}
 )
 
 // ReadAt reads into buf from offset off of fd, once: it may be short, and N is 0 at the end of the file. An offset of -1 means
-// the file position, for pipes and other files without offsets. Kernel 5.6, pread(2).
-func ReadAt(fd int, buf []byte, off int64) Op[[]byte] {
-	return Op[[]byte]{Spec: transfer(kindRead, fd, buf, off), Buf: buf}
+// the file position, for pipes and other files without offsets. The kernel writes to buf until the result is in.
+// Kernel 5.6, pread(2).
+func ReadAt(fd int, buf []byte, off int64) Op[[]byte] { return ReadAtFlags(fd, buf, off, 0) }
+
+// ReadAtFlags is [ReadAt] with RWF flags (unix.RWF_NOWAIT and others). With RWF_NOWAIT, EAGAIN is an outcome like any other. Kernel 5.6, preadv2(2).
+func ReadAtFlags(fd int, buf []byte, off int64, flags uint32) Op[[]byte] {
+	return Op[[]byte]{Spec: transfer(kindRead, fd, buf, off, flags), Buf: buf}
 }
 
-// WriteAt writes buf at offset off of fd, once: it may be short. An offset of -1 means the file position. Kernel 5.6, pwrite(2).
-func WriteAt(fd int, buf []byte, off int64) Op[[]byte] {
-	return Op[[]byte]{Spec: transfer(kindWrite, fd, buf, off), Buf: buf}
+// WriteAt writes buf at offset off of fd, once: it may be short. An offset of -1 means the file position; with O_APPEND the
+// offset does not count. The kernel reads buf until the result is in. Kernel 5.6, pwrite(2).
+func WriteAt(fd int, buf []byte, off int64) Op[[]byte] { return WriteAtFlags(fd, buf, off, 0) }
+
+// WriteAtFlags is [WriteAt] with RWF flags. Kernel 5.6, pwritev2(2).
+func WriteAtFlags(fd int, buf []byte, off int64, flags uint32) Op[[]byte] {
+	return Op[[]byte]{Spec: transfer(kindWrite, fd, buf, off, flags), Buf: buf}
 }
 
-func transfer(k *Kind, fd int, buf []byte, off int64) Spec {
-	return Spec{Kind: k, FD: int32(fd), mem: bytes(buf), len: uint32(min(len(buf), MaxTransfer)), off: uint64(off)}
+func transfer(k *Kind, fd int, buf []byte, off int64, flags uint32) Spec {
+	return Spec{Kind: k, FD: int32(fd), mem: bytes(buf), len: uint32(min(len(buf), MaxTransfer)), off: uint64(off),
+		opFlags: flags}
 }
 
 // vec is the memory of a vectored operation.
@@ -44,17 +54,23 @@ type vec struct {
 // MaxVec is the number of buffers that one vectored operation takes (IOV_MAX); further ones are left for the next.
 const MaxVec = 1024
 
-// ReadvAt reads into bufs, one after the other, from offset off of fd, once. Kernel 5.1, preadv(2).
-func ReadvAt(fd int, bufs [][]byte, off int64) Op[[][]byte] {
-	return vectored(kindReadv, fd, bufs, off)
+// ReadvAt reads into bufs, one after the other, from offset off of fd, once; see [ReadAt]. Kernel 5.1, preadv(2).
+func ReadvAt(fd int, bufs [][]byte, off int64) Op[[][]byte] { return ReadvAtFlags(fd, bufs, off, 0) }
+
+// ReadvAtFlags is [ReadvAt] with RWF flags. Kernel 5.1, preadv2(2).
+func ReadvAtFlags(fd int, bufs [][]byte, off int64, flags uint32) Op[[][]byte] {
+	return vectored(kindReadv, fd, bufs, off, flags)
 }
 
-// WritevAt writes bufs, one after the other, at offset off of fd, once. Kernel 5.1, pwritev(2).
-func WritevAt(fd int, bufs [][]byte, off int64) Op[[][]byte] {
-	return vectored(kindWritev, fd, bufs, off)
+// WritevAt writes bufs, one after the other, at offset off of fd, once; see [WriteAt]. Kernel 5.1, pwritev(2).
+func WritevAt(fd int, bufs [][]byte, off int64) Op[[][]byte] { return WritevAtFlags(fd, bufs, off, 0) }
+
+// WritevAtFlags is [WritevAt] with RWF flags. Kernel 5.1, pwritev2(2).
+func WritevAtFlags(fd int, bufs [][]byte, off int64, flags uint32) Op[[][]byte] {
+	return vectored(kindWritev, fd, bufs, off, flags)
 }
 
-func vectored(k *Kind, fd int, bufs [][]byte, off int64) Op[[][]byte] {
+func vectored(k *Kind, fd int, bufs [][]byte, off int64, flags uint32) Op[[][]byte] {
 	v := &vec{bufs: bufs, iov: make([]unix.Iovec, 0, min(len(bufs), MaxVec))}
 	for _, b := range bufs {
 		if len(v.iov) == MaxVec || v.total == MaxTransfer {
@@ -66,7 +82,7 @@ func vectored(k *Kind, fd int, bufs [][]byte, off int64) Op[[][]byte] {
 		v.iov = append(v.iov, iov)
 		v.total += n
 	}
-	return Op[[][]byte]{Spec: Spec{Kind: k, FD: int32(fd), aux: v, off: uint64(off)}, Buf: bufs}
+	return Op[[][]byte]{Spec: Spec{Kind: k, FD: int32(fd), aux: v, off: uint64(off), opFlags: flags}, Buf: bufs}
 }
 
 func prepareVec(s *Spec, e *ring.SQE) {

@@ -1,0 +1,33 @@
+package ops
+
+import (
+	"golang.org/x/sys/unix"
+
+	"uringo/internal/ring"
+)
+
+var kindSplice = &Kind{Name: "splice", Code: ring.OpSplice, Prepare: prepareSplice, Bounded: true, Waits: true,
+	NoWait: unix.SPLICE_F_NONBLOCK}
+
+// spliceFrom is the source of a splice.
+type spliceFrom struct {
+	fd  int32
+	off uint64
+}
+
+// Splice moves up to n bytes from in to out, one of which must be a pipe, without copying them through the process. Offsets are -1 for
+// pipes, and for files whose position is meant. N may be short; 0 is the end of in. flags are unix.SPLICE_F_*.
+// Kernel 5.7, splice(2).
+func Splice(in int, inOff int64, out int, outOff int64, n int, flags uint32) Op[struct{}] {
+	return Op[struct{}]{Spec: Spec{Kind: kindSplice, FD: int32(out), off: uint64(outOff), len: uint32(max(0, min(n, MaxTransfer))),
+		opFlags: flags, aux: &spliceFrom{int32(in), uint64(inOff)}}}
+}
+
+func prepareSplice(s *Spec, e *ring.SQE) {
+	from := s.aux.(*spliceFrom)
+	e.FileIndex = from.fd
+	e.Addr = from.off
+	e.Off = s.off
+	e.Len = s.len
+	e.OpFlags = s.opFlags
+}
