@@ -1,8 +1,108 @@
 package ops
 
-import "uringo/internal/ring"
+import (
+	"syscall"
+	"unsafe"
 
-// Calls returns the plain system calls behind the operations, for engines that cannot or should not use the ring.
+	"golang.org/x/sys/unix"
+
+	"uringo/internal/ring"
+)
+
+// Calls returns the plain system calls behind the operations, for engines that cannot or should not use the ring. They read the
+// entry alone, as the kernel does, and answer as the ring would: where the two differ, the ring's way is imitated.
 func Calls() *ring.CallTable { return &calls }
 
-var calls ring.CallTable
+var calls = ring.CallTable{
+	ring.OpNop: {Do: callNop},
+
+	ring.OpRead:       {Do: callRead, Try: tryRead, Poll: unix.POLLIN, NoWait: unix.RWF_NOWAIT},
+	ring.OpWrite:      {Do: callWrite, Try: tryWrite, Poll: unix.POLLOUT, NoWait: unix.RWF_NOWAIT},
+	ring.OpReadv:      {Do: callReadv, Try: tryReadv, Poll: unix.POLLIN, NoWait: unix.RWF_NOWAIT},
+	ring.OpWritev:     {Do: callWritev, Try: tryWritev, Poll: unix.POLLOUT, NoWait: unix.RWF_NOWAIT},
+	ring.OpReadFixed:  {Do: callRead, Try: tryRead, Poll: unix.POLLIN, NoWait: unix.RWF_NOWAIT},
+	ring.OpWriteFixed: {Do: callWrite, Try: tryWrite, Poll: unix.POLLOUT, NoWait: unix.RWF_NOWAIT},
+	ring.OpPollAdd:    {Do: callPoll, Try: tryPoll, Wants: wantsPoll},
+	ring.OpSplice:     {Do: callSplice, Try: trySplice, Wants: wantsSplice, NoWait: unix.SPLICE_F_NONBLOCK},
+
+	ring.OpOpenat:  {Do: callOpenat, Drop: dropFD},
+	ring.OpOpenat2: {Do: callOpenat2, Drop: dropFD},
+	ring.OpClose:   {Do: callClose},
+
+	ring.OpFsync:         {Do: callFsync},
+	ring.OpSyncFileRange: {Do: callSyncFileRange},
+	ring.OpFallocate:     {Do: callFallocate},
+	ring.OpFtruncate:     {Do: callFtruncate},
+	ring.OpFadvise:       {Do: callFadvise},
+
+	ring.OpStatx:     {Do: callStatx},
+	ring.OpFsetxattr: {Do: callFsetxattr},
+	ring.OpSetxattr:  {Do: callSetxattr},
+	ring.OpFgetxattr: {Do: callFgetxattr},
+	ring.OpGetxattr:  {Do: callGetxattr},
+
+	ring.OpMkdirat:   {Do: callMkdirat},
+	ring.OpUnlinkat:  {Do: callUnlinkat},
+	ring.OpRenameat:  {Do: callRenameat},
+	ring.OpSymlinkat: {Do: callSymlinkat},
+	ring.OpLinkat:    {Do: callLinkat},
+}
+
+// Entries hold addresses and offsets in 64 bits, and the calls pass them on in one register each.
+const _ = -(8 - unsafe.Sizeof(uintptr(0)))
+
+// The result of a call that fails, as the kernel writes it.
+const (
+	eagain     = -int32(syscall.EAGAIN)
+	ebadf      = -int32(syscall.EBADF)
+	einval     = -int32(syscall.EINVAL)
+	enosys     = -int32(syscall.ENOSYS)
+	eopnotsupp = -int32(syscall.EOPNOTSUPP)
+	espipe     = -int32(syscall.ESPIPE)
+)
+
+// call makes a system call, again if a signal interrupts it. The addresses come from an entry, whose memory its owner keeps in place.
+func call(trap, a, b, c, d, e, f uintptr) int32 {
+	for {
+		r, _, errno := syscall.Syscall6(trap, a, b, c, d, e, f)
+		if errno == 0 {
+			return int32(r)
+		}
+		if errno != syscall.EINTR {
+			return -int32(errno)
+		}
+	}
+}
+
+// pointer returns the address in a field of an entry, for the few calls that must look at the memory themselves.
+func pointer(addr *uint64) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(addr)) }
+
+// result turns the error of a call into the kernel's form of it.
+func result(err error) int32 {
+	if err == nil {
+		return 0
+	}
+	if errno, ok := err.(syscall.Errno); ok {
+		return -int32(errno)
+	}
+	return einval
+}
+
+// uninterrupted repeats f for as long as signals interrupt it.
+func uninterrupted(f func() error) int32 {
+	for {
+		if r := result(f()); r != -int32(syscall.EINTR) {
+			return r
+		}
+	}
+}
+
+func callNop(e *ring.SQE) int32 {
+	if e.OpFlags&ring.NopInjectResult != 0 {
+		return int32(e.Len)
+	}
+	return 0
+}
+
+// dropFD closes a descriptor whose number nobody will learn.
+func dropFD(_ *ring.SQE, res int32) { discardFD(nil, res) }

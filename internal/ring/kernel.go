@@ -53,8 +53,14 @@ type Call struct {
 	// otherwise. Nil means that the request never waits for readiness.
 	Try func(*SQE) int32
 
-	// Poll is what to wait for when Try said -EAGAIN: unix.POLLIN or unix.POLLOUT.
+	// Poll is what to wait for when Try said -EAGAIN: unix.POLLIN or unix.POLLOUT, on the entry's FD.
 	Poll int16
+
+	// Wants says on which descriptor to wait and for what, for requests where FD and Poll do not tell. Nil means that they do.
+	Wants func(*SQE) (fd int32, events int16)
+
+	// NoWait holds those operation flags that make -EAGAIN from Try the result.
+	NoWait uint32
 
 	// Drop gives back what a result created when nobody will learn of it; nil if there is nothing to give back.
 	Drop func(*SQE, int32)

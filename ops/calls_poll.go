@@ -1,0 +1,92 @@
+package ops
+
+import (
+	"golang.org/x/sys/unix"
+
+	"uringo/internal/ring"
+)
+
+func callPoll(e *ring.SQE) int32 { return poll(e.FD, int16(e.OpFlags), -1) }
+
+func tryPoll(e *ring.SQE) int32 {
+	if e.Len != 0 {
+		return einval // multishot and updates are the ring's alone
+	}
+	if r := pollNow(e.FD, int16(e.OpFlags)); r != 0 {
+		return r
+	}
+	return eagain
+}
+
+func wantsPoll(e *ring.SQE) (int32, int16) { return e.FD, int16(e.OpFlags) }
+
+// pollNow returns the events that fd is ready for, 0 if there are none, or a negative errno.
+func pollNow(fd int32, events int16) int32 { return poll(fd, events, 0) }
+
+func poll(fd int32, events int16, ms int) int32 {
+	if fd < 0 {
+		return ebadf // poll(2) skips those
+	}
+	fds := []unix.PollFd{{Fd: fd, Events: events}}
+	for {
+		_, err := unix.Poll(fds, ms)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return result(err)
+		}
+		if fds[0].Revents&unix.POLLNVAL != 0 {
+			return ebadf
+		}
+		return int32(uint16(fds[0].Revents))
+	}
+}
+
+func callSplice(e *ring.SQE) int32 { return splice(e, int(e.OpFlags)) }
+
+func splice(e *ring.SQE, flags int) int32 {
+	in, out := int64(e.Addr), int64(e.Off)
+	for {
+		var inOff, outOff *int64
+		if in != -1 {
+			inOff = &in
+		}
+		if out != -1 {
+			outOff = &out
+		}
+		n, err := unix.Splice(int(e.FileIndex), inOff, int(e.FD), outOff, int(e.Len), flags)
+		if err == nil {
+			return int32(n)
+		}
+		if err != unix.EINTR {
+			return result(err)
+		}
+	}
+}
+
+// trySplice splices if both ends are ready. The flag alone would not do: it is about the pipe, and not about the file at the other end.
+func trySplice(e *ring.SQE) int32 {
+	if e.OpFlags&unix.SPLICE_F_NONBLOCK != 0 {
+		return callSplice(e)
+	}
+	for _, end := range [2]struct {
+		fd     int32
+		events int16
+	}{{e.FileIndex, unix.POLLIN}, {e.FD, unix.POLLOUT}} {
+		if r := pollNow(end.fd, end.events); r == 0 {
+			return eagain
+		} else if r < 0 {
+			return r
+		}
+	}
+	return splice(e, int(e.OpFlags)|unix.SPLICE_F_NONBLOCK)
+}
+
+// wantsSplice names the end that is not ready.
+func wantsSplice(e *ring.SQE) (int32, int16) {
+	if pollNow(e.FileIndex, unix.POLLIN) == 0 {
+		return e.FileIndex, unix.POLLIN
+	}
+	return e.FD, unix.POLLOUT
+}
