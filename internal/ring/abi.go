@@ -132,12 +132,17 @@ const (
 
 // Flags of the operations.
 const (
-	FsyncDatasync   = sys.IORING_FSYNC_DATASYNC
-	TimeoutAbs      = sys.IORING_TIMEOUT_ABS
-	CancelAll       = uint32(1 << 0) // 5.19
-	CancelFD        = uint32(1 << 1) // 5.19
-	CancelAny       = uint32(1 << 2) // 5.19
-	NopInjectResult = uint32(1 << 0) // 6.10: the CQE carries the entry's Len as its result
+	FsyncDatasync       = sys.IORING_FSYNC_DATASYNC
+	TimeoutAbs          = sys.IORING_TIMEOUT_ABS
+	TimeoutBoottime     = uint32(1 << 2) // 5.15
+	TimeoutRealtime     = uint32(1 << 3) // 5.15
+	TimeoutETimeSuccess = uint32(1 << 5) // 5.16: running out does not break the chain
+	CancelAll           = uint32(1 << 0) // 5.19
+	CancelFD            = uint32(1 << 1) // 5.19
+	CancelAny           = uint32(1 << 2) // 5.19
+	CancelUserData      = uint32(1 << 4) // 6.6: match the user data, also beside other criteria
+	CancelOp            = uint32(1 << 5) // 6.6: match the opcode, in Len
+	NopInjectResult     = uint32(1 << 0) // 6.10: the CQE carries the entry's Len as its result
 )
 
 // SQE is one submission queue entry, with the kernel's layout (struct io_uring_sqe). Several fields are unions there; they

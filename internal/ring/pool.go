@@ -1,0 +1,309 @@
+package ring
+
+import (
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Pool performs entries as plain system calls on a bounded number of goroutines, and posts their completions. It takes as many
+// entries as it is given.
+//
+// A call that would wait for somebody else, for bytes in a pipe or a peer's answer, holds neither a goroutine nor a thread: it
+// waits for readiness in one epoll instance, and is tried again. Only calls that cannot be asked that way are bounded by the limit.
+//
+// Goroutines are made when there is work, take entries until there are none, and end: making one costs no more than waking one.
+type Pool struct {
+	table  *CallTable
+	post   func(CQE)
+	closed atomic.Bool
+	worker func() // work, bound once
+
+	mu      sync.Mutex
+	limit   int
+	live    int             // goroutines
+	queue   jobs            // not begun, or ready to be tried again
+	running jobs            // in a call
+	waiting map[uint64]*job // for readiness or for a time, by user data
+	poller  *poller         // made when first needed
+	free    jobs
+}
+
+// job is an entry in the pool's hands.
+type job struct {
+	e    SQE
+	rest []SQE // entries linked behind it
+
+	list       *jobs // the one it is in
+	prev, next *job
+
+	stop atomic.Bool // running: a cancellation came, so it must not begin to wait
+	done atomic.Bool // running: its result is decided, so it can no longer be cancelled
+
+	same   *job        // waiting: the next one with the same user data
+	fd     int32       // waiting: for this descriptor
+	events int16       // waiting: for these events of it
+	timer  *time.Timer // waiting: for this
+}
+
+// NewPool returns a pool that makes at most limit calls at a time. post is given every completion, once. It is called from any
+// goroutine, also from the caller's of Start and Cancel, with no lock held, and must not block.
+func NewPool(table *CallTable, limit int, post func(CQE)) *Pool {
+	p := &Pool{table: table, post: post, limit: max(1, limit), waiting: map[uint64]*job{}}
+	p.worker = p.work
+	return p
+}
+
+// Start begins the entry, of which it keeps a copy, and never blocks.
+func (p *Pool) Start(e *SQE) { p.start(e, nil) }
+
+// start begins an entry and the entries linked behind it, which it keeps.
+func (p *Pool) start(e *SQE, rest []SQE) {
+	switch {
+	case p.inTable(e.Op):
+		p.mu.Lock()
+		p.enqueue(p.newJob(e, rest))
+		p.mu.Unlock()
+	case e.Op == OpNop && rest == nil:
+		p.answer(e, nop(e))
+	default:
+		p.begin(&job{e: *e, rest: rest})
+	}
+}
+
+// setLimit changes how many calls there may be at a time. Those under way stay.
+func (p *Pool) setLimit(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limit = max(1, n)
+}
+
+// Close ends the pool. The caller has seen every entry complete, or does not care: what is left is cancelled, what completes later is
+// not posted, and what it created is given back. A call that hangs is left alone.
+func (p *Pool) Close() {
+	p.closed.Store(true)
+	p.Cancel(&SQE{Op: OpAsyncCancel, OpFlags: CancelAny | CancelAll})
+	p.mu.Lock()
+	w := p.poller
+	p.poller = nil
+	p.mu.Unlock()
+	if w != nil {
+		w.close()
+	}
+}
+
+// inTable reports whether the opcode is performed by a call, rather than by the pool itself.
+func (p *Pool) inTable(op Op) bool {
+	switch op {
+	case OpNop, OpTimeout, OpTimeoutRemove, OpAsyncCancel:
+		return false
+	}
+	return int(op) < len(p.table) && p.table[op].Do != nil
+}
+
+// performs reports whether the pool knows the opcode.
+func (p *Pool) performs(op Op) bool {
+	switch op {
+	case OpNop, OpTimeout, OpTimeoutRemove, OpAsyncCancel:
+		return true
+	}
+	return p.inTable(op)
+}
+
+// begin performs a job and those linked behind it on the spot, up to the first that takes a call or time.
+func (p *Pool) begin(j *job) {
+	for j != nil {
+		var res int32
+		switch op := j.e.Op; {
+		case p.inTable(op):
+			p.mu.Lock()
+			p.enqueue(j)
+			p.mu.Unlock()
+			return
+		case op == OpNop:
+			res = nop(&j.e)
+		case op == OpAsyncCancel:
+			res = p.Cancel(&j.e)
+		case op == OpTimeoutRemove:
+			res = p.removeTimeout(&j.e)
+		case op == OpTimeout:
+			if res = p.startTimer(j); res == 0 {
+				return
+			}
+		default:
+			res = -int32(syscall.EINVAL)
+		}
+		j = p.finish(j, res)
+	}
+}
+
+func nop(e *SQE) int32 {
+	switch e.OpFlags {
+	case 0:
+		return 0
+	case NopInjectResult:
+		return int32(e.Len)
+	}
+	return -int32(syscall.EINVAL)
+}
+
+// enqueue hands a job to a goroutine. The lock is held.
+func (p *Pool) enqueue(j *job) {
+	p.queue.push(j)
+	if p.live < p.limit {
+		p.live++
+		go p.worker()
+	}
+}
+
+// work performs queued jobs until there are none.
+func (p *Pool) work() {
+	var last *job
+	for {
+		j := p.next(last)
+		if j == nil {
+			return
+		}
+		last = nil
+		if res, done := p.perform(j); done {
+			j.done.Store(true)
+			p.begin(p.finish(j, res))
+			last = j
+		}
+	}
+}
+
+// next returns the next job to perform, after the last one is done, or nil if the calling goroutine is to end.
+func (p *Pool) next(last *job) *job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last != nil {
+		p.running.remove(last)
+		p.recycle(last)
+	}
+	j := p.queue.first
+	if j == nil || p.live > p.limit {
+		p.live--
+		return nil
+	}
+	p.queue.remove(j)
+	p.running.push(j)
+	return j
+}
+
+// perform makes the job's call, or else leaves it to the poller. Then it may be anybody's at once.
+func (p *Pool) perform(j *job) (res int32, done bool) {
+	c := &p.table[j.e.Op]
+	if c.Try == nil {
+		return c.Do(&j.e), true
+	}
+	res = c.Try(&j.e)
+	if res != -int32(syscall.EAGAIN) || j.e.OpFlags&c.NoWait != 0 {
+		return res, true
+	}
+	fd, events := j.e.FD, c.Poll
+	if c.Wants != nil {
+		fd, events = c.Wants(&j.e)
+	}
+	switch errno := p.await(j, fd, events); errno {
+	case 0:
+		return 0, false
+	case syscall.ECANCELED, syscall.EBADF:
+		return -int32(errno), true
+	default:
+		// Not a file that epoll takes (EPERM), or no room in it: waiting costs a goroutine, then.
+		return c.Do(&j.e), true
+	}
+}
+
+// finish reports a job's result, and settles what is linked behind it: it returns the next job of the chain, if the chain goes on.
+// The job is in no list but perhaps running.
+func (p *Pool) finish(j *job, res int32) *job {
+	e := &j.e
+	if p.closed.Load() {
+		if res >= 0 && p.inTable(e.Op) && p.table[e.Op].Drop != nil {
+			p.table[e.Op].Drop(e, res)
+		}
+		return nil
+	}
+	failed := p.answer(e, res)
+	if len(j.rest) == 0 {
+		return nil
+	}
+	if !failed || e.Flags&SQEHardlink != 0 {
+		return &job{e: j.rest[0], rest: j.rest[1:]}
+	}
+	// A silent request that fails silences what it takes down with it; any other makes all of it heard.
+	if e.Flags&SQECQESkip == 0 {
+		for i := range j.rest {
+			p.post(CQE{UserData: j.rest[i].UserData, Res: -int32(syscall.ECANCELED)})
+		}
+	}
+	return nil
+}
+
+// answer posts a result unless the entry wants it only on failure, and reports whether it is one.
+func (p *Pool) answer(e *SQE, res int32) (failed bool) {
+	if e.Flags&(SQELink|SQEHardlink|SQECQESkip) != 0 {
+		failed = fails(e, res)
+	}
+	if failed || e.Flags&SQECQESkip == 0 {
+		p.post(CQE{UserData: e.UserData, Res: res})
+	}
+	return failed
+}
+
+func (p *Pool) newJob(e *SQE, rest []SQE) *job {
+	j := p.free.first
+	if j == nil {
+		j = new(job)
+	} else {
+		p.free.remove(j)
+		j.stop.Store(false)
+		j.done.Store(false)
+	}
+	j.e, j.rest = *e, rest
+	return j
+}
+
+// recycle keeps a job for the next entry.
+func (p *Pool) recycle(j *job) {
+	const spare = 1024
+	if p.free.n < spare {
+		j.rest = nil
+		p.free.push(j)
+	}
+}
+
+// jobs is a list of jobs, first come first.
+type jobs struct {
+	first, last *job
+	n           int
+}
+
+func (l *jobs) push(j *job) {
+	j.list, j.prev, j.next = l, l.last, nil
+	if l.last != nil {
+		l.last.next = j
+	} else {
+		l.first = j
+	}
+	l.last = j
+	l.n++
+}
+
+func (l *jobs) remove(j *job) {
+	if j.prev != nil {
+		j.prev.next = j.next
+	} else {
+		l.first = j.next
+	}
+	if j.next != nil {
+		j.next.prev = j.prev
+	} else {
+		l.last = j.prev
+	}
+	j.list, j.prev, j.next = nil, nil, nil
+	l.n--
+}

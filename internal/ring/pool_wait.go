@@ -1,0 +1,240 @@
+package ring
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller waits for files to become ready, on behalf of any number of jobs. It is one epoll instance, which in turn sits in the
+// scheduler's own: waiting holds one goroutine and no thread.
+type poller struct {
+	pool    *Pool
+	fd      int
+	file    *os.File // of fd
+	conn    syscall.RawConn
+	watches map[int32]*watch // under the pool's lock
+	ended   chan struct{}
+}
+
+// watch is a descriptor that is waited for, or was. The epoll instance tells of it once (EPOLLONESHOT), and then must be told again.
+type watch struct {
+	waiters jobs
+	known   bool // to the epoll instance
+}
+
+func newPoller(p *Pool) (*poller, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	w := &poller{pool: p, fd: fd, file: os.NewFile(uintptr(fd), "epoll"), watches: map[int32]*watch{}, ended: make(chan struct{})}
+	// A deadline works only on files that the scheduler polls.
+	if err = w.file.SetReadDeadline(time.Time{}); err == nil {
+		w.conn, err = w.file.SyscallConn()
+	}
+	if err != nil {
+		w.file.Close()
+		return nil, err
+	}
+	go w.run()
+	return w, nil
+}
+
+// close ends the poller. Nobody waits any more.
+func (w *poller) close() {
+	w.file.Close()
+	<-w.ended
+}
+
+func (w *poller) run() {
+	defer close(w.ended)
+	var events [128]unix.EpollEvent
+	for {
+		n := 0
+		err := w.conn.Read(func(fd uintptr) bool {
+			for {
+				var err error
+				if n, err = unix.EpollWait(int(fd), events[:], 0); err != syscall.EINTR {
+					return n != 0
+				}
+			}
+		})
+		if err != nil || n < 0 {
+			return // closed
+		}
+		w.ready(events[:n])
+	}
+}
+
+// ready puts the jobs that waited for these events back into the queue.
+func (w *poller) ready(events []unix.EpollEvent) {
+	p := w.pool
+	var lost []*job
+	p.mu.Lock()
+	for i := range events {
+		lost = append(lost, w.wake(events[i].Fd, events[i].Events)...)
+	}
+	p.mu.Unlock()
+	p.abandon(lost)
+}
+
+func (w *poller) wake(fd int32, events uint32) (lost []*job) {
+	t := w.watches[fd]
+	if t == nil {
+		return nil
+	}
+	for j := t.waiters.first; j != nil; {
+		next := j.next
+		if events&(uint32(uint16(j.events))|unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+			t.waiters.remove(j)
+			w.pool.unlist(j)
+			w.pool.enqueue(j)
+		}
+		j = next
+	}
+	if t.waiters.first != nil && w.ctl(unix.EPOLL_CTL_MOD, fd, t.wanted()) != 0 {
+		return w.lose(fd, t)
+	}
+	return nil
+}
+
+// await leaves a running job waiting for events of fd. ECANCELED means that it must not, anything else that it cannot.
+func (p *Pool) await(j *job, fd int32, events int16) syscall.Errno {
+	p.mu.Lock()
+	lost, errno := p.awaitLocked(j, fd, events)
+	p.mu.Unlock()
+	p.abandon(lost)
+	return errno
+}
+
+func (p *Pool) awaitLocked(j *job, fd int32, events int16) (lost []*job, _ syscall.Errno) {
+	if j.stop.Load() || p.closed.Load() {
+		return nil, syscall.ECANCELED
+	}
+	if p.poller == nil {
+		var err error
+		if p.poller, err = newPoller(p); err != nil {
+			return nil, syscall.EPERM
+		}
+	}
+	w := p.poller
+	t := w.watches[fd]
+	if t == nil {
+		t = new(watch)
+		w.watches[fd] = t
+	}
+	lost, errno := w.watch(fd, t, t.wanted()|uint32(uint16(events)))
+	if errno != 0 {
+		if t.waiters.first == nil {
+			delete(w.watches, fd)
+		}
+		return lost, errno
+	}
+	j.fd, j.events = fd, events
+	p.running.remove(j)
+	t.waiters.push(j)
+	p.list(j)
+	return lost, 0
+}
+
+// watch tells the epoll instance what is wanted of a descriptor. If its number has come to mean another file since, then those who
+// wait for the former one are lost: there is no name for it any more.
+func (w *poller) watch(fd int32, t *watch, events uint32) (lost []*job, errno syscall.Errno) {
+	if t.known {
+		errno = w.ctl(unix.EPOLL_CTL_MOD, fd, events)
+		if errno == 0 {
+			return nil, 0
+		}
+		lost = w.lose(fd, t)
+		w.watches[fd] = t
+	}
+	errno = w.ctl(unix.EPOLL_CTL_ADD, fd, events)
+	if errno == syscall.EEXIST {
+		errno = w.ctl(unix.EPOLL_CTL_MOD, fd, events)
+	}
+	t.known = errno == 0
+	return lost, errno
+}
+
+// lose gives up a watch, and returns who was waiting.
+func (w *poller) lose(fd int32, t *watch) (lost []*job) {
+	for j := t.waiters.first; j != nil; j = t.waiters.first {
+		t.waiters.remove(j)
+		w.pool.unlist(j)
+		lost = append(lost, j)
+	}
+	t.known = false
+	delete(w.watches, fd)
+	return lost
+}
+
+// wanted returns the events that somebody waits for.
+func (t *watch) wanted() (events uint32) {
+	for j := t.waiters.first; j != nil; j = j.next {
+		events |= uint32(uint16(j.events))
+	}
+	return events
+}
+
+func (w *poller) ctl(op int, fd int32, events uint32) syscall.Errno {
+	err := unix.EpollCtl(w.fd, op, int(fd), &unix.EpollEvent{Events: events | unix.EPOLLONESHOT, Fd: fd})
+	errno, _ := err.(syscall.Errno)
+	return errno
+}
+
+// abandon completes jobs that nothing can wake any more.
+func (p *Pool) abandon(lost []*job) {
+	for _, j := range lost {
+		p.begin(p.finish(j, -int32(syscall.ECANCELED)))
+	}
+}
+
+// forget takes a waiting job back from whatever would wake it. The lock is held.
+func (p *Pool) forget(j *job) {
+	p.unlist(j)
+	if j.timer != nil {
+		j.timer.Stop()
+		j.timer = nil
+		return
+	}
+	w := p.poller
+	t := w.watches[j.fd]
+	t.waiters.remove(j)
+	if t.waiters.first == nil {
+		// The number may soon be another file's. If it is already, there is nothing to remove.
+		_ = w.ctl(unix.EPOLL_CTL_DEL, j.fd, 0)
+		delete(w.watches, j.fd)
+	}
+}
+
+// list makes a waiting job known by its user data. The lock is held.
+func (p *Pool) list(j *job) {
+	j.same = p.waiting[j.e.UserData]
+	p.waiting[j.e.UserData] = j
+}
+
+// unlist undoes list.
+func (p *Pool) unlist(j *job) {
+	data := j.e.UserData
+	first := p.waiting[data]
+	if first == j {
+		if j.same == nil {
+			delete(p.waiting, data)
+		} else {
+			p.waiting[data] = j.same
+		}
+		j.same = nil
+		return
+	}
+	for first.same != j {
+		first = first.same
+	}
+	first.same, j.same = j.same, nil
+}
