@@ -37,11 +37,11 @@ func openNoWait(flags uint32, open func(flags uint32) int32) int32 {
 }
 
 func callOpenat2(e *ring.SQE) int32 {
-	how := *(*unix.OpenHow)(pointer(&e.Off))
-	if e.Len != uint32(unsafe.Sizeof(how)) {
-		return einval
+	if e.Off == 0 {
+		return -int32(syscall.EFAULT)
 	}
-	if how.Flags>>32 != 0 {
+	how := *(*unix.OpenHow)(pointer(&e.Off))
+	if e.Len != uint32(unsafe.Sizeof(how)) || how.Flags>>32 != 0 {
 		return einval
 	}
 	return openNoWait(uint32(how.Flags), func(flags uint32) int32 {

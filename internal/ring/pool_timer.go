@@ -89,7 +89,10 @@ func timeoutOf(e *SQE) (time.Duration, syscall.Errno) {
 	return ts.duration(), 0
 }
 
-// at returns the n values of type T whose address is in a field of an entry.
+// at returns the n values of type T whose address is in a field of an entry, if there is one.
 func at[T any](addr *uint64, n int) []T {
+	if *addr == 0 {
+		return nil
+	}
 	return unsafe.Slice(*(**T)(unsafe.Pointer(addr)), n)
 }

@@ -1,0 +1,94 @@
+package ops
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestCancel(t *testing.T) {
+	const ecanceled = -int32(syscall.ECANCELED)
+	onEngines(t, func(t *testing.T, e *engine) {
+		r, _ := e.pipe()
+		other, _ := e.pipe()
+		reads := func(fd, n int) (ids []uint64) {
+			for range n {
+				read := ReadAt(fd, make([]byte, 8), -1)
+				ids = append(ids, e.start(&read.Spec))
+			}
+			return ids
+		}
+		cancelled := func(ids []uint64) {
+			t.Helper()
+			for _, id := range ids {
+				if res := e.await(id); res != ecanceled {
+					t.Errorf("cancelled: %d", res)
+				}
+			}
+		}
+
+		ids := reads(r, 2)
+		e.pending(ids[0]) // both wait now
+		must(e, CancelData(ids[0]))
+		cancelled(ids[:1])
+		fails(e, CancelData(ids[0]), syscall.ENOENT)
+		fails(e, CancelData(1<<40), syscall.ENOENT)
+		if !e.pending(ids[1]) {
+			t.Error("the other read is gone, too")
+		}
+
+		more, theirs := reads(r, 2), reads(other, 1)
+		e.pending(ids[1])
+		if n := must(e, CancelFD(r)); n != 3 {
+			t.Errorf("cancelled %d requests of 3", n)
+		}
+		cancelled(append(more, ids[1]))
+		if n := must(e, CancelFD(r)); n != 0 {
+			t.Errorf("cancelled %d requests of none", n)
+		}
+		fails(e, CancelFD(1<<20), syscall.EBADF)
+		if !e.pending(theirs[0]) {
+			t.Error("a request on another file was cancelled")
+		}
+
+		timeout := Timeout(time.Hour)
+		id := e.start(&timeout.Spec)
+		if n := must(e, CancelAny()); n < 2 { // the ring's own request is among them
+			t.Errorf("cancelled %d requests of 2", n)
+		}
+		cancelled(append(theirs, id))
+	})
+}
+
+// Bytes that have arrived are not lost to a cancellation, and those that come after it are not taken.
+func TestCancelRace(t *testing.T) {
+	onEngines(t, func(t *testing.T, e *engine) {
+		r, w := e.pipe()
+		buf := make([]byte, 1)
+		var taken int
+		const rounds = 50
+		for i := range rounds {
+			read := ReadAt(r, buf, -1)
+			id := e.start(&read.Spec)
+			if i%2 == 0 {
+				e.settle()
+			}
+			write, cancel := WriteAt(w, []byte("x"), -1), CancelData(id)
+			wid, cid := e.start(&write.Spec), e.start(&cancel.Spec)
+			if res := e.await(wid); res != 1 {
+				t.Fatalf("write: %d", res)
+			}
+			e.await(cid)
+			switch res := e.await(id); res {
+			case 1:
+				taken++
+			case -int32(syscall.ECANCELED):
+			default:
+				t.Fatalf("read: %d", res)
+			}
+		}
+		for ; taken < rounds; taken++ {
+			must(e, ReadAt(r, buf, -1))
+		}
+	})
+}
