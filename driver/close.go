@@ -1,0 +1,175 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+type closeState struct {
+	sync.Mutex
+	err   error // of tearing the ring down
+	final Stats // what Stats returns afterwards
+}
+
+// Close ends the driver. It takes no more requests, fails the queued ones with ErrClosed, cancels what the kernel has in hand
+// and waits until all of it has ended; every caller gets its result. Then it gives the ring back.
+//
+// If ctx ends first, Close returns an error that names the operations that would not end and wraps context.Cause(ctx). Their
+// callers get ErrAbandoned; their memory, and the ring, stay until the kernel lets go, which may be never.
+//
+// Close may be called more than once and from several goroutines. Calling it from a task that runs on this very driver's
+// goroutine is an error.
+func (d *Driver) Close(ctx context.Context) error {
+	if d.OnDriver() {
+		return fmt.Errorf("uringo: Close called from the driver's own goroutine")
+	}
+	d.later(d.beginClose)
+	select {
+	case <-d.done:
+		d.closed.Lock()
+		defer d.closed.Unlock()
+		return d.closed.err
+	case <-ctx.Done():
+	}
+	var stuck []string
+	if !d.do(func() { stuck = d.giveUp() }) {
+		<-d.done
+		return nil
+	}
+	if len(stuck) == 0 {
+		<-d.done
+		return nil
+	}
+	return fmt.Errorf("uringo: close: %w; still in the kernel: %s", context.Cause(ctx), strings.Join(stuck, ", "))
+}
+
+// OnDriver reports whether the caller runs on the thread of a driver that is locked to one.
+func (d *Driver) OnDriver() bool { return d.tid != 0 && gettid() == d.tid }
+
+func gettid() int { return unix.Gettid() }
+
+func (d *Driver) beginClose() {
+	d.asked = true
+	if d.closing.Swap(true) {
+		return
+	}
+	for _, l := range []*list{&d.queue, &d.waiting} {
+		for r := l.pop(); r != nil; r = l.pop() {
+			d.deliver(r, 0, ErrClosed)
+		}
+	}
+	for r := range d.delayed {
+		delete(d.delayed, r)
+		d.deliver(r, 0, ErrClosed)
+	}
+	for i := range d.slots {
+		if r := d.slots[i].r; r != nil && r.state == stateIssued && r.cancelSeq != r.seq.Load() {
+			r.cancelSeq = r.seq.Load()
+			d.cancelIssued(r)
+		}
+	}
+}
+
+// giveUp lets the callers of everything that is stuck go, and names it. The driver lives on until the kernel has let go.
+func (d *Driver) giveUp() []string {
+	var stuck []string
+	d.tick()
+	for i := range d.slots {
+		r := d.slots[i].r
+		if r == nil {
+			continue
+		}
+		stuck = append(stuck, fmt.Sprintf("%s on fd %d for %v", r.spec.Kind.Name, r.spec.FD,
+			time.Duration(d.clock-r.since).Round(time.Millisecond)))
+		if r.state == stateIssued {
+			d.abandon(r, r.seq.Load())
+		}
+	}
+	if len(stuck) > 0 && !d.zombie {
+		d.zombie = true
+		d.log.Error("driver closed with operations in the kernel: their memory is kept", zap.Strings("stuck", stuck))
+	}
+	return stuck
+}
+
+// drained reports whether a closing driver has nothing left to wait for.
+func (d *Driver) drained() bool {
+	return d.closing.Load() && d.broken == nil && d.issued == 0 && d.cancelOut == 0 && d.ring.Queued() == 0
+}
+
+// fail ends a driver whose ring cannot go on. Nothing the kernel may still touch is freed.
+func (d *Driver) fail(err error) {
+	if d.broken != nil {
+		return
+	}
+	d.broken = err
+	d.closing.Store(true)
+	d.log.Error("driver failed", zap.Error(err))
+	for _, l := range []*list{&d.queue, &d.waiting} {
+		for r := l.pop(); r != nil; r = l.pop() {
+			d.deliver(r, 0, err)
+		}
+	}
+	for r := range d.delayed {
+		delete(d.delayed, r)
+		d.deliver(r, 0, err)
+	}
+	for i := range d.slots {
+		if r := d.slots[i].r; r != nil && r.state == stateIssued {
+			d.abandon(r, r.seq.Load())
+		}
+	}
+	d.tell()
+}
+
+// finish tears down, on the driver goroutine.
+func (d *Driver) finish() {
+	var err error
+	if d.broken == nil {
+		d.pool.Close()
+		err = d.ring.Close()
+	} else {
+		err = d.broken
+		leak(d)
+	}
+	d.closed.Lock()
+	d.closed.err = err
+	d.closed.final = d.snapshot()
+	d.closed.Unlock()
+	// From here on senders empty the channel themselves; what came before this moment is ours to empty.
+	d.status.Store(dead)
+	d.sweep()
+	d.log.Debug("driver closed", zap.Error(err))
+	close(d.done)
+}
+
+// leaked holds the drivers whose memory the kernel may touch for ever.
+var leaked struct {
+	sync.Mutex
+	drivers []*Driver
+}
+
+func leak(d *Driver) {
+	leaked.Lock()
+	defer leaked.Unlock()
+	leaked.drivers = append(leaked.drivers, d)
+}
+
+func stack() []byte { return debug.Stack() }
+
+func zapUserData(u uint64) zap.Field { return zap.Uint64("user_data", u) }
+
+func zapResult(res int32) zap.Field {
+	if res < 0 && res > -4096 {
+		return zap.String("result", syscall.Errno(-res).Error())
+	}
+	return zap.Int32("result", res)
+}

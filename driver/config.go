@@ -1,0 +1,153 @@
+package driver
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"uringo/internal/ring"
+	"uringo/ops"
+)
+
+// Engine says what performs operations.
+type Engine int
+
+const (
+	// Auto is io_uring where the system offers it, else Portable.
+	Auto Engine = iota
+	// Uring is io_uring, or an error.
+	Uring
+	// Portable is goroutines and plain system calls with the same semantics.
+	Portable
+)
+
+// String returns the name that the environment variable URINGO_ENGINE takes.
+func (e Engine) String() string {
+	switch e {
+	case Auto:
+		return "auto"
+	case Uring:
+		return "uring"
+	case Portable:
+		return "portable"
+	}
+	return fmt.Sprintf("engine %d", int(e))
+}
+
+// EngineVar is the environment variable that chooses the engine of drivers configured with Auto.
+const EngineVar = "URINGO_ENGINE"
+
+// ParseEngine is the inverse of Engine.String.
+func ParseEngine(s string) (Engine, error) {
+	for _, e := range []Engine{Auto, Uring, Portable} {
+		if strings.EqualFold(s, e.String()) {
+			return e, nil
+		}
+	}
+	return 0, fmt.Errorf("uringo: unknown engine %q: want auto, uring or portable", s)
+}
+
+// Config configures a driver. The zero value works.
+type Config struct {
+	// Entries is the size of the submission queue, the largest batch that one enter hands over. Zero means 256. It is
+	// rounded up to a power of two; the limit is 32768.
+	Entries uint32
+
+	// InFlight bounds the operations in the kernel at any time; further ones wait in a queue of the driver. It is also the
+	// size of the completion queue, so completions never overflow. Zero means 16 times Entries. It is rounded up to a
+	// power of two, of which the driver keeps a few for itself.
+	InFlight uint32
+
+	// Engine chooses what performs operations. Zero means Auto.
+	Engine Engine
+
+	// Logger receives diagnostics. Nil means silence.
+	Logger *zap.Logger
+
+	// CancelGrace is how long a cancelled operation may take to end before its caller is let go with ErrAbandoned. Zero
+	// means for ever: a cancelled operation always returns its own outcome and its buffer.
+	CancelGrace time.Duration
+
+	// Calls bounds the goroutines that make plain system calls, for what the ring cannot do or does worse. Zero means 16
+	// times the number of CPUs, at least 64.
+	Calls int
+
+	// WorkersBounded and WorkersUnbounded bound the kernel's own worker threads of this ring, for regular files and for
+	// everything else (IORING_REGISTER_IOWQ_MAX_WORKERS, 5.15). Zero means max(4, 2 × CPUs) and 64.
+	WorkersBounded, WorkersUnbounded uint32
+
+	kernel ring.Kernel // for tests: what stands behind the queues
+}
+
+// OnKernel returns cfg with the given engine behind the ring. It exists for the tests of this module: the type is internal.
+func OnKernel(cfg Config, k ring.Kernel) Config {
+	cfg.kernel = k
+	return cfg
+}
+
+// withDefaults validates cfg and fills in what is zero.
+func (cfg Config) withDefaults() (Config, error) {
+	if cfg.Entries == 0 {
+		cfg.Entries = 256
+	}
+	if cfg.Entries > ring.MaxEntries {
+		return cfg, fmt.Errorf("uringo: Config.Entries is %d, the limit is %d", cfg.Entries, ring.MaxEntries)
+	}
+	if cfg.Entries < 4 {
+		cfg.Entries = 4 // an entry for the wake-up, one for cancellation, and some for work
+	}
+	if cfg.InFlight == 0 {
+		cfg.InFlight = min(16*cfg.Entries, 2*ring.MaxEntries)
+	}
+	if cfg.InFlight > 2*ring.MaxEntries {
+		return cfg, fmt.Errorf("uringo: Config.InFlight is %d, the limit is %d", cfg.InFlight, 2*ring.MaxEntries)
+	}
+	if cfg.InFlight < cfg.Entries {
+		return cfg, fmt.Errorf("uringo: Config.InFlight is %d, less than Entries, %d", cfg.InFlight, cfg.Entries)
+	}
+	cfg.InFlight = max(cfg.InFlight, 16)
+	if cfg.CancelGrace < 0 {
+		return cfg, fmt.Errorf("uringo: Config.CancelGrace is negative: %v", cfg.CancelGrace)
+	}
+	if cfg.Calls < 0 {
+		return cfg, fmt.Errorf("uringo: Config.Calls is negative: %d", cfg.Calls)
+	}
+	if cfg.Calls == 0 {
+		cfg.Calls = max(64, 16*runtime.NumCPU())
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	switch cfg.Engine {
+	case Auto:
+		if s := os.Getenv(EngineVar); s != "" {
+			e, err := ParseEngine(s)
+			if err != nil {
+				return cfg, fmt.Errorf("%w (in the environment variable %s)", err, EngineVar)
+			}
+			cfg.Engine = e
+		}
+	case Uring, Portable:
+	default:
+		return cfg, fmt.Errorf("uringo: Config.Engine is %d, which is no engine", int(cfg.Engine))
+	}
+	return cfg, nil
+}
+
+func (cfg Config) ring(locked bool) ring.Config {
+	return ring.Config{
+		Entries:       cfg.Entries,
+		CQEntries:     cfg.InFlight,
+		Locked:        locked,
+		IowqBounded:   cfg.WorkersBounded,
+		IowqUnbounded: cfg.WorkersUnbounded,
+		Kernel:        cfg.kernel,
+	}
+}
+
+// portable returns the kernel of the portable engine.
+func (cfg Config) portable() ring.Kernel { return ring.NewPortable(ops.Calls(), cfg.Calls) }

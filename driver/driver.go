@@ -1,0 +1,402 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"uringo/internal/ring"
+	"uringo/ops"
+)
+
+// What a submitter must know of the driver goroutine after it has put a request in the channel.
+const (
+	awake  uint32 = iota // it will look into the channel
+	asleep               // it sits in the kernel, or is about to: it wants a wake-up
+	dead                 // it is gone: the sender empties the channel itself
+)
+
+// intakeSize is the capacity of the request channel: enough that submitters rarely wait for the driver to come by.
+const intakeSize = 1024
+
+// A Guest is work that runs on the driver goroutine, between passes over the ring: the tasks of a thread-per-core executor.
+type Guest interface {
+	// Run runs what is ready. It may submit with [Driver.Issue].
+	Run()
+	// Ready reports whether Run has something to do, so that the driver does not sleep.
+	Ready() bool
+}
+
+// Driver owns one ring. All methods may be called from any goroutine unless they say otherwise.
+type Driver struct {
+	cfg    Config
+	log    *zap.Logger
+	engine Engine
+	guest  Guest
+	tid    int // of the driver's thread, if it is locked to one
+
+	intake   chan *Request
+	status   atomic.Uint32
+	sweeping sync.Mutex
+	done     chan struct{} // closed when the goroutine has ended
+	closing  atomic.Bool
+	closed   closeState
+
+	// late are results of plain calls, posted by their goroutines.
+	late struct {
+		sync.Mutex
+		cqes []ring.CQE
+	}
+	poke Request // a message without content
+
+	routes [routeCount]atomic.Uint64
+
+	// Everything below belongs to the driver goroutine.
+	ring      *ring.Ring
+	pool      *ring.Pool
+	slots     []slot
+	free      []uint32
+	cqes      []ring.CQE
+	lateBuf   []ring.CQE
+	flush     []Batcher
+	queue     list       // waiting for a slot
+	waiting   list       // the same, for operations that may wait for ever
+	cancels   []*Request // issued, to be cancelled as soon as there is room
+	delayed   map[*Request]struct{}
+	waitMax   int
+	waits     int // issued operations that may wait for ever
+	issued    int // operations holding a slot
+	pooled    int // of these, the ones that the pool performs
+	cancelOut int // cancellations in the ring
+	backoff   time.Duration
+	broken    error
+	asked     bool // Close was called
+	pumping   bool // passes leave the guest alone
+	ended     bool
+	zombie    bool // closed, but the kernel still holds operations
+	stats     Stats
+	start     time.Time
+	clock     int64 // nanoseconds since start, of a recent pass
+	passes    uint64
+}
+
+// slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.
+type slot struct {
+	r      *Request
+	gen    uint32
+	pooled bool
+}
+
+// user_data is generation and slot; the highest bit marks the driver's own cancellations.
+const (
+	cancelData = uint64(1) << 63
+	genMask    = 1<<30 - 1
+)
+
+// Open starts a driver.
+func Open(cfg Config) (*Driver, error) { return open(cfg, nil) }
+
+// OpenGuest starts a driver whose goroutine also runs guest. It is locked to a thread, which makes the ring cheaper and lets
+// it wait only in the kernel.
+func OpenGuest(cfg Config, guest Guest) (*Driver, error) { return open(cfg, guest) }
+
+func open(cfg Config, guest Guest) (*Driver, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	d := &Driver{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		guest:   guest,
+		intake:  make(chan *Request, intakeSize),
+		done:    make(chan struct{}),
+		delayed: make(map[*Request]struct{}),
+		cqes:    make([]ring.CQE, 256),
+		start:   time.Now(),
+	}
+	d.poke.control = func() {}
+	opened := make(chan error)
+	go d.life(opened)
+	if err := <-opened; err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// life is the driver goroutine.
+func (d *Driver) life(opened chan<- error) {
+	if d.guest != nil {
+		// For good: if this goroutine ended while locked, its thread would end and with it what the kernel has in hand.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		d.tid = gettid()
+	}
+	if err := d.setup(); err != nil {
+		opened <- err
+		return
+	}
+	opened <- nil
+	defer d.finish() // deferred, as run may have to end by Goexit
+	d.run()
+}
+
+// setup opens the ring, on the goroutine that will own it.
+func (d *Driver) setup() error {
+	d.engine = d.cfg.Engine
+	rc := d.cfg.ring(d.guest != nil)
+	var err error
+	if d.engine != Portable {
+		d.ring, err = ring.Open(rc)
+		if err != nil && (d.engine == Uring || !errors.Is(err, ring.ErrUnavailable)) {
+			return fmt.Errorf("uringo: %w", err)
+		}
+		if err != nil {
+			d.log.Warn("io_uring is not available, using goroutines and plain system calls", zap.Error(err))
+			d.engine = Portable
+		} else {
+			d.engine = Uring
+		}
+	}
+	if d.engine == Portable {
+		rc.Kernel, rc.Locked = d.cfg.portable(), false
+		if d.ring, err = ring.Open(rc); err != nil {
+			return fmt.Errorf("uringo: %w", err)
+		}
+	}
+	d.pool = ring.NewPool(ops.Calls(), d.cfg.Calls, d.post)
+
+	// Every issued operation has a place in the completion queue, cancellations and the wake-up too.
+	n := int(d.ring.CQEntries())
+	reserve := max(2, n/16)
+	d.slots = make([]slot, n-reserve)
+	d.waitMax = max(1, len(d.slots)*3/4)
+	d.free = make([]uint32, 0, len(d.slots))
+	for i := len(d.slots) - 1; i >= 0; i-- {
+		d.free = append(d.free, uint32(i))
+	}
+	d.log.Debug("driver open", zap.Stringer("engine", d.engine), zap.Uint32("entries", d.ring.SQEntries()),
+		zap.Int("in_flight", len(d.slots)))
+	return nil
+}
+
+// run makes passes until the driver has ended. A task of the guest that ends its goroutine (runtime.Goexit) must not end the
+// driver: Goexit runs deferred functions, and inside this one the driver simply goes on, on the same thread.
+func (d *Driver) run() {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if p := recover(); p != nil {
+			d.fail(fmt.Errorf("%w: panic: %v\n%s", ErrBroken, p, stack()))
+		}
+		d.run()
+	}()
+	for !d.ended {
+		d.pass()
+	}
+	returned = true
+}
+
+// pass is one round: take requests in, run the guest, enter the kernel, handle completions, tell those who wait.
+func (d *Driver) pass() {
+	if d.passes++; d.passes%16 == 0 {
+		d.tick()
+	}
+	d.takeIn()
+	if d.guest != nil && !d.pumping {
+		d.guest.Run()
+	}
+	if d.broken != nil {
+		d.passBroken()
+		return
+	}
+	d.fill()
+	switch {
+	case d.drained():
+	case d.sleepy():
+		d.sleep()
+	default:
+		d.enter(d.ring.Submit())
+	}
+	d.reap()
+	d.tell()
+	d.ended = d.drained()
+}
+
+// passBroken is what is left of a pass when the ring is gone: every request fails. The guest's tasks may need that to end, so
+// the driver serves them until it is closed.
+func (d *Driver) passBroken() {
+	d.tell()
+	if d.asked || d.guest == nil {
+		d.ended = true
+	} else if d.pumping || !d.guest.Ready() {
+		d.accept(<-d.intake)
+	}
+}
+
+// Pump makes passes without running the guest until done says so. It is for a guest's code that must wait where its own task
+// cannot yield. Driver goroutine only.
+func (d *Driver) Pump(done func() bool) {
+	outer := d.pumping
+	d.pumping = true
+	defer func() { d.pumping = outer }()
+	for !done() && !d.ended {
+		d.pass()
+	}
+}
+
+// tick reads the clock. Doing so for every operation would cost more than many an operation.
+func (d *Driver) tick() { d.clock = int64(time.Since(d.start)) }
+
+// takeIn empties the channel, up to a bound so that completions are not starved by a flood of requests.
+func (d *Driver) takeIn() {
+	for range intakeSize {
+		select {
+		case r := <-d.intake:
+			d.accept(r)
+		default:
+			return
+		}
+	}
+}
+
+// accept takes one message: a request, or several linked together.
+func (d *Driver) accept(r *Request) {
+	n := 0
+	for r != nil {
+		next := r.Next
+		r.Next = nil
+		if r.control != nil {
+			r.control()
+		} else {
+			d.Issue(r)
+			n++
+		}
+		r = next
+	}
+	d.stats.batch(n)
+}
+
+// sleepy reports whether nothing can be done without news from the kernel or from the channel.
+func (d *Driver) sleepy() bool {
+	return d.broken == nil && (d.guest == nil || d.pumping || !d.guest.Ready()) && len(d.flush) == 0
+}
+
+// sleep waits for news. With operations in the ring, or for a driver that is locked to its thread, it waits in the kernel:
+// what was queued goes with the same call. Otherwise it parks on the channel and holds no thread.
+func (d *Driver) sleep() {
+	if d.guest == nil && d.issued == d.pooled && d.cancelOut == 0 && d.ring.Queued() == 0 {
+		d.stats.Parks++
+		r := <-d.intake
+		d.tick()
+		d.accept(r)
+		return
+	}
+	// The order matters: say that we sleep, then look once more. A submitter does the opposite, so one of us sees the other.
+	d.status.Store(asleep)
+	select {
+	case r := <-d.intake:
+		d.status.Store(awake)
+		d.accept(r)
+		d.enter(d.ring.Submit())
+	default:
+		err := d.ring.SubmitAndWait(0)
+		d.status.Store(awake)
+		d.enter(err)
+	}
+}
+
+// enter deals with the answer of the kernel. An error never ends an operation: what was queued stays queued.
+func (d *Driver) enter(err error) {
+	switch {
+	case err == nil:
+		d.backoff = 0
+	case errors.Is(err, ring.ErrBusy):
+		// Completions may be what the kernel wants us to take. If there are none, waiting for one could be for ever.
+		d.stats.Busy++
+		if d.reap() == 0 {
+			d.backoff = min(max(2*d.backoff, 100*time.Microsecond), 10*time.Millisecond)
+			time.Sleep(d.backoff)
+		}
+	default:
+		d.fail(fmt.Errorf("%w: %w", ErrBroken, err))
+	}
+}
+
+// reap handles the completions that are there and returns how many.
+func (d *Driver) reap() int {
+	total := 0
+	for d.broken == nil {
+		n := d.ring.Reap(d.cqes)
+		for i := range d.cqes[:n] {
+			d.complete(&d.cqes[i], false)
+		}
+		total += n
+		if n < len(d.cqes) {
+			break
+		}
+	}
+	return total + d.reapCalls()
+}
+
+// reapCalls handles the results of plain calls.
+func (d *Driver) reapCalls() int {
+	if d.pooled == 0 {
+		return 0
+	}
+	d.late.Lock()
+	d.lateBuf, d.late.cqes = d.late.cqes, d.lateBuf[:0]
+	d.late.Unlock()
+	n := len(d.lateBuf)
+	for i := range d.lateBuf {
+		d.complete(&d.lateBuf[i], true)
+	}
+	d.lateBuf = d.lateBuf[:0]
+	return n
+}
+
+// post takes the result of a plain call from the goroutine that made it.
+func (d *Driver) post(c ring.CQE) {
+	d.late.Lock()
+	first := len(d.late.cqes) == 0
+	d.late.cqes = append(d.late.cqes, c)
+	d.late.Unlock()
+	if !first {
+		return // the message of the first is on its way
+	}
+	d.Poke()
+}
+
+// Poke makes the driver goroutine do a pass soon. It never waits, so the driver itself may call it.
+func (d *Driver) Poke() {
+	select {
+	case d.intake <- &d.poke:
+	default: // a full channel keeps the driver awake
+	}
+	d.nudge()
+}
+
+// FlushLater has b.Flush called at the end of this pass. Driver goroutine only, from a Waiter's Complete.
+func (d *Driver) FlushLater(b Batcher) { d.flush = append(d.flush, b) }
+
+// tell lets the batchers pass on what they collected.
+func (d *Driver) tell() {
+	if len(d.flush) == 0 {
+		return
+	}
+	for i, b := range d.flush {
+		b.Flush()
+		d.flush[i] = nil
+	}
+	d.flush = d.flush[:0]
+}
+
+// Engine returns what performs the operations: Uring or Portable.
+func (d *Driver) Engine() Engine { return d.engine }

@@ -1,0 +1,54 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+)
+
+// Errors that a caller may want to tell apart.
+var (
+	// ErrClosed means that the driver is closing or closed: the operation was not performed.
+	ErrClosed = errors.New("uringo: driver closed")
+
+	// ErrAbandoned means that the caller stopped waiting while the kernel still owned the operation, because of
+	// Config.CancelGrace or of a Close that ran out of time. The buffer is not handed back, and what the operation did
+	// or will do is unknown.
+	ErrAbandoned = errors.New("uringo: operation abandoned, its buffer stays with the kernel")
+
+	// ErrNoDriver means that a context carries no driver. Run the code inside executor.Start, or pass a context made by
+	// driver.NewContext.
+	ErrNoDriver = errors.New("uringo: context carries no driver: call from a task of executor.Start, or use driver.NewContext")
+
+	// ErrBroken means that the ring failed in a way that cannot be mended. Operations in flight are abandoned.
+	ErrBroken = errors.New("uringo: ring broken")
+)
+
+// Canceled returns the error of an operation that ended because ctx did. It matches context.Cause(ctx), and for a deadline
+// also os.ErrDeadlineExceeded.
+func Canceled(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if cause == nil {
+		return syscall.ECANCELED
+	}
+	if errors.Is(cause, context.DeadlineExceeded) {
+		return &deadlineError{cause}
+	}
+	if err := ctx.Err(); !errors.Is(cause, err) {
+		return errors.Join(err, cause)
+	}
+	return cause
+}
+
+// deadlineError is a context's deadline under both of its names.
+type deadlineError struct{ cause error }
+
+func (e *deadlineError) Error() string        { return e.cause.Error() }
+func (e *deadlineError) Unwrap() error        { return e.cause }
+func (e *deadlineError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
+func (e *deadlineError) Timeout() bool        { return true }
+func (e *deadlineError) Temporary() bool      { return true }
+
+// IsCanceled reports whether err is the outcome of an operation that was cancelled before it did anything.
+func IsCanceled(err error) bool { return err == syscall.ECANCELED }

@@ -1,0 +1,311 @@
+package driver
+
+import (
+	"syscall"
+	"time"
+
+	"uringo/internal/ring"
+	"uringo/ops"
+)
+
+// maxAttempts bounds how often an operation is repeated after an answer that only means "try again".
+const maxAttempts = 100
+
+// Send hands over a request, or several linked by Next, in one message. It never waits for the kernel. Each of them is told
+// its end through its Waiter, also when the driver is closed.
+func (d *Driver) Send(r *Request) {
+	d.intake <- r
+	d.nudge()
+}
+
+// nudge makes sure that somebody looks at what was just put into the channel.
+func (d *Driver) nudge() {
+	switch d.status.Load() {
+	case asleep:
+		// Of all that send while the driver sleeps, one wakes it.
+		if d.status.CompareAndSwap(asleep, awake) {
+			d.ring.Wake()
+		}
+	case dead:
+		d.sweep()
+	}
+}
+
+// do has f called on the driver goroutine. If the driver is gone, f is not called and do returns false.
+func (d *Driver) do(f func()) bool {
+	if d.status.Load() == dead {
+		return false
+	}
+	ran := make(chan bool, 1)
+	d.Send(&Request{control: func() { f(); ran <- true }, waiter: swept(func() { ran <- false })})
+	return <-ran
+}
+
+// later has f called on the driver goroutine, some time, unless the driver ends first.
+func (d *Driver) later(f func()) {
+	if d.status.Load() != dead {
+		d.Send(&Request{control: f, waiter: swept(func() {})})
+	}
+}
+
+// swept is the waiter of a control message: told when the message found nobody.
+type swept func()
+
+func (s swept) Complete(*Request) { s() }
+
+// sweep fails what is in the channel of a driver that has ended. Whoever put something there calls it.
+func (d *Driver) sweep() {
+	d.sweeping.Lock()
+	defer d.sweeping.Unlock()
+	for {
+		select {
+		case r := <-d.intake:
+			for r != nil {
+				next := r.Next
+				r.Next = nil
+				if r.waiter != nil {
+					r.takeBack()
+					r.outcome = ErrClosed
+					r.waiter.Complete(r)
+				}
+				r = next
+			}
+			d.tell()
+		default:
+			return
+		}
+	}
+}
+
+// Issue takes a request over directly. Only a [Guest] may call it, from Run; everybody else sends.
+func (d *Driver) Issue(r *Request) {
+	seq := r.seq.Load()
+	switch {
+	case d.closing.Load() || d.broken != nil:
+		d.deliver(r, 0, d.refusal())
+	case r.cancelSeq == seq:
+		d.deliver(r, -int32(syscall.ECANCELED), nil)
+	default:
+		r.attempts = 0
+		if r.op() == ring.OpAsyncCancel {
+			d.cancelMatching(r)
+		}
+		d.place(r)
+	}
+}
+
+// refusal is the error of requests that come too late.
+func (d *Driver) refusal() error {
+	if d.broken != nil {
+		return d.broken
+	}
+	return ErrClosed
+}
+
+// place issues a request, or queues it until there is room.
+func (d *Driver) place(r *Request) {
+	if len(d.free) == 0 || r.spec.Kind.Waits && d.waits >= d.waitMax || !d.write(r) {
+		if d.broken != nil {
+			d.deliver(r, 0, d.broken)
+			return
+		}
+		r.state = stateQueued
+		d.queueOf(r).push(r)
+	}
+}
+
+func (d *Driver) queueOf(r *Request) *list {
+	if r.spec.Kind.Waits {
+		return &d.waiting
+	}
+	return &d.queue
+}
+
+// write gives a request a slot and writes its entry. From here on the kernel owns the operation's memory. It reports false,
+// with nothing done, if the submission queue is full.
+func (d *Driver) write(r *Request) bool {
+	k := r.spec.Kind
+	if r.spec.Route == ops.RouteCall && d.engine == Uring || !d.ring.Supports(k.Code) {
+		d.call(r)
+		return true
+	}
+	e := d.ring.Next()
+	if e == nil {
+		d.enter(d.ring.Submit())
+		if e = d.ring.Next(); e == nil {
+			return false
+		}
+	}
+	r.spec.Prepare(e)
+	e.UserData = d.occupy(r, false)
+	return true
+}
+
+// call has a request performed as a plain call.
+func (d *Driver) call(r *Request) {
+	var e ring.SQE
+	r.spec.Prepare(&e)
+	e.UserData = d.occupy(r, true)
+	d.pooled++
+	d.stats.Calls++
+	d.pool.Start(&e)
+}
+
+// occupy puts a request into a free slot and returns the user data that stands for it.
+func (d *Driver) occupy(r *Request, pooled bool) uint64 {
+	i := d.free[len(d.free)-1]
+	d.free = d.free[:len(d.free)-1]
+	s := &d.slots[i]
+	s.r, s.pooled = r, pooled
+	r.slot, r.state, r.since = i, stateIssued, d.clock
+	d.issued++
+	if r.spec.Kind.Waits {
+		d.waits++
+	}
+	d.stats.submit(r.op())
+	return s.userData(i)
+}
+
+func (s *slot) userData(i uint32) uint64 { return uint64(s.gen)<<32 | uint64(i) }
+
+// fill issues what waits, cancellations first, as far as there is room.
+func (d *Driver) fill() {
+	for len(d.cancels) > 0 {
+		r := d.cancels[len(d.cancels)-1]
+		if r.cancelSeq == r.seq.Load() && r.state >= stateIssued && !d.writeCancel(r) {
+			break
+		}
+		d.cancels = d.cancels[:len(d.cancels)-1]
+	}
+	for d.waiting.n > 0 && len(d.free) > 0 && d.waits < d.waitMax {
+		if !d.unqueue(&d.waiting) {
+			return
+		}
+	}
+	for d.queue.n > 0 && len(d.free) > 0 {
+		if !d.unqueue(&d.queue) {
+			return
+		}
+	}
+}
+
+func (d *Driver) unqueue(l *list) bool {
+	r := l.pop()
+	if d.write(r) {
+		return true
+	}
+	if d.broken != nil {
+		d.deliver(r, 0, d.broken)
+		return false
+	}
+	// The kernel takes nothing now. Back to the front, so that the order stays.
+	r.Next = l.head
+	if l.head != nil {
+		l.head.prev = r
+	} else {
+		l.tail = r
+	}
+	l.head = r
+	l.n++
+	return false
+}
+
+// complete handles one completion.
+func (d *Driver) complete(c *ring.CQE, pooled bool) {
+	if c.UserData&cancelData != 0 {
+		d.cancelOut--
+		d.stats.CancelAnswers++
+		return
+	}
+	i := uint32(c.UserData)
+	if int(i) >= len(d.slots) || d.slots[i].r == nil || d.slots[i].gen != uint32(c.UserData>>32) || d.slots[i].pooled != pooled {
+		d.stats.Stale++
+		d.log.Warn("completion of no operation", zapUserData(c.UserData), zapResult(c.Res))
+		return
+	}
+	r := d.slots[i].r
+	k := r.spec.Kind
+	d.slots[i].r = nil
+	d.slots[i].gen = (d.slots[i].gen + 1) & genMask
+	d.free = append(d.free, i)
+	d.issued--
+	if k.Waits {
+		d.waits--
+	}
+	if pooled {
+		d.pooled--
+	}
+	d.stats.complete(k.Code)
+	if r.state == stateAbandoned {
+		r.takeBack()
+		r.state = stateIdle
+		r.spec.Discard(c.Res)
+		if r.spec.Release != nil {
+			r.spec.Release()
+		}
+		d.stats.AbandonedDone++
+		return
+	}
+	if c.Res < 0 {
+		d.refused(r, c.Res)
+		return
+	}
+	d.deliver(r, c.Res, nil)
+}
+
+// refused handles an operation that ended with an error.
+func (d *Driver) refused(r *Request, res int32) {
+	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED)
+	switch {
+	case stopped && r.cancelSeq == r.seq.Load():
+		res = -int32(syscall.ECANCELED) // under whatever name the kernel says it
+	case stopped && d.closing.Load():
+		d.deliver(r, 0, ErrClosed)
+		return
+	case d.again(r, res):
+		return
+	}
+	d.deliver(r, res, nil)
+}
+
+// again repeats an operation whose answer means that it has not been done: interrupted, or refused for now. A cancellation
+// that nobody asked for is one too: the kernel cancels what a thread submitted when that thread ends, and threads are the Go
+// runtime's to end.
+func (d *Driver) again(r *Request, res int32) bool {
+	if r.cancelSeq == r.seq.Load() || d.closing.Load() || r.attempts >= maxAttempts {
+		return false
+	}
+	switch {
+	case ops.Interrupted(res) && !r.spec.Kind.Once, res == -int32(syscall.ECANCELED) && !r.spec.Linked():
+		r.attempts++
+		d.stats.Repeated++
+		d.place(r)
+		return true
+	case res == -int32(syscall.EAGAIN) && !r.spec.NoWait():
+		// Some file systems answer so to a blocking request when the machine is short of something.
+		r.attempts++
+		d.stats.Repeated++
+		r.state = stateDelayed
+		d.delayed[r] = struct{}{}
+		delay := min(50*time.Microsecond<<min(r.attempts, 8), 10*time.Millisecond)
+		time.AfterFunc(delay, func() { d.later(func() { d.undelay(r) }) })
+		return true
+	}
+	return false
+}
+
+func (d *Driver) undelay(r *Request) {
+	if _, ok := d.delayed[r]; !ok {
+		return
+	}
+	delete(d.delayed, r)
+	d.place(r)
+}
+
+// deliver ends a request that the kernel does not own.
+func (d *Driver) deliver(r *Request, res int32, outcome error) {
+	r.takeBack()
+	r.state = stateIdle
+	r.res, r.outcome = res, outcome
+	r.waiter.Complete(r)
+}

@@ -1,0 +1,100 @@
+package driver
+
+import (
+	"context"
+	"sync"
+
+	"uringo/ops"
+)
+
+// Pending is an operation that was submitted. Its result can be had in two ways, from the channel of Done or by Wait; it is
+// the same result.
+type Pending[T any] struct {
+	d   *Driver
+	req Request
+	op  ops.Op[T]
+
+	mu     sync.Mutex
+	ended  bool
+	result ops.Result[T]
+	done   chan ops.Result[T] // made by the first Done
+	wake   chan struct{}      // made by the first Wait, closed at the end
+}
+
+// Submit hands an operation to the driver and returns at once. The memory it names, such as a read's buffer, belongs to the
+// driver until the result is in; the result hands it back. Every operation gets a result, also when the driver closes.
+func Submit[T any](d *Driver, op ops.Op[T]) *Pending[T] {
+	p := &Pending[T]{d: d, op: op}
+	if err := op.Invalid(); err != nil {
+		p.end(op.Result(0, err))
+		return p
+	}
+	p.req.Reset(&op.Spec, p, 0)
+	d.Send(&p.req)
+	return p
+}
+
+// Done returns the channel on which the result arrives, once; then it is closed. Nobody has to receive from it.
+func (p *Pending[T]) Done() <-chan ops.Result[T] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done == nil {
+		p.done = make(chan ops.Result[T], 1)
+		if p.ended {
+			p.done <- p.result
+			close(p.done)
+		}
+	}
+	return p.done
+}
+
+// Wait returns the result. If ctx ends first, it cancels the operation and returns what became of it: a result that came in
+// time is delivered, and otherwise Err says why ctx ended.
+func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
+	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		return p.result
+	}
+	if p.wake == nil {
+		p.wake = make(chan struct{})
+	}
+	p.mu.Unlock()
+	select {
+	case <-p.wake:
+		return p.result
+	case <-ctx.Done():
+	}
+	p.Cancel()
+	<-p.wake
+	r := p.result
+	if IsCanceled(r.Err) {
+		r.Err = Canceled(ctx)
+	}
+	return r
+}
+
+// Cancel asks for the operation to end early and returns at once. The result says whether it did (syscall.ECANCELED).
+func (p *Pending[T]) Cancel() { p.d.Cancel(&p.req, p.req.Seq()) }
+
+// Complete implements [Waiter].
+func (p *Pending[T]) Complete(r *Request) {
+	if r.Abandoned() {
+		p.end(ops.Result[T]{Err: ErrAbandoned})
+		return
+	}
+	p.end(p.op.Result(r.Outcome()))
+}
+
+func (p *Pending[T]) end(r ops.Result[T]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.result, p.ended = r, true
+	if p.done != nil {
+		p.done <- r
+		close(p.done)
+	}
+	if p.wake != nil {
+		close(p.wake)
+	}
+}

@@ -1,0 +1,135 @@
+package driver
+
+import (
+	"sync/atomic"
+
+	"uringo/internal/ring"
+	"uringo/ops"
+)
+
+// A Waiter is told when a request has ended. Complete is called once per request, on the driver goroutine (or, for a driver
+// that is closed, on the sender's). It must not block and must not call back into the driver. Afterwards the request belongs
+// to whoever made it, unless [Request.Abandoned] says that it stays with the driver.
+type Waiter interface {
+	Complete(*Request)
+}
+
+// A Batcher is a Waiter that collects completions. It asks for a Flush with [Driver.FlushLater].
+type Batcher interface {
+	// Flush is called on the driver goroutine at the end of the pass in which FlushLater was called. It must not block.
+	Flush()
+}
+
+// Request is one operation on its way through the driver. Most programs use [Submit] or a package above; a Request is for
+// executors, which keep one for each task and so allocate nothing.
+//
+// A Request is used again and again: Reset, send, wait for Complete, and from the start. Its fields have one owner at a time.
+type Request struct {
+	spec   ops.Spec
+	waiter Waiter
+
+	// Next links requests that are sent in one message; the maker's until sent.
+	Next *Request
+
+	// seq numbers the uses of this Request, so that a late cancellation does not hit the wrong one.
+	seq atomic.Uint64
+
+	touch toucher // race builds only
+
+	// The outcome: the driver's until Complete.
+	res     int32
+	outcome error // nil if res is it
+
+	// The driver's own.
+	state     state
+	attempts  uint8
+	slot      uint32
+	cancelSeq uint64
+	prev      *Request // in the driver's queues, with Next
+	since     int64    // when it was issued, nanoseconds of the driver's clock
+	control   func()   // instead of an operation: to be called on the driver goroutine
+}
+
+type state uint8
+
+const (
+	stateIdle      state = iota // with its maker, or in the channel
+	stateQueued                 // in a queue of the driver
+	stateDelayed                // waiting for a retry
+	stateIssued                 // its entry is written: the kernel owns its memory
+	stateAbandoned              // issued, and nobody waits for it any more
+)
+
+// Seq names one use of a Request, for cancellation.
+type Seq uint64
+
+// Reset prepares the request for an operation whose end w will be told of, and names this use of it. The low bit of the name
+// is mark, for the maker's own purposes.
+func (r *Request) Reset(spec *ops.Spec, w Waiter, mark uint64) Seq {
+	r.spec = *spec
+	r.waiter = w
+	r.handOver()
+	seq := (r.seq.Load() | 1) + 1 | mark&1
+	r.seq.Store(seq) // last: whoever sees it sees the rest
+	return Seq(seq)
+}
+
+// Withdraw takes back a request that was reset and will not be sent.
+func (r *Request) Withdraw() { r.takeBack() }
+
+// Seq returns the name of the latest use. Any goroutine may ask.
+func (r *Request) Seq() Seq { return Seq(r.seq.Load()) }
+
+// Abandoned reports whether the driver keeps the request: its maker must not touch it again.
+func (r *Request) Abandoned() bool { return r.outcome == ErrAbandoned }
+
+// Outcome returns what the operation returned. A cancelled operation that did not run says ECANCELED.
+func (r *Request) Outcome() (n int, err error) {
+	if r.outcome != nil {
+		return 0, r.outcome
+	}
+	return r.spec.Finish(r.res)
+}
+
+// op returns the opcode, for counting.
+func (r *Request) op() ring.Op { return r.spec.Kind.Code }
+
+// list is a queue of requests, linked through themselves so that any one can be taken out.
+type list struct {
+	head, tail *Request
+	n          int
+}
+
+func (l *list) push(r *Request) {
+	r.Next, r.prev = nil, l.tail
+	if l.tail != nil {
+		l.tail.Next = r
+	} else {
+		l.head = r
+	}
+	l.tail = r
+	l.n++
+}
+
+func (l *list) remove(r *Request) {
+	if r.prev != nil {
+		r.prev.Next = r.Next
+	} else {
+		l.head = r.Next
+	}
+	if r.Next != nil {
+		r.Next.prev = r.prev
+	} else {
+		l.tail = r.prev
+	}
+	r.Next, r.prev = nil, nil
+	l.n--
+}
+
+func (l *list) pop() *Request {
+	r := l.head
+	if r != nil {
+		l.remove(r)
+	}
+	return r
+}

@@ -1,0 +1,192 @@
+package executor
+
+import (
+	"context"
+	"runtime"
+	"sync"
+
+	"uringo/driver"
+	"uringo/ops"
+)
+
+// Do performs an operation and waits for it in the way of ctx's executor. The buffer that op borrows is in the result again,
+// except if the operation was abandoned (driver.ErrAbandoned).
+//
+// A ctx that has ended fails the operation before it is submitted. One that ends later cancels it; Do then waits for the
+// operation's own outcome, so what was read or written by then is returned and not lost.
+func Do[T any](ctx context.Context, op ops.Op[T]) ops.Result[T] {
+	n, err := do(ctx, &op.Spec)
+	if err == driver.ErrAbandoned {
+		return ops.Result[T]{Err: err}
+	}
+	return ops.Result[T]{N: n, Buf: op.Buf, Err: err}
+}
+
+func do(ctx context.Context, s *ops.Spec) (int, error) {
+	if err := s.Invalid(); err != nil {
+		return 0, err
+	}
+	t, plain := ctx.(*task)
+	if !plain {
+		t = taskOf(ctx)
+	}
+	if t == nil {
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			return 0, err
+		}
+		return doForeign(ctx, d, s)
+	}
+	if !t.here() {
+		return t.doElsewhere(ctx, s)
+	}
+	if !plain && ctx.Done() != t.Done() {
+		return t.doDerived(ctx, s)
+	}
+	r := t.req.Load()
+	t.opDone = false
+	r.Reset(s, t.waiter, ofTask)
+	// Only now: whoever ends the context after this look finds the request's new number and cancels it.
+	if t.inner.Err() != nil {
+		r.Withdraw()
+		return 0, driver.Canceled(ctx)
+	}
+	return t.submitAndWait(ctx, r)
+}
+
+// submitAndWait performs a request of the task on the task's own goroutine.
+func (t *task) submitAndWait(ctx context.Context, r *driver.Request) (int, error) {
+	switch {
+	case t.home != nil:
+		t.home.submit(r)
+		for !t.opDone {
+			t.co.yield(struct{}{})
+		}
+	case t.scope.waiting == nil:
+		t.scope.d.Send(r)
+		<-t.opChan
+	default:
+		t.scope.d.Send(r)
+		t.scope.rt.Wait(t.opChan)
+	}
+	n, err := r.Outcome()
+	if err != nil {
+		if err == driver.ErrAbandoned {
+			t.req.Store(new(driver.Request)) // the old one is the driver's now
+		} else if driver.IsCanceled(err) && ctx.Err() != nil {
+			err = driver.Canceled(ctx)
+		}
+	}
+	return n, err
+}
+
+// doElsewhere performs an operation for somebody to whom the task lent its context.
+func (t *task) doElsewhere(ctx context.Context, s *ops.Spec) (int, error) {
+	if t.home != nil {
+		t.home.flush() // the caller may hold the worker: the others' operations must not wait for it
+		if l, ok := t.home.(*local); ok && l.d.OnDriver() {
+			return doPumping(ctx, l.d, s)
+		}
+	}
+	return doForeign(ctx, t.scope.d, s)
+}
+
+// doDerived is do for a context that was derived from the task and has an end of its own.
+func (t *task) doDerived(ctx context.Context, s *ops.Spec) (int, error) {
+	if ctx.Err() != nil {
+		return 0, driver.Canceled(ctx)
+	}
+	r := t.req.Load()
+	t.opDone = false
+	seq := r.Reset(s, t.waiter, 0)
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { t.scope.d.Cancel(r, seq) })
+		defer stop()
+	}
+	return t.submitAndWait(ctx, r)
+}
+
+// foreign is a request with a channel to wait on.
+type foreign struct {
+	req  driver.Request
+	done chan struct{}
+}
+
+func (f *foreign) Complete(*driver.Request) { f.done <- struct{}{} }
+
+var foreigners = sync.Pool{New: func() any { return &foreign{done: make(chan struct{}, 1)} }}
+
+// doForeign performs an operation for a goroutine: it waits on the operation's result channel.
+func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) {
+	if ctx.Err() != nil {
+		return 0, driver.Canceled(ctx)
+	}
+	f := foreigners.Get().(*foreign)
+	seq := f.req.Reset(s, f, 0)
+	d.Send(&f.req)
+	if done := ctx.Done(); done != nil {
+		select {
+		case <-f.done:
+		case <-done:
+			d.Cancel(&f.req, seq)
+			<-f.done
+		}
+	} else {
+		<-f.done
+	}
+	return f.outcome(ctx)
+}
+
+// doPumping performs an operation for code on the driver's own thread that is not a task, such as an iterator inside one. Nobody
+// but itself can run the driver meanwhile.
+func doPumping(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) {
+	if ctx.Err() != nil {
+		return 0, driver.Canceled(ctx)
+	}
+	f := foreigners.Get().(*foreign)
+	seq := f.req.Reset(s, f, 0)
+	stop := context.AfterFunc(ctx, func() { d.Cancel(&f.req, seq) })
+	d.Issue(&f.req)
+	d.Pump(func() bool { return len(f.done) > 0 })
+	stop()
+	<-f.done
+	return f.outcome(ctx)
+}
+
+func (f *foreign) outcome(ctx context.Context) (int, error) {
+	n, err := f.req.Outcome()
+	if err == driver.ErrAbandoned {
+		return 0, err // the driver keeps the request
+	}
+	foreigners.Put(f)
+	if driver.IsCanceled(err) && ctx.Err() != nil {
+		err = driver.Canceled(ctx)
+	}
+	return n, err
+}
+
+// MayBlock reports whether the caller may make a system call that can block for a moment: it does not share its goroutine with
+// tasks that would wait for it.
+func MayBlock(ctx context.Context) bool {
+	t := taskOf(ctx)
+	return t == nil || t.home == nil || !t.here() && !t.homeIsHere()
+}
+
+// homeIsHere reports whether the caller may be a coroutine inside the task, which holds its home like the task itself.
+func (t *task) homeIsHere() bool {
+	l, ok := t.home.(*local)
+	return ok && l.d.OnDriver()
+}
+
+// Yield lets other tasks run.
+func Yield(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return driver.Canceled(ctx)
+	}
+	if t := taskOf(ctx); t != nil && t.here() {
+		t.home.yield(t)
+		return nil
+	}
+	runtime.Gosched()
+	return nil
+}

@@ -1,0 +1,212 @@
+package executor
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"uringo/driver"
+)
+
+// Event is something that happens once. Tasks of every executor can wait for it without holding their worker, and anybody can
+// make it happen. The zero Event has not happened.
+type Event struct {
+	set     atomic.Bool
+	mu      sync.Mutex
+	waiters []unparker
+}
+
+// unparker is something that waits and looks again when told to.
+type unparker interface{ unpark() }
+
+// Set makes the event happen. Further calls do nothing.
+func (e *Event) Set() {
+	e.mu.Lock()
+	e.set.Store(true)
+	waiters := e.waiters
+	e.waiters = nil
+	e.mu.Unlock()
+	for _, w := range waiters {
+		w.unpark()
+	}
+}
+
+// IsSet reports whether the event has happened.
+func (e *Event) IsSet() bool { return e.set.Load() }
+
+// Wait returns nil once the event has happened, or the error of ctx if that ends first.
+func (e *Event) Wait(ctx context.Context) error { return e.wait(ctx, nil) }
+
+// wait is Wait; by is the task whose work makes the event happen, if it is known.
+func (e *Event) wait(ctx context.Context, by *task) error {
+	if e.set.Load() {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return driver.Canceled(ctx)
+	}
+	t := taskOf(ctx)
+	if t == nil {
+		return e.waitOnChannel(ctx)
+	}
+	if t.home != nil && !t.here() {
+		t.home.flush()
+		if l, ok := t.home.(*local); ok && l.d.OnDriver() {
+			return e.waitPumping(ctx, l, by)
+		}
+		return e.waitOnChannel(ctx)
+	}
+	if t.home == nil {
+		return e.waitOnGoroutine(ctx, t)
+	}
+	if !e.add(t) {
+		return nil
+	}
+	if ctx.Done() != t.Done() && ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, t.unpark)
+		defer stop()
+	}
+	for !e.set.Load() {
+		if ctx.Err() != nil {
+			e.drop(t)
+			return driver.Canceled(ctx)
+		}
+		t.co.yield(struct{}{})
+	}
+	return nil
+}
+
+// waitOnGoroutine waits on a task that is a goroutine, the way its runtime wants. The channel is this wait's own, as the task
+// may have lent its context to other goroutines.
+func (e *Event) waitOnGoroutine(ctx context.Context, t *task) error {
+	w := signal(make(chan struct{}, 1))
+	if !e.add(w) {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, w.unpark)
+	defer stop()
+	for !e.set.Load() {
+		if ctx.Err() != nil {
+			e.drop(w)
+			return driver.Canceled(ctx)
+		}
+		t.scope.rt.Wait(w)
+	}
+	return nil
+}
+
+func (e *Event) waitOnChannel(ctx context.Context) error {
+	w := signal(make(chan struct{}, 1))
+	if !e.add(w) {
+		return nil
+	}
+	select {
+	case <-w:
+		return nil
+	case <-ctx.Done():
+		e.drop(w)
+		return driver.Canceled(ctx)
+	}
+}
+
+// waitPumping waits on the driver's own thread, outside of its task. Tasks of that thread do not run meanwhile, so waiting for
+// one of them would be for ever.
+func (e *Event) waitPumping(ctx context.Context, l *local, by *task) error {
+	if by != nil && by.home == l {
+		return ErrNested
+	}
+	w := poker{l.d}
+	if !e.add(w) {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, w.unpark)
+	defer stop()
+	l.d.Pump(func() bool { return e.set.Load() || ctx.Err() != nil })
+	if e.set.Load() {
+		return nil
+	}
+	e.drop(w)
+	return driver.Canceled(ctx)
+}
+
+// add registers a waiter, unless the event has happened.
+func (e *Event) add(w unparker) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.set.Load() {
+		return false
+	}
+	e.waiters = append(e.waiters, w)
+	return true
+}
+
+func (e *Event) drop(w unparker) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if i := slices.Index(e.waiters, w); i >= 0 {
+		e.waiters = slices.Delete(e.waiters, i, i+1)
+	}
+}
+
+// channel returns a channel that is closed when the event happens.
+func (e *Event) channel() <-chan struct{} {
+	c := make(closer)
+	if !e.add(c) {
+		c.unpark()
+	}
+	return c
+}
+
+type signal chan struct{}
+
+func (s signal) unpark() {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
+}
+
+type closer chan struct{}
+
+func (c closer) unpark() { close(c) }
+
+type poker struct{ d *driver.Driver }
+
+func (p poker) unpark() { p.d.Poke() }
+
+// Sleep waits for d, or until ctx ends.
+func Sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return Yield(ctx)
+	}
+	var e Event
+	timer := time.AfterFunc(d, e.Set)
+	defer timer.Stop()
+	return e.Wait(ctx)
+}
+
+// Block runs fn, which may block on anything, on a goroutine of its own while the task waits. It returns when fn has returned: a
+// ctx that ends meanwhile does not interrupt fn. A panic in fn is an error, as in a task. At most 512 run at once.
+func Block[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	var value T
+	t := taskOf(ctx)
+	if err := ctx.Err(); err != nil {
+		return value, driver.Canceled(ctx)
+	}
+	err := ErrGoexit
+	var e Event
+	go func() {
+		defer e.Set()
+		if t != nil {
+			// The task's place is taken: a task that is cancelled waits for its turn, and fn runs all the same.
+			_ = t.scope.blocking.Acquire(context.Background(), 1)
+			defer t.scope.blocking.Release(1)
+		}
+		defer recoverInto(&err)
+		value, err = fn()
+	}()
+	_ = e.Wait(context.WithoutCancel(ctx))
+	return value, err
+}

@@ -1,0 +1,139 @@
+package executor
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"uringo/driver"
+)
+
+// Local returns an executor whose tasks are coroutines on the driver goroutine itself, thread-per-core: they write their
+// operations straight into the ring. Requests from other goroutines still come over the driver's channel.
+func Local() Executor { return localExecutor{} }
+
+type localExecutor struct{}
+
+func (localExecutor) String() string { return "local" }
+
+func (localExecutor) Open(cfg driver.Config) (Runtime, error) {
+	l := new(local)
+	l.opened.Lock()
+	defer l.opened.Unlock()
+	d, err := driver.OpenGuest(cfg, l)
+	if err != nil {
+		return nil, err
+	}
+	l.d = d
+	return l, nil
+}
+
+// local is the runtime, the home of its tasks and the guest of the driver in one.
+type local struct {
+	opened sync.Mutex // held until d is set
+	d      *driver.Driver
+	pulse  pulse
+
+	// The driver goroutine's own.
+	ready queue
+	crew  crew
+
+	mu    sync.Mutex
+	mail  atomic.Bool // woken is not empty
+	woken []*task
+	spare []*task
+}
+
+func (l *local) Driver() *driver.Driver     { return l.d }
+func (l *local) Spawn(run func()) error     { go run(); return nil }
+func (l *local) Wait(ready <-chan struct{}) { <-ready }
+func (l *local) pulses() []*pulse           { return []*pulse{&l.pulse} }
+
+func (l *local) adopt(t *task, _ *task) {
+	t.home = l
+	t.waiter = (*localWaiter)(t)
+	l.wake(t)
+}
+
+func (l *local) Close(ctx context.Context) error {
+	// Idle coroutines end where they were made.
+	done := make(chan struct{})
+	l.mu.Lock()
+	l.woken = append(l.woken, &task{body: func(*task) error { l.crew.dismiss(); close(done); return nil }})
+	l.mail.Store(true)
+	l.mu.Unlock()
+	l.d.Poke()
+	<-done
+	return l.d.Close(ctx)
+}
+
+// Run runs what is ready, once.
+func (l *local) Run() {
+	if l.mail.Load() {
+		l.gather()
+	}
+	n := l.ready.len()
+	if n == 0 {
+		return
+	}
+	l.pulse.begin()
+	for range n {
+		t := l.ready.pop()
+		t.queued = false
+		if t.scope == nil {
+			_ = t.body(t) // not a task: a message of Close
+			continue
+		}
+		l.crew.run(t)
+	}
+	l.pulse.end()
+}
+
+// Ready reports whether a task can run.
+func (l *local) Ready() bool { return l.ready.len() > 0 || l.mail.Load() }
+
+func (l *local) gather() {
+	l.mu.Lock()
+	woken := l.woken
+	l.woken = l.spare[:0]
+	l.mail.Store(false)
+	l.mu.Unlock()
+	for i, t := range woken {
+		woken[i] = nil
+		l.enqueue(t)
+	}
+	l.spare = woken
+}
+
+func (l *local) enqueue(t *task) {
+	if !t.queued && !t.dead {
+		t.queued = true
+		l.ready.push(t)
+	}
+}
+
+func (l *local) submit(r *driver.Request) { l.d.Issue(r) }
+func (l *local) flush()                   {}
+
+func (l *local) wake(t *task) {
+	l.mu.Lock()
+	l.woken = append(l.woken, t)
+	l.mail.Store(true)
+	l.mu.Unlock()
+	l.d.Poke()
+}
+
+func (l *local) yield(t *task) {
+	l.enqueue(t)
+	t.co.yield(struct{}{})
+}
+
+// localWaiter is how a task of Local learns that its operation ended.
+type localWaiter task
+
+// Complete runs on the driver goroutine, which is the task's own.
+func (lt *localWaiter) Complete(*driver.Request) {
+	t := (*task)(lt)
+	t.opDone = true
+	t.home.(*local).enqueue(t)
+}

@@ -1,0 +1,361 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+
+	"uringo/driver"
+)
+
+// maxBlocking bounds the goroutines that Block has at work, and so the threads they may hold.
+const maxBlocking = 512
+
+// scope is one call of Start: the tasks that must end before it returns.
+type scope struct {
+	ctx      context.Context
+	cancel   context.CancelFunc
+	rt       Runtime
+	d        *driver.Driver
+	log      *zap.Logger
+	blocking *semaphore.Weighted
+
+	mu      sync.Mutex
+	live    int
+	stopped bool
+	waiting map[*task]struct{} // spawned on a foreign runtime and not run yet; nil for our own, which lose none
+	empty   chan struct{}      // closed when stopped and live is 0
+}
+
+func newScope(ctx context.Context, rt Runtime, o options) *scope {
+	s := &scope{rt: rt, d: rt.Driver(), log: logger(o.config), empty: make(chan struct{}),
+		blocking: semaphore.NewWeighted(maxBlocking)}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	if _, ours := rt.(native); !ours {
+		s.waiting = make(map[*task]struct{})
+	}
+	return s
+}
+
+// stop cancels what is left and waits for it.
+func (s *scope) stop() {
+	s.cancel()
+	s.mu.Lock()
+	s.stopped = true
+	if s.live == 0 {
+		close(s.empty)
+	}
+	lost := make([]*task, 0, len(s.waiting))
+	for t := range s.waiting {
+		lost = append(lost, t)
+	}
+	s.mu.Unlock()
+	for _, t := range lost {
+		if t.claim() {
+			t.finish(context.Canceled)
+		}
+	}
+	<-s.empty
+}
+
+func (s *scope) enter(t *task) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped && s.live == 0 {
+		return false
+	}
+	s.live++
+	if s.waiting != nil {
+		s.waiting[t] = struct{}{}
+	}
+	return true
+}
+
+func (s *scope) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live--; s.live == 0 && s.stopped {
+		close(s.empty)
+	}
+}
+
+// native is a runtime of this package. It takes tasks as they are.
+type native interface {
+	// adopt makes the task the runtime's own; near is the task that starts it, or nil.
+	adopt(t *task, near *task)
+}
+
+// task is one task, and the context that its function gets.
+type task struct {
+	inner  context.Context // carries the cancellation
+	cancel context.CancelCauseFunc
+	values context.Context // what the starter's context carried
+	scope  *scope
+	body   func(*task) error
+
+	home   home           // where it runs; nil for a goroutine
+	waiter driver.Waiter  // how it learns of its operation's end
+	co     *coroutine     // while a coroutine runs it
+	g      atomic.Uintptr // identity of its goroutine while it runs; 0 before and after
+	req    atomic.Pointer[driver.Request]
+	opChan chan struct{} // of a goroutine: receives when its operation has ended
+	opDone bool          // of a coroutine: its operation has ended
+	queued bool          // of a coroutine: it is in its home's run queue
+	dead   bool          // of a coroutine: it has ended
+	next   *task         // in a list of completions
+
+	claimed atomic.Bool
+	unwatch [2]func() bool // ends the watch over the contexts
+	err     error
+	ended   Event
+}
+
+// home is where coroutines run: a worker, or the driver goroutine.
+type home interface {
+	submit(*driver.Request) // on the home's goroutine
+	wake(*task)             // from anywhere
+	yield(*task)            // puts the running task at the end of the queue
+	flush()                 // from anywhere: hands over what was submitted
+}
+
+type taskKey struct{}
+
+// taskOf returns the task that ctx is or descends from, or nil.
+func taskOf(ctx context.Context) *task {
+	if t, ok := ctx.(*task); ok {
+		return t
+	}
+	t, _ := ctx.Value(taskKey{}).(*task)
+	return t
+}
+
+// here reports whether the caller is the task itself and not somebody to whom it lent its context.
+func (t *task) here() bool { return haveG && t.g.Load() == getg() }
+
+// Deadline, Done, Err and Value make a task a context.Context.
+func (t *task) Deadline() (time.Time, bool) { return t.inner.Deadline() }
+func (t *task) Done() <-chan struct{}       { return t.inner.Done() }
+func (t *task) Err() error                  { return t.inner.Err() }
+
+func (t *task) Value(key any) any {
+	switch key {
+	case taskKey{}:
+		return t
+	case driver.ContextKey:
+		return t.scope.d
+	}
+	if v := t.inner.Value(key); v != nil {
+		return v
+	}
+	return t.values.Value(key)
+}
+
+// String describes the task in the text of derived contexts.
+func (t *task) String() string { return "uringo task" }
+
+// JoinHandle is a task that was started, seen from outside.
+type JoinHandle[T any] struct {
+	t     *task
+	value T
+}
+
+// Go starts a task on the executor of ctx and returns at once. On Workers it goes to the next worker in turn; see [GoHere]. If
+// the task cannot be started, Join says why.
+//
+// The task's context carries the values of ctx. It ends when Abort is called, when Start ends, or, if ctx can end before its own
+// task does (context.WithTimeout, say), with ctx.
+func Go[T any](ctx context.Context, fn func(ctx context.Context) (T, error)) *JoinHandle[T] {
+	return start(ctx, fn, false)
+}
+
+// GoHere is like Go, but on Workers the new task shares the worker of the calling task, so the two never run at the same time.
+func GoHere[T any](ctx context.Context, fn func(ctx context.Context) (T, error)) *JoinHandle[T] {
+	return start(ctx, fn, true)
+}
+
+func start[T any](ctx context.Context, fn func(ctx context.Context) (T, error), here bool) *JoinHandle[T] {
+	t := taskOf(ctx)
+	if t == nil {
+		h := &JoinHandle[T]{t: &task{err: ErrNoRuntime, cancel: func(error) {}}}
+		h.t.ended.Set()
+		return h
+	}
+	near := t
+	if !here {
+		near = nil
+	}
+	return spawn(t.scope, ctx, fn, near)
+}
+
+func spawn[T any](s *scope, ctx context.Context, fn func(ctx context.Context) (T, error), near *task) *JoinHandle[T] {
+	h := &JoinHandle[T]{}
+	h.t = newTask(s, ctx, func(t *task) (err error) {
+		h.value, err = fn(t)
+		return err
+	})
+	h.t.launch(near)
+	return h
+}
+
+func newTask(s *scope, ctx context.Context, body func(*task) error) *task {
+	t := &task{scope: s, values: ctx, body: body}
+	parent := s.ctx
+	if p := taskOf(ctx); p == nil || p.Done() != ctx.Done() {
+		// A context with an end of its own. Values come along, the scope's end is added below.
+		parent = ctx
+	}
+	t.inner, t.cancel = context.WithCancelCause(parent)
+	t.req.Store(new(driver.Request))
+	// One watch for the task's life instead of one for each of its waits.
+	t.unwatch[0] = context.AfterFunc(t.inner, t.interrupt)
+	if parent != s.ctx {
+		t.unwatch[1] = context.AfterFunc(s.ctx, func() { t.cancel(context.Cause(s.ctx)) })
+	}
+	return t
+}
+
+// launch gives the task to its runtime.
+func (t *task) launch(near *task) {
+	s := t.scope
+	if !s.enter(t) {
+		t.claimed.Store(true)
+		t.end(ErrStopped)
+		return
+	}
+	if rt, ok := s.rt.(native); ok {
+		rt.adopt(t, near)
+		return
+	}
+	t.asGoroutine()
+	if err := s.rt.Spawn(t.run); err != nil && t.claim() {
+		t.finish(fmt.Errorf("uringo: executor refused the task: %w", err))
+	}
+}
+
+// asGoroutine prepares the task to wait for its operations on a channel.
+func (t *task) asGoroutine() {
+	t.opChan = make(chan struct{}, 1)
+	t.waiter = (*goroutineWaiter)(t)
+}
+
+// goroutineWaiter is how a task that is a goroutine learns that its operation ended.
+type goroutineWaiter task
+
+// Complete runs on the driver goroutine.
+func (gt *goroutineWaiter) Complete(*driver.Request) { gt.opChan <- struct{}{} }
+
+// claim gives the right to run the task, or to end it unrun, to one caller.
+func (t *task) claim() bool {
+	if !t.claimed.CompareAndSwap(false, true) {
+		return false
+	}
+	if t.scope.waiting != nil {
+		t.scope.mu.Lock()
+		delete(t.scope.waiting, t)
+		t.scope.mu.Unlock()
+	}
+	return true
+}
+
+// run is the life of a task, on the goroutine that its executor chose.
+func (t *task) run() {
+	if !t.claim() {
+		return
+	}
+	if t.Err() != nil {
+		t.finish(driver.Canceled(t)) // aborted before it ran
+		return
+	}
+	t.g.Store(getg())
+	err := ErrGoexit
+	defer func() { t.finish(err) }()
+	defer recoverInto(&err)
+	err = t.body(t)
+}
+
+// recoverInto turns a panic into an error. It is deferred.
+func recoverInto(err *error) {
+	if p := recover(); p != nil {
+		*err = &PanicError{Value: p, Stack: debug.Stack()}
+	}
+}
+
+// finish ends the task.
+func (t *task) finish(err error) {
+	if p := (*PanicError)(nil); errors.As(err, &p) {
+		t.scope.log.Error("task panicked", zap.Error(err))
+	}
+	t.end(err)
+	t.scope.leave()
+}
+
+// unpark makes a waiting task look again.
+func (t *task) unpark() {
+	if t.home != nil {
+		t.home.wake(t)
+	}
+}
+
+func (t *task) end(err error) {
+	t.err = err
+	t.dead = true
+	t.g.Store(0)
+	for _, stop := range t.unwatch {
+		if stop != nil {
+			stop()
+		}
+	}
+	t.cancel(errTaskEnded)
+	t.ended.Set()
+}
+
+var errTaskEnded = errors.New("uringo: task ended")
+
+// interrupt is called when the task's context ends: the operation it waits for is cancelled, any other wait looks again.
+func (t *task) interrupt() {
+	r := t.req.Load()
+	if seq := r.Seq(); seq&ofTask != 0 {
+		t.scope.d.Cancel(r, seq)
+	}
+	t.unpark()
+}
+
+// ofTask marks the uses of a task's request that end with the task's context, and not with one derived from it.
+const ofTask = 1
+
+// Join waits for the task and returns what its function returned. A panic is a *[PanicError]. If ctx, which is the caller's
+// context, ends first, Join returns its error and the task goes on.
+func (h *JoinHandle[T]) Join(ctx context.Context) (T, error) {
+	if err := h.t.ended.wait(ctx, h.t); err != nil {
+		var zero T
+		return zero, err
+	}
+	return h.value, h.t.err
+}
+
+// Abort cancels the task's context, and with it the operation that the task waits for. It does not wait: Join does. A task that
+// had not begun does not run at all.
+func (h *JoinHandle[T]) Abort() { h.t.cancel(context.Canceled) }
+
+// PanicError is the error of a task that panicked.
+type PanicError struct {
+	Value any    // what was passed to panic
+	Stack []byte // of the task, as debug.Stack gives it
+}
+
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("uringo: task panicked: %v\n\n%s", e.Value, e.Stack)
+}
+
+// Unwrap returns the value of the panic if that is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}

@@ -1,0 +1,243 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"uringo/driver"
+)
+
+// Workers returns an executor whose tasks are coroutines on n worker goroutines. Each worker is a single-threaded runtime: its
+// tasks never run at the same time, so they share data without locks. What the tasks of a worker submit goes to the driver in
+// one message, and completions come back in batches.
+func Workers(n int) Executor { return workersExecutor(n) }
+
+type workersExecutor int
+
+func (n workersExecutor) String() string { return fmt.Sprintf("workers(%d)", int(n)) }
+
+func (n workersExecutor) Open(cfg driver.Config) (Runtime, error) {
+	if n < 1 {
+		return nil, fmt.Errorf("uringo: Workers(%d): at least one worker is needed", int(n))
+	}
+	d, err := driver.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	rt := &workers{d: d, all: make([]*worker, n)}
+	for i := range rt.all {
+		w := &worker{d: d, bell: make(chan struct{}, 1), gone: make(chan struct{})}
+		rt.all[i] = w
+		go w.live()
+	}
+	return rt, nil
+}
+
+type workers struct {
+	d    *driver.Driver
+	all  []*worker
+	turn atomic.Uint64
+}
+
+func (rt *workers) Driver() *driver.Driver { return rt.d }
+
+// Spawn and Wait are for foreign runtimes' tasks; ours are adopted.
+func (rt *workers) Spawn(run func()) error     { go run(); return nil }
+func (rt *workers) Wait(ready <-chan struct{}) { <-ready }
+
+func (rt *workers) adopt(t *task, near *task) {
+	w := rt.all[(rt.turn.Add(1)-1)%uint64(len(rt.all))]
+	if near != nil {
+		w = near.home.(*worker)
+	}
+	t.home = w
+	t.waiter = (*workerWaiter)(t)
+	w.wake(t)
+}
+
+func (rt *workers) Close(ctx context.Context) error {
+	for _, w := range rt.all {
+		w.mu.Lock()
+		w.closing = true
+		w.mu.Unlock()
+		w.ring()
+	}
+	for _, w := range rt.all {
+		<-w.gone
+	}
+	return rt.d.Close(ctx)
+}
+
+func (rt *workers) pulses() []*pulse {
+	all := make([]*pulse, len(rt.all))
+	for i, w := range rt.all {
+		all[i] = &w.pulse
+	}
+	return all
+}
+
+// worker runs the coroutines of its tasks.
+type worker struct {
+	d     *driver.Driver
+	bell  chan struct{} // rung when there is something for the worker; capacity 1
+	gone  chan struct{} // closed when the worker has ended
+	pulse pulse
+
+	// The worker goroutine's own.
+	ready queue
+	crew  crew
+
+	// outbox is what the tasks submitted since the last message to the driver.
+	out struct {
+		sync.Mutex
+		head, tail *driver.Request
+	}
+
+	// batch is the driver goroutine's own: tasks whose operations ended in this pass.
+	batch struct{ head, tail *task }
+
+	mu      sync.Mutex
+	done    struct{ head, tail *task } // operations that ended
+	woken   []*task                    // woken by somebody
+	spare   []*task
+	closing bool
+}
+
+// live is the worker goroutine. A task that ends its goroutine (runtime.Goexit) takes this one along; then another goes on.
+func (w *worker) live() {
+	ended := false
+	defer func() {
+		if !ended {
+			go w.live()
+		}
+	}()
+	for {
+		w.gather()
+		n := w.ready.len()
+		if n == 0 {
+			if w.quit() {
+				break
+			}
+			<-w.bell
+			continue
+		}
+		w.pulse.begin()
+		for range n {
+			t := w.ready.pop()
+			t.queued = false
+			w.crew.run(t)
+		}
+		w.pulse.end()
+		w.flush()
+	}
+	ended = true
+	w.crew.dismiss()
+	close(w.gone)
+}
+
+func (w *worker) quit() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closing && len(w.woken) == 0 && w.done.head == nil
+}
+
+// gather moves what others left for the worker into its run queue.
+func (w *worker) gather() {
+	w.mu.Lock()
+	done := w.done.head
+	w.done.head, w.done.tail = nil, nil
+	woken := w.woken
+	w.woken = w.spare[:0]
+	w.mu.Unlock()
+	for t := done; t != nil; {
+		next := t.next
+		t.next = nil
+		t.opDone = true
+		w.enqueue(t)
+		t = next
+	}
+	for i, t := range woken {
+		woken[i] = nil
+		w.enqueue(t)
+	}
+	w.spare = woken
+}
+
+func (w *worker) enqueue(t *task) {
+	if !t.queued && !t.dead {
+		t.queued = true
+		w.ready.push(t)
+	}
+}
+
+func (w *worker) ring() {
+	select {
+	case w.bell <- struct{}{}:
+	default:
+	}
+}
+
+func (w *worker) submit(r *driver.Request) {
+	w.out.Lock()
+	if w.out.tail == nil {
+		w.out.head = r
+	} else {
+		w.out.tail.Next = r
+	}
+	w.out.tail = r
+	w.out.Unlock()
+}
+
+func (w *worker) flush() {
+	w.out.Lock()
+	r := w.out.head
+	w.out.head, w.out.tail = nil, nil
+	w.out.Unlock()
+	if r != nil {
+		w.d.Send(r)
+	}
+}
+
+func (w *worker) wake(t *task) {
+	w.mu.Lock()
+	w.woken = append(w.woken, t)
+	w.mu.Unlock()
+	w.ring()
+}
+
+func (w *worker) yield(t *task) {
+	w.enqueue(t)
+	t.co.yield(struct{}{})
+}
+
+// workerWaiter is how a task of a worker learns that its operation ended.
+type workerWaiter task
+
+// Complete runs on the driver goroutine.
+func (wt *workerWaiter) Complete(*driver.Request) {
+	t := (*task)(wt)
+	w := t.home.(*worker)
+	if w.batch.tail == nil {
+		w.batch.head = t
+		w.d.FlushLater(w)
+	} else {
+		w.batch.tail.next = t
+	}
+	w.batch.tail = t
+}
+
+// Flush runs on the driver goroutine: the batch changes hands.
+func (w *worker) Flush() {
+	w.mu.Lock()
+	if w.done.tail == nil {
+		w.done.head = w.batch.head
+	} else {
+		w.done.tail.next = w.batch.head
+	}
+	w.done.tail = w.batch.tail
+	w.mu.Unlock()
+	w.batch.head, w.batch.tail = nil, nil
+	w.ring()
+}
