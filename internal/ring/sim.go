@@ -37,7 +37,7 @@ type SimConfig struct {
 	// Start is where the heads and tails of both queues begin. A kernel begins at 0, but wraps some day.
 	Start uint32
 
-	// Files are what the operations work on.
+	// Files are what the operations work on, by descriptor; see also [Sim.Add].
 	Files map[int32]*SimFile
 
 	// Calls performs, on real descriptors, what concerns none of the Files. Nil: such operations get EBADF, and opcodes
@@ -88,7 +88,7 @@ type SimConfig struct {
 	Lose float64
 
 	// RealTime makes timeouts take the time of package time, also within testing/synctest. Otherwise a step takes a
-	// microsecond, and a blocked Enter for which nothing else is left jumps to the next timeout at once.
+	// microsecond, and a blocked Enter for which nothing else is left jumps to the next timeout at once. Calls imply it.
 	RealTime bool
 
 	// FailCall, if not 0, makes that call of Setup, Map, Register and OpenWake, counted together from 1, fail with
@@ -198,6 +198,7 @@ func NewSim(cfg SimConfig) *Sim {
 		cfg.FailErrnos = []syscall.Errno{syscall.EINTR, syscall.EAGAIN, syscall.EIO}
 	}
 	cfg.Delay = min(cfg.Delay, 4096)
+	cfg.RealTime = cfg.RealTime || cfg.Calls != nil // real descriptors know no other
 	s := &Sim{
 		cfg:      cfg,
 		rng:      rand.New(rand.NewPCG(cfg.Seed, 0x10_0e1d)),
@@ -214,7 +215,9 @@ func NewSim(cfg SimConfig) *Sim {
 	for _, op := range cfg.HideOps {
 		s.hasOp[op] = false
 	}
-	for _, f := range cfg.Files {
+	s.cfg.Files = map[int32]*SimFile{}
+	for fd, f := range cfg.Files {
+		s.cfg.Files[fd] = f
 		f.bind(s)
 	}
 	s.queues.init(cfg.Delay)
@@ -226,6 +229,17 @@ func (s *Sim) Change(f func(*SimConfig)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(&s.cfg)
+}
+
+// Add gives a file a descriptor number, also while the model runs.
+func (s *Sim) Add(f *SimFile) (fd int32) {
+	f.bind(s)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for fd = SimFD; s.cfg.Files[fd] != nil; fd++ {
+	}
+	s.cfg.Files[fd] = f
+	return fd
 }
 
 // Stats returns the counters.

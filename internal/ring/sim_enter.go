@@ -336,6 +336,8 @@ func (s *Sim) undefer() {
 // start sets a request going.
 func (s *Sim) start(r *simReq) {
 	if r.failed {
+		// It takes the whole chain down, a hard one too.
+		r.sqe.Flags &^= SQEHardlink
 		s.end(r, r.res)
 		return
 	}
@@ -686,7 +688,7 @@ func (s *Sim) idle(deadline time.Duration) {
 			next = t.when
 		}
 	}
-	if next >= 0 && !s.cfg.RealTime && !s.foreign() {
+	if next >= 0 && !s.cfg.RealTime {
 		// Others may have something to say before the jump.
 		s.mu.Unlock()
 		runtime.Gosched()

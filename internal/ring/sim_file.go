@@ -66,6 +66,8 @@ func (f *SimFile) Hangup() {
 }
 
 func (f *SimFile) ring() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, s := range f.sims {
 		s.ring()
 	}

@@ -290,7 +290,7 @@ func (s *Sim) attemptCancel(c *simReq) int32 {
 		return 0
 	}
 	byFD, all := e.OpFlags&CancelFD != 0, e.OpFlags&(CancelAll|CancelAny) != 0
-	if byFD && s.cfg.Files[e.FD] == nil && s.cfg.Calls == nil {
+	if byFD && !s.isOpen(e.FD) {
 		return -int32(syscall.EBADF)
 	}
 	if !byFD && e.OpFlags&CancelAny == 0 {
@@ -328,6 +328,14 @@ func (s *Sim) attemptCancel(c *simReq) int32 {
 		return -int32(syscall.ENOENT)
 	}
 	return n
+}
+
+func (s *Sim) isOpen(fd int32) bool {
+	if s.cfg.Files[fd] != nil || s.cfg.Calls == nil {
+		return s.cfg.Files[fd] != nil
+	}
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil
 }
 
 // cancellable reports whether a cancellation finds the request: neither its end is decided, nor does it still wait for its
