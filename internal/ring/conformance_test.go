@@ -425,7 +425,7 @@ var conformance = []struct {
 		g.want(1, eTIME)
 		g.want(2, eCANCELED)
 		e := linked(g.timeout(3, time.Millisecond))
-		e.OpFlags = 1 << 5 // IORING_TIMEOUT_ETIME_SUCCESS, 5.16
+		e.OpFlags = ring.TimeoutETimeSuccess
 		g.put(e, nop(4))
 		g.want(3, eTIME)
 		g.want(4, 0)
@@ -547,6 +547,27 @@ var conformance = []struct {
 		g.want(8, 2, 3) // the ring may have a read of its own in flight
 		g.want(2, eCANCELED, eINTR)
 		g.want(4, eCANCELED)
+	}},
+	{"cancellation by several criteria", func(g *rig) {
+		p := g.pipe(g.T)
+		g.put(g.read(1, p.fd, make([]byte, 8), 0), g.read(2, p.fd, make([]byte, 8), 0), g.timeout(3, time.Minute))
+		g.settle()
+		g.put(ring.SQE{Op: ring.OpAsyncCancel, FD: p.fd, Addr: 2, OpFlags: ring.CancelFD | ring.CancelUserData, UserData: 4})
+		g.wait(4)
+		if g.got[4].Res == eINVAL {
+			g.put(cancel(5, 1), cancel(6, 2), cancel(7, 3))
+			g.wait(1, 2, 3, 5, 6, 7)
+			g.Skipf("needs IORING_ASYNC_CANCEL_USERDATA (6.6), running %s", release())
+		}
+		g.want(4, 0)
+		g.want(2, eCANCELED, eINTR)
+		g.none(1, 3)
+		g.put(ring.SQE{Op: ring.OpAsyncCancel, Len: uint32(ring.OpRead), OpFlags: ring.CancelOp | ring.CancelAll, FD: -1, UserData: 5})
+		g.want(5, 1, 2) // the ring may have a read of its own in flight
+		g.wait(1)
+		g.none(3)
+		g.put(cancel(6, 3))
+		g.want(3, eCANCELED)
 	}},
 	{"contradictory cancellation", func(g *rig) {
 		g.put(ring.SQE{Op: ring.OpAsyncCancel, FD: -1, OpFlags: ring.CancelAny | ring.CancelFD, UserData: 1})

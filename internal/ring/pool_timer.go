@@ -60,7 +60,7 @@ func (p *Pool) removeTimeout(e *SQE) int32 {
 
 // timeoutOf returns how long from now a TIMEOUT entry runs.
 func timeoutOf(e *SQE) (time.Duration, syscall.Errno) {
-	const known = TimeoutAbs | TimeoutBoottime | TimeoutRealtime | timeoutETimeSuccess
+	const known = TimeoutAbs | TimeoutBoottime | TimeoutRealtime | TimeoutETimeSuccess
 	if e.Len != 1 || e.Off != 0 || e.OpFlags&^known != 0 || e.OpFlags&TimeoutBoottime != 0 && e.OpFlags&TimeoutRealtime != 0 {
 		return 0, syscall.EINVAL
 	}

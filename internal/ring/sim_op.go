@@ -15,21 +15,21 @@ var modelled = [OpCount]bool{
 	OpRead: true, OpWrite: true, OpSend: true, OpRecv: true, OpFtruncate: true,
 }
 
-const (
-	timeoutETimeSuccess = 1 << 5 // IORING_TIMEOUT_ETIME_SUCCESS, 5.16
-	cancelKnown         = CancelAll | CancelFD | CancelAny
-	simFileMax          = 1 << 30
-)
+// simFileMax bounds a file of the model.
+const simFileMax = 1 << 30
 
 // checkOp is what the kernel finds wrong with the fields of an entry before it begins.
 func (s *Sim) checkOp(e *SQE) syscall.Errno {
 	switch e.Op {
 	case OpAsyncCancel:
-		known := cancelKnown
-		if s.cfg.Version < sinceCancelFlags {
-			known = 0
+		known := uint32(0)
+		if s.cfg.Version >= sinceCancelFlags {
+			known |= CancelAll | CancelFD | CancelAny
 		}
-		if e.OpFlags&^known != 0 || e.OpFlags&CancelFD != 0 && e.OpFlags&CancelAny != 0 {
+		if s.cfg.Version >= sinceCancelOp {
+			known |= CancelUserData | CancelOp
+		}
+		if e.OpFlags&^known != 0 || e.OpFlags&(CancelFD|CancelOp) != 0 && e.OpFlags&CancelAny != 0 {
 			return syscall.EINVAL
 		}
 	case OpTimeout, OpLinkTimeout:
@@ -207,7 +207,7 @@ func (s *Sim) fellShort(r *simReq, res int32) bool {
 
 // harmless reports whether a negative result does not break a chain.
 func (s *Sim) harmless(r *simReq, res int32) bool {
-	return r.sqe.Op == OpTimeout && res == -int32(syscall.ETIME) && r.sqe.OpFlags&timeoutETimeSuccess != 0
+	return r.sqe.Op == OpTimeout && res == -int32(syscall.ETIME) && r.sqe.OpFlags&TimeoutETimeSuccess != 0
 }
 
 func (s *Sim) startTimeout(r *simReq) {
@@ -293,7 +293,7 @@ func (s *Sim) attemptCancel(c *simReq) int32 {
 	if byFD && !s.isOpen(e.FD) {
 		return -int32(syscall.EBADF)
 	}
-	if !byFD && e.OpFlags&CancelAny == 0 {
+	if e.OpFlags&(CancelFD|CancelAny|CancelOp) == 0 {
 		// By user data; there is one at most.
 		errno := s.cancel(s.live[e.Addr])
 		if all {
@@ -306,8 +306,7 @@ func (s *Sim) attemptCancel(c *simReq) int32 {
 	}
 	var found []*simReq
 	for r := s.first; r != nil; r = r.next {
-		timer := r.sqe.Op == OpTimeout
-		if r != c && s.cancellable(r) && (!byFD || r.sqe.FD == e.FD && !timer) {
+		if r != c && s.cancellable(r) && meant(e, &r.sqe) {
 			found = append(found, r)
 		}
 	}
@@ -328,6 +327,19 @@ func (s *Sim) attemptCancel(c *simReq) int32 {
 		return -int32(syscall.ENOENT)
 	}
 	return n
+}
+
+// meant reports whether a cancellation by other things than user data alone means an entry.
+func meant(c, e *SQE) bool {
+	switch f := c.OpFlags; {
+	case f&CancelAny != 0:
+		return true
+	case f&CancelFD != 0 && (e.FD != c.FD || e.Op == OpTimeout),
+		f&CancelOp != 0 && uint32(e.Op) != c.Len,
+		f&CancelUserData != 0 && e.UserData != c.Addr:
+		return false
+	}
+	return true
 }
 
 func (s *Sim) isOpen(fd int32) bool {

@@ -50,7 +50,7 @@ var featureSince = since[uint32]{
 	{sys.IORING_FEAT_SINGLE_MMAP, V(5, 4)}, {sys.IORING_FEAT_NODROP, V(5, 5)}, {sys.IORING_FEAT_SUBMIT_STABLE, V(5, 5)},
 	{sys.IORING_FEAT_RW_CUR_POS, V(5, 6)}, {sys.IORING_FEAT_CUR_PERSONALITY, V(5, 6)}, {sys.IORING_FEAT_FAST_POLL, V(5, 7)},
 	{sys.IORING_FEAT_POLL_32BITS, V(5, 9)}, {sys.IORING_FEAT_SQPOLL_NONFIXED, V(5, 11)}, {featExtArg, V(5, 11)},
-	{1 << 9 /* NATIVE_WORKERS */, V(5, 12)}, {1 << 10 /* RSRC_TAGS */, V(5, 13)}, {1 << 11 /* CQE_SKIP */, V(5, 17)},
+	{1 << 9 /* NATIVE_WORKERS */, V(5, 12)}, {1 << 10 /* RSRC_TAGS */, V(5, 13)}, {featCQESkip, V(5, 17)},
 	{1 << 12 /* LINKED_FILE */, V(5, 17)}, {1 << 13 /* REG_REG_RING */, V(6, 3)}, {1 << 14 /* RECVSEND_BUNDLE */, V(6, 10)},
 	{1 << 15 /* MIN_TIMEOUT */, V(6, 12)}, {1 << 16 /* RW_ATTR */, V(6, 14)}, {featNoIowait, V(6, 15)},
 }
@@ -72,5 +72,6 @@ var (
 	sinceCQESkip      = V(5, 17)
 	sinceCancelFlags  = V(5, 19)
 	sinceNoBusy       = V(5, 19) // before: EBUSY while completions overflow
+	sinceCancelOp     = V(6, 6)
 	sinceNopInject    = V(6, 10)
 )
