@@ -142,6 +142,15 @@ func setupError(err error) error {
 	return fmt.Errorf("ring: %w: io_uring_setup: %w (%s)", ErrUnavailable, err, hint)
 }
 
+// registerError does the same for a ring that was set up: some systems offer only half of io_uring.
+func registerError(what string, errno syscall.Errno) error {
+	switch errno {
+	case syscall.EPERM, syscall.ENOSYS, syscall.EACCES, syscall.EOPNOTSUPP, syscall.EINVAL:
+		return fmt.Errorf("ring: %w: io_uring_register (%s): %w", ErrUnavailable, what, errno)
+	}
+	return fmt.Errorf("ring: io_uring_register (%s): %w", what, errno)
+}
+
 func (r *Ring) mapQueues(p *Params) error {
 	sqSize := int(p.SQOffset.Array + p.SQEntries*4)
 	if r.flags&setupNoSQArray != 0 {
@@ -209,10 +218,7 @@ func (r *Ring) probe() error {
 		}
 	}
 	if _, errno := r.k.Register(r.fd, registerProbe, unsafe.Pointer(&p), uint32(len(p.ops))); errno != 0 {
-		if errno == syscall.EINVAL {
-			return fmt.Errorf("ring: %w: no opcode probe before Linux 5.6: %w", ErrUnavailable, errno)
-		}
-		return fmt.Errorf("ring: io_uring_register (probe): %w", errno)
+		return registerError("probe, Linux 5.6", errno)
 	}
 	runtime.KeepAlive(&p)
 	for _, o := range p.ops[:p.opsLen] {
@@ -255,11 +261,11 @@ func (r *Ring) restrict(allow []Op) error {
 		r.ops[op] = r.ops[op] && allowed[op]
 	}
 	if _, errno := r.k.Register(r.fd, registerRestrictions, unsafe.Pointer(&rules[0]), uint32(len(rules))); errno != 0 {
-		return fmt.Errorf("ring: io_uring_register (restrictions): %w", errno)
+		return registerError("restrictions, Linux 5.10", errno)
 	}
 	runtime.KeepAlive(rules)
 	if _, errno := r.k.Register(r.fd, registerEnableRings, nil, 0); errno != 0 {
-		return fmt.Errorf("ring: io_uring_register (enable): %w", errno)
+		return registerError("enable, Linux 5.10", errno)
 	}
 	return nil
 }
@@ -276,7 +282,7 @@ func (r *Ring) limitWorkers(cfg Config) error {
 	_, errno := r.k.Register(r.fd, registerIowqMax, unsafe.Pointer(&limit), 2)
 	runtime.KeepAlive(&limit)
 	if errno != 0 && errno != syscall.EINVAL {
-		return fmt.Errorf("ring: io_uring_register (worker limit): %w", errno)
+		return registerError("worker limit, Linux 5.15", errno)
 	}
 	return nil
 }
