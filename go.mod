@@ -24,4 +24,5 @@ require (
 	golang.org/x/sync v0.25.0 // indirect
 	golang.org/x/term v0.48.0 // indirect
 	golang.org/x/tools v0.32.0 // indirect
+	pgregory.net/rapid v1.3.0 // indirect
 )

@@ -65,7 +65,7 @@ func (p *Pool) start(e *SQE, rest []SQE) {
 		p.mu.Lock()
 		p.enqueue(p.newJob(e, rest))
 		p.mu.Unlock()
-	case e.Op == OpNop && rest == nil:
+	case e.Op == OpNop && rest == nil && p.malformed(e) == 0:
 		p.answer(e, nop(e))
 	default:
 		p.begin(&job{e: *e, rest: rest})
@@ -95,27 +95,39 @@ func (p *Pool) Close() {
 
 // inTable reports whether the opcode is performed by a call, rather than by the pool itself.
 func (p *Pool) inTable(op Op) bool {
-	switch op {
-	case OpNop, OpTimeout, OpTimeoutRemove, OpAsyncCancel:
-		return false
-	}
-	return int(op) < len(p.table) && p.table[op].Do != nil
+	return !itsOwn(op) && int(op) < len(p.table) && p.table[op].Do != nil
 }
 
-// performs reports whether the pool knows the opcode.
-func (p *Pool) performs(op Op) bool {
+// itsOwn reports whether the pool performs the opcode itself.
+func itsOwn(op Op) bool {
 	switch op {
 	case OpNop, OpTimeout, OpTimeoutRemove, OpAsyncCancel:
 		return true
 	}
-	return p.inTable(op)
+	return false
+}
+
+// malformed is what is wrong with an entry at first sight, before anything is begun.
+func (p *Pool) malformed(e *SQE) (errno syscall.Errno) {
+	switch {
+	case p.inTable(e.Op): // the call will find out
+	case e.Op == OpNop && e.OpFlags&^NopInjectResult == 0:
+	case e.Op == OpTimeout:
+		_, errno = timeoutOf(e)
+	case e.Op == OpTimeoutRemove && e.OpFlags == 0:
+	case e.Op == OpAsyncCancel && cancelMakesSense(e.OpFlags):
+	default:
+		errno = syscall.EINVAL
+	}
+	return errno
 }
 
 // begin performs a job and those linked behind it on the spot, up to the first that takes a call or time.
 func (p *Pool) begin(j *job) {
 	for j != nil {
-		var res int32
+		res := -int32(p.malformed(&j.e))
 		switch op := j.e.Op; {
+		case res != 0:
 		case p.inTable(op):
 			p.mu.Lock()
 			p.enqueue(j)
@@ -131,21 +143,17 @@ func (p *Pool) begin(j *job) {
 			if res = p.startTimer(j); res == 0 {
 				return
 			}
-		default:
-			res = -int32(syscall.EINVAL)
 		}
 		j = p.finish(j, res)
 	}
 }
 
+// nop has the result that its entry asks for.
 func nop(e *SQE) int32 {
-	switch e.OpFlags {
-	case 0:
-		return 0
-	case NopInjectResult:
+	if e.OpFlags&NopInjectResult != 0 {
 		return int32(e.Len)
 	}
-	return -int32(syscall.EINVAL)
+	return 0
 }
 
 // enqueue hands a job to a goroutine. The lock is held.

@@ -10,8 +10,7 @@ import (
 // the entry asks for all, else 0, -ENOENT if there is none, or -EALREADY if it is in a call. A queued or waiting request completes
 // with -ECANCELED. A call that runs is not interrupted, but will not begin to wait.
 func (p *Pool) Cancel(e *SQE) int32 {
-	const known = CancelAll | CancelFD | CancelAny | CancelUserData | CancelOp
-	if e.OpFlags&^known != 0 || e.OpFlags&CancelAny != 0 && e.OpFlags&(CancelFD|CancelOp) != 0 {
+	if !cancelMakesSense(e.OpFlags) {
 		return -int32(syscall.EINVAL)
 	}
 	if e.OpFlags&CancelFD != 0 {
@@ -35,6 +34,11 @@ func (p *Pool) Cancel(e *SQE) int32 {
 		return -int32(syscall.EALREADY)
 	}
 	return -int32(syscall.ENOENT)
+}
+
+func cancelMakesSense(flags uint32) bool {
+	const known = CancelAll | CancelFD | CancelAny | CancelUserData | CancelOp
+	return flags&^known == 0 && (flags&CancelAny == 0 || flags&(CancelFD|CancelOp) == 0)
 }
 
 // collect takes the matching jobs out of the pool, and tells running ones not to wait; just one job unless all are meant. The lock is held.

@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,7 +139,21 @@ func newPipe(t *testing.T) (r, w int) {
 }
 
 // heap returns memory that no stack growth moves.
-func heap(n int) []byte { return slices.Grow([]byte(nil), n)[:n] }
+func heap(n int) []byte {
+	b := make([]byte, n)
+	sink.Store(new(any(b)))
+	return b
+}
+
+// escaped returns the address of a copy that no stack growth moves.
+func escaped[T any](v T) *T {
+	p := &v
+	sink.Store(new(any(p)))
+	return p
+}
+
+// sink makes what is stored in it escape.
+var sink atomic.Pointer[any]
 
 // waitFor waits until something is so.
 func waitFor(t *testing.T, what string, so func() bool) {
@@ -291,7 +304,7 @@ func TestPoolCancel(t *testing.T) {
 		}
 		r.none() // they wait now
 	}
-	hour := &ring.Timespec{Sec: 3600}
+	hour := escaped(ring.Timespec{Sec: 3600})
 	timeout := func(data uint64, fd int) {
 		p.Start(&ring.SQE{Op: ring.OpTimeout, FD: int32(fd), Len: 1, UserData: data, Addr: uint64(uintptr(unsafe.Pointer(hour)))})
 	}
@@ -511,7 +524,7 @@ func TestPoolClose(t *testing.T) {
 	rd, _ := newPipe(t)
 	p.Start(readEntry(t, 1, rd, heap(1)))
 	r.none()
-	hour := &ring.Timespec{Sec: 3600}
+	hour := escaped(ring.Timespec{Sec: 3600})
 	p.Start(&ring.SQE{Op: ring.OpTimeout, FD: -1, Len: 1, UserData: 2, Addr: uint64(uintptr(unsafe.Pointer(hour)))})
 	for i := range uint64(3) {
 		p.Start(gated(10 + i))
@@ -556,14 +569,14 @@ func TestPoolTimeout(t *testing.T) {
 		{ring.Timespec{}, 1 << 30, 0, einval},
 		{ring.Timespec{}, ring.TimeoutBoottime | ring.TimeoutRealtime, 0, einval},
 	} {
-		begin, ts := time.Now(), c.ts
-		p.Start(&ring.SQE{Op: ring.OpTimeout, FD: -1, Len: 1, UserData: uint64(i), OpFlags: c.flags, Addr: uint64(uintptr(unsafe.Pointer(&ts)))})
+		begin, ts := time.Now(), escaped(c.ts)
+		p.Start(&ring.SQE{Op: ring.OpTimeout, FD: -1, Len: 1, UserData: uint64(i), OpFlags: c.flags, Addr: uint64(uintptr(unsafe.Pointer(ts)))})
 		if res := r.of(uint64(i)); res != c.want || time.Since(begin) < c.least {
 			t.Errorf("%+v flags %#x: %d after %v; want %d", c.ts, c.flags, res, time.Since(begin), c.want)
 		}
-		runtime.KeepAlive(&ts)
+		runtime.KeepAlive(ts)
 	}
-	long := &ring.Timespec{Sec: 1 << 62}
+	long := escaped(ring.Timespec{Sec: 1 << 62})
 	p.Start(&ring.SQE{Op: ring.OpTimeout, Len: 1, UserData: 90, Addr: uint64(uintptr(unsafe.Pointer(long)))})
 	p.Start(&ring.SQE{Op: ring.OpTimeout, Len: 1, UserData: 91})
 	p.Start(&ring.SQE{Op: ring.OpTimeoutRemove, UserData: 92, Addr: 90})

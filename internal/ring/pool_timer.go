@@ -39,9 +39,6 @@ func (p *Pool) expire(j *job) {
 
 // removeTimeout performs a TIMEOUT_REMOVE entry.
 func (p *Pool) removeTimeout(e *SQE) int32 {
-	if e.OpFlags != 0 {
-		return -int32(syscall.EINVAL)
-	}
 	p.mu.Lock()
 	j := p.waiting[e.Addr]
 	for j != nil && j.timer == nil {

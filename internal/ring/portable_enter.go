@@ -67,15 +67,15 @@ func (t Timespec) duration() time.Duration {
 // chain is a run of linked entries on their way into the pool.
 type chain struct {
 	entries []SQE
-	bad     int // the first entry that was refused, and why; -1 if none was
-	errno   syscall.Errno
+	errnos  []syscall.Errno // why entries were refused; 0 for those that were not
+	bad     bool            // one was
 }
 
 // submit takes up to n entries from the queue and begins them. It returns how many it took.
 func (k *portable) submit(n uint32) int {
 	head := k.shared.sqHead // only we write it
 	n = min(n, atomic.LoadUint32(&k.shared.sqTail)-head)
-	link := chain{bad: -1}
+	var link chain
 	taken := 0
 	for ; n > 0; n-- {
 		i := head & k.sqMask
@@ -109,10 +109,9 @@ func (k *portable) submit(n uint32) int {
 
 // chain adds an entry to the chain being collected, and begins that if the entry is its last.
 func (k *portable) chain(link *chain, e *SQE, errno syscall.Errno) {
-	if errno != 0 && link.bad < 0 {
-		link.bad, link.errno = len(link.entries), errno
-	}
 	link.entries = append(link.entries, *e)
+	link.errnos = append(link.errnos, errno)
+	link.bad = link.bad || errno != 0
 	if e.Flags&(SQELink|SQEHardlink) == 0 {
 		k.launch(link)
 	}
@@ -121,20 +120,22 @@ func (k *portable) chain(link *chain, e *SQE, errno syscall.Errno) {
 // launch begins a chain. One with an entry that makes no sense is not begun at all.
 func (k *portable) launch(link *chain) {
 	c := *link
-	*link = chain{bad: -1}
-	if len(c.entries) == 0 {
+	*link = chain{}
+	switch {
+	case len(c.entries) == 0:
 		return
-	}
-	if c.bad < 0 {
+	case !c.bad:
 		k.pool.start(&c.entries[0], c.entries[1:])
 		return
 	}
-	for i := range c.entries {
-		errno := syscall.ECANCELED
-		if i == c.bad {
-			errno = c.errno
+	for i, errno := range c.errnos {
+		if errno == 0 {
+			errno = syscall.ECANCELED
 		}
 		k.complete(CQE{UserData: c.entries[i].UserData, Res: -int32(errno)})
+		if c.entries[0].Flags&SQECQESkip != 0 {
+			return // as in Pool.finish
+		}
 	}
 }
 
@@ -142,7 +143,7 @@ func (k *portable) launch(link *chain) {
 func (k *portable) check(e *SQE) syscall.Errno {
 	const known = SQEFixedFile | SQEDrain | SQELink | SQEHardlink | SQEAsync | SQEBufferSelect | SQECQESkip
 	switch {
-	case !k.pool.performs(e.Op) || e.Flags&^uint8(known) != 0:
+	case !k.pool.inTable(e.Op) && !itsOwn(e.Op) || e.Flags&^uint8(known) != 0:
 		return syscall.EINVAL
 	case k.rules != nil && !k.rules.allow(e):
 		return syscall.EACCES
@@ -153,5 +154,5 @@ func (k *portable) check(e *SQE) syscall.Errno {
 	case e.Flags&SQEDrain != 0 || e.Personality != 0:
 		return syscall.EINVAL
 	}
-	return 0
+	return k.pool.malformed(e)
 }

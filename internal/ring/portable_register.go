@@ -67,7 +67,7 @@ func (k *portable) probe(arg unsafe.Pointer, n uint32) syscall.Errno {
 	ops := unsafe.Slice((*op)(unsafe.Add(arg, unsafe.Sizeof(*h))), n)
 	for i := range ops {
 		ops[i] = op{op: uint8(i)}
-		if k.pool.performs(Op(i)) {
+		if k.pool.inTable(Op(i)) || itsOwn(Op(i)) {
 			ops[i].flags = supported
 		}
 	}
