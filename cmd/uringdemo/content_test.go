@@ -1,0 +1,297 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sys/unix"
+)
+
+var methods = []string{"auto", "range", "blocks"}
+
+// TestSparse copies a hole of a terabyte with some islands in it.
+func TestSparse(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	const size = 1<<40 + 12345
+	f, err := os.Create(y.path("a"))
+	must(t, err)
+	islands := map[int64][]byte{
+		0:             content("first", 10_000),
+		1 << 30:       content("second", 70_000),
+		1<<39 + 4096:  content("third", 3<<20),
+		size - 20_000: content("last", 4_096),
+	}
+	for off, b := range islands {
+		_, err := f.WriteAt(b, off)
+		must(t, err)
+	}
+	must(t, f.Truncate(size))
+	must(t, f.Close())
+	everyWay(t, func(t *testing.T, w way) {
+		for _, method := range methods {
+			b := y.path("b")
+			w.run(t, "-a", "--method="+method, y.path("a"), b).want(t, exitOK)
+			f, err := os.Open(b)
+			must(t, err)
+			fi, err := f.Stat()
+			must(t, err)
+			if fi.Size() != size {
+				t.Fatalf("size %d, want %d", fi.Size(), int64(size))
+			}
+			for off, want := range islands {
+				got := make([]byte, len(want))
+				if _, err := f.ReadAt(got, off); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("island at %d differs, %v", off, err)
+				}
+			}
+			must(t, f.Close())
+			if extra := blocks(t, b) - blocks(t, y.path("a")); extra > 1<<20 {
+				t.Errorf("%d bytes more than the source", extra)
+			}
+			must(t, os.Remove(b))
+		}
+	})
+}
+
+// TestSparseShapes compares content and room of small files with holes in odd places.
+func TestSparseShapes(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	shapes := map[string][]int64{ // data at these offsets, and the size
+		"all hole":   {1 << 20},
+		"hole first": {1 << 20, 1<<20 + 100},
+		"hole last":  {0, 1 << 20},
+		"comb":       {0, 64 << 10, 128 << 10, 192 << 10, 256 << 10},
+		"odd":        {4095, 70001, 999999},
+	}
+	for name, offs := range shapes {
+		f, err := os.Create(y.path(name))
+		must(t, err)
+		size := offs[len(offs)-1]
+		for _, off := range offs[:len(offs)-1] {
+			_, err := f.WriteAt(content(name, int(min(10, size-off))), off)
+			must(t, err)
+		}
+		must(t, f.Truncate(size))
+		must(t, f.Sync())
+		must(t, f.Close())
+	}
+	everyWay(t, func(t *testing.T, w way) {
+		for _, method := range methods {
+			for _, sparse := range []string{"auto", "never"} {
+				for name := range shapes {
+					b := filepath.Join(t.TempDir(), "b")
+					w.run(t, "--method="+method, "--sparse="+sparse, y.path(name), b).want(t, exitOK)
+					sameContent(t, b, y.path(name))
+					got, want := blocks(t, b), blocks(t, y.path(name))
+					if sparse == "never" {
+						fi, err := os.Stat(b)
+						must(t, err)
+						if method != "auto" && got < fi.Size() {
+							t.Errorf("%s: %d bytes of %d are on disk", name, got, fi.Size())
+						}
+					} else if got > want {
+						t.Errorf("%s, %s: takes %d bytes, want %d", name, method, got, want)
+					}
+				}
+			}
+		}
+	})
+}
+
+func sameContent(t *testing.T, got, want string) {
+	t.Helper()
+	a, err := os.ReadFile(got)
+	must(t, err)
+	b, err := os.ReadFile(want)
+	must(t, err)
+	if !bytes.Equal(a, b) {
+		t.Errorf("%s has %d bytes, %s has %d, and they differ", got, len(a), want, len(b))
+	}
+}
+
+// TestPseudoFiles copies files that have no size, or not the one that they say.
+func TestPseudoFiles(t *testing.T) {
+	files := []string{"/proc/version", "/proc/filesystems", "/proc/self/limits", "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/devices/system/cpu/online"}
+	everyWay(t, func(t *testing.T, w way) {
+		for _, method := range methods {
+			for _, name := range files {
+				want, err := os.ReadFile(name)
+				if err != nil {
+					continue
+				}
+				b := filepath.Join(t.TempDir(), "b")
+				w.run(t, "--method="+method, name, b).want(t, exitOK)
+				got, err := os.ReadFile(b)
+				must(t, err)
+				if !bytes.Equal(got, want) {
+					t.Errorf("%s, %s: %q, want %q", name, method, got, want)
+				}
+			}
+		}
+	})
+}
+
+// TestLarge copies a file of many blocks.
+func TestLarge(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	y.file("a", 37<<20+77)
+	everyWay(t, func(t *testing.T, w way) {
+		for _, method := range methods {
+			for _, jobs := range []string{"1", "3", "64"} {
+				b := filepath.Join(t.TempDir(), "b")
+				w.run(t, "--fsync=false", "--method="+method, "--jobs="+jobs, y.path("a"), b).want(t, exitOK)
+				sameContent(t, b, y.path("a"))
+			}
+		}
+	})
+}
+
+// TestVerify compares what the program says of a copy with what it is.
+func TestVerify(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	y.file("a", 3<<20+5)
+	sum := xxhash.Sum64(content("a", 3<<20+5))
+	everyWay(t, func(t *testing.T, w way) {
+		b := filepath.Join(t.TempDir(), "b")
+		o := w.run(t, "-v", "--verify", y.path("a"), b)
+		o.want(t, exitOK)
+		if want := fmt.Sprintf("%s -> %s  %016x\n", y.path("a"), b, sum); o.stdout != want {
+			t.Errorf("said %q, want %q", o.stdout, want)
+		}
+		o = w.run(t, "-v", "--verify=sha256", "/dev/null", b)
+		o.want(t, exitFailed) // a device
+		must(t, os.WriteFile(y.path("empty"), nil, 0644))
+		o = w.run(t, "-v", "--verify=sha256", y.path("empty"), b)
+		o.want(t, exitOK)
+		if !strings.Contains(o.stdout, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855") {
+			t.Errorf("said %q", o.stdout)
+		}
+		if _, err := hex.DecodeString(strings.Fields(o.stdout)[3]); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestChanging copies a file while somebody appends to it, or cuts it. The copy is made, with a warning and an exit code of its own.
+func TestChanging(t *testing.T) {
+	for _, how := range []string{"growing", "shrinking"} {
+		t.Run(how, func(t *testing.T) {
+			everyWay(t, func(t *testing.T, w way) {
+				for _, method := range []string{"range", "blocks"} {
+					y := yard{t, t.TempDir()}
+					size := 24 << 20
+					y.file("a", size)
+					stop, stopped := make(chan struct{}), make(chan struct{})
+					go func() {
+						defer close(stopped)
+						f, err := os.OpenFile(y.path("a"), os.O_WRONLY, 0)
+						must(t, err)
+						defer f.Close()
+						for at := int64(size); ; {
+							select {
+							case <-stop:
+								return
+							case <-time.After(time.Millisecond):
+							}
+							if how == "growing" {
+								_, err = f.WriteAt([]byte("more"), at)
+								at += 4
+							} else if at -= 256 << 10; at > 0 {
+								err = f.Truncate(at)
+							}
+							must(t, err)
+						}
+					}()
+					time.Sleep(5 * time.Millisecond)
+					o := w.run(t, "--fsync=false", "--jobs=4", "--method="+method, "--json", y.path("a"), y.path("b"))
+					close(stop)
+					<-stopped
+					o.want(t, exitChanged)
+					o.says(t, y.path("a")+": warning: changed while it was copied")
+					if s := o.summary(t); len(s.Warnings) != 1 || s.Exit != exitChanged {
+						t.Errorf("summary: %+v", s)
+					}
+					got, err := os.ReadFile(y.path("b"))
+					must(t, err)
+					if want := content("a", size); !bytes.Equal(got[:min(len(got), size)], want[:min(len(got), size)]) {
+						t.Errorf("the copy, %d bytes, is not what was there", len(got))
+					}
+					noTemps(t, y.dir)
+				}
+			})
+		})
+	}
+}
+
+// TestFewDescriptors copies a tree that is deeper than descriptors are many.
+func TestFewDescriptors(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	y.file("src"+strings.Repeat("/d", 200)+"/leaf", 10)
+	for i := range 1000 {
+		y.file(fmt.Sprintf("src/%d/%d/%d", i%10, i%3, i), 20)
+	}
+	y.settle()
+	want := snapshot(t, y.path("src"), true)
+	everyWay(t, func(t *testing.T, w way) {
+		dst := filepath.Join(t.TempDir(), "dst")
+		cmd := w.command(t.Context(), t, "-a", "--fsync=false", y.path("src"), dst)
+		cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `ulimit -n 64; exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
+		o := await(t, cmd)
+		o.want(t, exitOK)
+		sameTree(t, snapshot(t, dst, true), want)
+	})
+}
+
+// TestDescriptorsComeBack runs the program many times and counts.
+func TestDescriptorsComeBack(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	smallTree(y)
+	y.chmod("d/a", 0)
+	count := func() int {
+		open, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(open)
+	}
+	everyWay(t, func(t *testing.T, w way) {
+		before := 0
+		for i := range 10 {
+			dst := filepath.Join(t.TempDir(), "dst")
+			w.run(t, "-a", "--fsync=false", y.path("d"), y.path("missing"), dst)
+			w.run(t, "-a", "--fsync=false", y.path("d"), dst)
+			if i == 1 {
+				before = count()
+			}
+		}
+		for range 100 { // io_uring gives its own back a little later
+			if count() <= before {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Errorf("%d descriptors are open, %d were", count(), before)
+	})
+}
+
+// TestAccessTime keeps the time of the last access, which copying the file changes.
+func TestAccessTime(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	y.file("a", 10)
+	everyWay(t, func(t *testing.T, w way) {
+		ts := []unix.Timespec{{Sec: 1_000_000, Nsec: 1}, {Sec: 2_000_000, Nsec: 2}}
+		must(t, unix.UtimesNano(y.path("a"), ts))
+		b := filepath.Join(t.TempDir(), "b")
+		w.run(t, "-a", y.path("a"), b).want(t, exitOK)
+		var st unix.Stat_t
+		must(t, unix.Stat(b, &st))
+		if st.Atim.Sec != 1_000_000 || st.Atim.Nsec != 1 || st.Mtim.Sec != 2_000_000 || st.Mtim.Nsec != 2 {
+			t.Errorf("times are %v and %v", st.Atim, st.Mtim)
+		}
+	})
+}

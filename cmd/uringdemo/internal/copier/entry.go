@@ -1,0 +1,199 @@
+package copier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/fs"
+)
+
+// copy copies one entry and reports what became of it.
+func (w *worker) copy(ctx context.Context, j job) {
+	err := w.entry(ctx, &j)
+	switch {
+	case err == nil:
+	case errors.Is(err, errSkip):
+		w.journal.count(&w.journal.report.Skipped, 1)
+		w.progress.Entries.Add(1)
+	case ctx.Err() != nil:
+		// Interrupted; that is no failure of this entry.
+	default:
+		var at *placeError
+		if errors.As(err, &at) {
+			w.journal.fail(at.path, at.err)
+		} else {
+			w.journal.fail(j.src.path(), err)
+		}
+	}
+}
+
+// entry finds out what the entry is and hands it to the one who copies that. It fills in where j really leads.
+func (w *worker) entry(ctx context.Context, j *job) error {
+	for try := 0; ; try++ {
+		err := w.once(ctx, j)
+		if !errors.Is(err, errReplaced) || try == 3 {
+			return err
+		}
+	}
+}
+
+// errReplaced means that between two looks the name has come to stand for another file, as when an editor saves one.
+var errReplaced = errors.New("is replaced again and again")
+
+func (w *worker) once(ctx context.Context, j *job) error {
+	sdir, a, err := w.look(ctx, j)
+	if err != nil {
+		return err
+	}
+	defer func() { w.handles.release(ctx, j.src.folder) }()
+
+	if a.isDir() {
+		if !w.opts.Recursive {
+			return errors.New("is a directory: not copied without -r")
+		}
+		if j.arg {
+			if err := w.checkInside(ctx, a.id, j.dst); err != nil {
+				return err
+			}
+		}
+	} else if j.mustDir {
+		return unix.ENOTDIR
+	} else if j.newDir {
+		return atPath(j.dst, unix.ENOTDIR)
+	}
+	if j.exact && a.kind() == unix.S_IFREG {
+		if err := w.throughLink(ctx, j); err != nil {
+			return err
+		}
+	}
+
+	ddir, err := w.handles.acquire(ctx, j.dst.folder)
+	if err != nil {
+		return atPath(j.dst, err)
+	}
+	defer func() { w.handles.release(ctx, j.dst.folder) }()
+	old, err := w.existing(ctx, *j, sdir, ddir, &a)
+	if err != nil {
+		return err
+	}
+	e := entry{job: *j, sdir: sdir, ddir: ddir, attrs: a, old: old}
+	if a.isDir() {
+		return w.enter(ctx, *j, a, old)
+	}
+	return w.file(ctx, &e)
+}
+
+// An entry is a job whose source and target have been looked at.
+type entry struct {
+	job
+	sdir, ddir *fs.Dir
+	attrs      attrs  // of the source
+	old        *attrs // of what is at the target; nil if nothing
+}
+
+// look acquires the source's directory and returns the source's status, before anything is opened.
+func (w *worker) look(ctx context.Context, j *job) (*fs.Dir, attrs, error) {
+	for {
+		dir, err := w.handles.acquire(ctx, j.src.folder)
+		if err != nil {
+			return nil, attrs{}, err
+		}
+		fi, err := dir.Lstat(ctx, j.src.name)
+		if err != nil {
+			w.handles.release(ctx, j.src.folder)
+			return nil, attrs{}, err
+		}
+		a := attrsOf(fi)
+		if a.kind() != unix.S_IFLNK || !j.arg || !(w.opts.Follow || j.mustDir) {
+			return dir, a, nil
+		}
+		w.handles.release(ctx, j.src.folder)
+		if j.src, err = follow(ctx, j.src); err != nil {
+			return nil, attrs{}, err
+		}
+	}
+}
+
+// throughLink lets a copy to a named symbolic link go to where that leads.
+func (w *worker) throughLink(ctx context.Context, j *job) error {
+	dir, err := w.handles.acquire(ctx, j.dst.folder)
+	if err != nil {
+		return atPath(j.dst, err)
+	}
+	defer w.handles.release(ctx, j.dst.folder)
+	fi, err := dir.Lstat(ctx, j.dst.name)
+	if err != nil || fi.Mode().Type() != fs.ModeSymlink {
+		return nil // not there, or not a link; errors are those of the real look at it
+	}
+	to, err := writeThrough(ctx, j.dst)
+	if err != nil {
+		return atPath(j.dst, err)
+	}
+	j.dst = to
+	return nil
+}
+
+// file copies anything but a directory.
+func (w *worker) file(ctx context.Context, e *entry) error {
+	kind := e.attrs.kind()
+	if !w.opts.Recursive && kind != unix.S_IFREG && kind != unix.S_IFLNK {
+		return fmt.Errorf("is %s: not read; use -r or -a to copy it as such", describe(e.attrs.mode))
+	}
+	if !w.opts.Archive || e.attrs.nlink < 2 {
+		_, err := w.content(ctx, e)
+		return err
+	}
+
+	first, err := w.links.claim(ctx, &e.attrs)
+	if err != nil {
+		return err
+	}
+	if first != nil {
+		return w.link(ctx, e, first)
+	}
+	id, err := w.content(ctx, e)
+	w.links.settle(e.attrs.id, e.dst, id, err == nil)
+	return err
+}
+
+// content copies what the entry is, whatever other names it has, and returns what the copy is.
+func (w *worker) content(ctx context.Context, e *entry) (fileID, error) {
+	switch e.attrs.kind() {
+	case unix.S_IFREG:
+		return w.regular(ctx, e)
+	case unix.S_IFLNK:
+		return w.symlink(ctx, e)
+	}
+	return w.special(ctx, e)
+}
+
+// placeError is an error at another path than that of the source.
+type placeError struct {
+	path string
+	err  error
+}
+
+func (e *placeError) Error() string { return Quote(e.path) + ": " + e.err.Error() }
+func (e *placeError) Unwrap() error { return e.err }
+
+func atPath(p place, err error) error { return &placeError{p.path(), err} }
+
+// Quote makes a path fit for one line of a message: as it is if that is possible.
+func Quote(path string) string {
+	if !utf8.ValidString(path) {
+		return strconv.Quote(path)
+	}
+	for _, r := range path {
+		if !unicode.IsPrint(r) {
+			return strconv.Quote(path)
+		}
+	}
+	return path
+}

@@ -1,0 +1,206 @@
+package copier
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/executor"
+	"uringo/fs"
+)
+
+// The order is the same everywhere: the owner first, as it takes away set-user-ID bits and capabilities; then the mode, then the
+// ACL, which refines it; the times last, as all the others change them.
+
+// inheritance is what new entries of a folder get without being asked.
+type inheritance int32
+
+const (
+	inheritUnknown inheritance = iota
+	inheritNothing
+	inheritACL // the folder has a default ACL
+)
+
+// byDefaultACL reports whether a new file's permissions come from its folder's default ACL and not from the umask. The kernel has to
+// do that when it creates the file: a mode set afterwards could grant more than the ACL.
+func (w *worker) byDefaultACL(ctx context.Context, e *entry) bool {
+	if w.opts.Archive {
+		return false
+	}
+	return w.inherits(ctx, e.dst.folder, e.ddir)
+}
+
+// inherits looks once for each folder. Two workers may look at the same time, and see the same.
+func (w *worker) inherits(ctx context.Context, f *folder, dir *fs.Dir) bool {
+	if i := inheritance(f.inherits.Load()); i != inheritUnknown {
+		return i == inheritACL
+	}
+	has, _ := executor.Block(ctx, func() (bool, error) {
+		_, err := unix.Fgetxattr(int(dir.Fd()), aclDefault, nil)
+		return err == nil, nil
+	})
+	i := inheritNothing
+	if has {
+		i = inheritACL
+	}
+	f.inherits.Store(int32(i))
+	return has
+}
+
+// plainMode is the mode of a new file that gets no more than its content: as cp, without set-user-ID and set-group-ID.
+func (w *worker) plainMode(a *attrs) uint32 {
+	return a.perm() &^ (unix.S_ISUID | unix.S_ISGID) &^ w.opts.Umask
+}
+
+// dress gives a new regular file everything but its name.
+func (w *worker) dress(ctx context.Context, e *entry, src, dst *fs.File, a *attrs) error {
+	switch {
+	case w.opts.Archive:
+		mode, err := w.chown(a, func(uid, gid int) error { return dst.Chown(ctx, uid, gid) })
+		if err != nil {
+			return err
+		}
+		if err := dst.Chmod(ctx, fileMode(mode)); err != nil {
+			return err
+		}
+		_, err = executor.Block(ctx, func() (struct{}, error) {
+			return struct{}{}, w.copyXattrs(e.dst.path(), fdXattrs(src.Fd()), fdXattrs(dst.Fd()), false)
+		})
+		if err != nil {
+			return err
+		}
+		return dst.Chtimes(ctx, a.atime, a.mtime)
+
+	case e.old != nil && e.old.kind() == unix.S_IFREG:
+		// cp writes into the existing file, which keeps its owner and mode. This is another file, so it is given them.
+		mode, err := w.chown(e.old, func(uid, gid int) error { return dst.Chown(ctx, uid, gid) })
+		if err != nil {
+			return err
+		}
+		return dst.Chmod(ctx, fileMode(mode))
+
+	case !w.byDefaultACL(ctx, e):
+		return dst.Chmod(ctx, fileMode(w.plainMode(a)))
+	}
+	return nil
+}
+
+// chown sets an owner and returns the mode to set after that. Only root can give files away; for others, as with cp, that is no error,
+// but the file must not run as somebody else than in its source.
+func (w *worker) chown(a *attrs, set func(uid, gid int) error) (uint32, error) {
+	mode := a.perm()
+	err := set(int(a.uid), int(a.gid))
+	if err == nil || !is(err, unix.EPERM, unix.EINVAL) {
+		return mode, err
+	}
+	if os.Geteuid() == 0 && is(err, unix.EPERM) && w.journal.once("owner") {
+		w.journal.note("", "owners are not kept: "+why(err))
+	}
+	mode &^= unix.S_ISUID
+	if set(-1, int(a.gid)) != nil {
+		mode &^= unix.S_ISGID
+	}
+	return mode, nil
+}
+
+// preserveDir gives a directory the attributes of its source.
+func (c *Copier) preserveDir(ctx context.Context, n *node, src, dst *fs.Dir) error {
+	w := &worker{Copier: c}
+	mode, err := w.chown(&n.attrs, func(uid, gid int) error { return dst.Chown(ctx, ".", uid, gid) })
+	if err != nil {
+		return err
+	}
+	if err := dst.Chmod(ctx, ".", fileMode(mode)); err != nil {
+		return err
+	}
+	_, err = executor.Block(ctx, func() (struct{}, error) {
+		return struct{}{}, c.copyXattrs(n.dst.path(), fdXattrs(src.Fd()), fdXattrs(dst.Fd()), true)
+	})
+	if err != nil {
+		return err
+	}
+	return dst.Chtimes(ctx, ".", n.attrs.atime, n.attrs.mtime)
+}
+
+// preserveNamed gives something that cannot be opened the attributes of its source.
+func (w *worker) preserveNamed(ctx context.Context, e *entry, name string) error {
+	mode, err := w.chown(&e.attrs, func(uid, gid int) error { return e.ddir.Chown(ctx, name, uid, gid) })
+	if err != nil {
+		return err
+	}
+	if e.attrs.kind() != unix.S_IFLNK { // links have no mode
+		if err := e.ddir.Chmod(ctx, name, fileMode(mode)); err != nil {
+			return err
+		}
+	}
+	_, err = executor.Block(ctx, func() (struct{}, error) {
+		return struct{}{}, w.copyXattrs(e.dst.path(), nameXattrs(e.sdir, e.src.name), nameXattrs(e.ddir, name), false)
+	})
+	if err != nil {
+		return err
+	}
+	return e.ddir.Chtimes(ctx, name, e.attrs.atime, e.attrs.mtime)
+}
+
+// copyXattrs copies extended attributes. Those that dst has by inheritance and src has not are ACLs, which have to go: they would
+// grant what src does not grant. Of a directory that existed before, other attributes stay.
+func (c *Copier) copyXattrs(path string, src, dst xattrs, dir bool) error {
+	names, err := src.list()
+	if err != nil {
+		if is(err, unix.ENOTSUP) {
+			return nil // then there are none
+		}
+		return fmt.Errorf("listing attributes: %w", err)
+	}
+	has := make(map[string]bool, len(names))
+	for _, name := range names {
+		if !c.wanted(name) {
+			continue
+		}
+		value, err := src.get(name)
+		if is(err, unix.ENODATA, unix.ENOTSUP) {
+			continue // gone since
+		}
+		if err != nil {
+			return fmt.Errorf("attribute %s: %w", Quote(name), err)
+		}
+		has[name] = true
+		if err := c.setXattr(path, dst, name, value); err != nil {
+			return err
+		}
+	}
+	acls := []string{aclAccess}
+	if dir {
+		acls = append(acls, aclDefault)
+	}
+	for _, name := range acls {
+		if has[name] {
+			continue
+		}
+		if err := dst.remove(name); err != nil && !is(err, unix.ENODATA, unix.ENOTSUP, unix.EINVAL) {
+			return fmt.Errorf("inherited attribute %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (c *Copier) setXattr(path string, dst xattrs, name string, value []byte) error {
+	err := dst.set(name, value)
+	switch {
+	case err == nil:
+		return nil
+	case is(err, unix.ENOTSUP):
+		if c.journal.once("xattr") {
+			c.journal.note(path, "this file system does not keep attribute "+Quote(name))
+		}
+		return nil
+	case privileged(name) && is(err, unix.EPERM, unix.EINVAL):
+		if c.journal.once(name) {
+			c.journal.note(path, fmt.Sprintf("attribute %s is not kept: %v", Quote(name), err))
+		}
+		return nil
+	}
+	return fmt.Errorf("attribute %s: %w", Quote(name), err)
+}

@@ -1,0 +1,130 @@
+package copier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/executor"
+	"uringo/fs"
+)
+
+// targets remembers what this copy made, as far as it must not copy or replace that itself.
+type targets struct {
+	mu      sync.Mutex
+	tops    map[fileID]bool // directories that named sources are copied to
+	tracked bool
+	made    map[fileID]bool // all files, only if two sources have the same name
+}
+
+func (t *targets) addTop(id fileID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.tops == nil {
+		t.tops = make(map[fileID]bool)
+	}
+	t.tops[id] = true
+}
+
+// isTop reports whether a source is where the copy goes to: it would never end.
+func (t *targets) isTop(id fileID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tops[id]
+}
+
+func (t *targets) track() { t.tracked, t.made = true, make(map[fileID]bool) }
+
+func (t *targets) add(id fileID) {
+	if t.tracked {
+		t.mu.Lock()
+		t.made[id] = true
+		t.mu.Unlock()
+	}
+}
+
+func (t *targets) madeHere(id fileID) bool {
+	if !t.tracked {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.made[id]
+}
+
+var (
+	errIntoItself = errors.New("cannot copy a directory into itself")
+	errSkip       = errors.New("exists") // and NoClobber is set
+)
+
+// existing looks at what is at the target and decides whether the copy may replace it. Nil and no error means that nothing is
+// there.
+//
+// This cannot be a race that destroys anything: the copy opens no existing target, it renames over whatever is there at the end.
+func (w *worker) existing(ctx context.Context, j job, src, dir *fs.Dir, a *attrs) (*attrs, error) {
+	fi, err := dir.Lstat(ctx, j.dst.name)
+	if is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, atPath(j.dst, err)
+	}
+	old := attrsOf(fi)
+	same := old.id == a.id
+	switch uint32(unix.S_IFLNK) {
+	case a.kind(): // a link that leads to what it would replace
+		same = same || leadsTo(ctx, src, j.src.name, old.id)
+	case old.kind(): // replacing it would do no harm, but cp refuses as well: it cannot be what is meant
+		same = same || leadsTo(ctx, dir, j.dst.name, a.id)
+	}
+	switch {
+	case same:
+		return nil, fmt.Errorf("is the same file as %s", Quote(j.dst.path()))
+	case a.isDir() && !old.isDir():
+		return nil, atPath(j.dst, fmt.Errorf("is %s, not replaced by a directory", describe(old.mode)))
+	case !a.isDir() && old.isDir():
+		return nil, atPath(j.dst, fmt.Errorf("is a directory, not replaced by %s", describe(a.mode)))
+	case a.isDir():
+		return &old, nil
+	case w.targets.madeHere(old.id):
+		return nil, atPath(j.dst, fmt.Errorf("was just created, not replaced by %s", Quote(j.src.path())))
+	case w.opts.NoClobber:
+		return nil, errSkip
+	case a.kind() != unix.S_IFREG:
+		return &old, nil
+	case old.kind() == unix.S_IFREG:
+		return &old, w.mayReplace(ctx, j, dir)
+	case old.kind() == unix.S_IFLNK, isDevice(&old) && j.exact, w.opts.Force:
+		return &old, nil
+	}
+	return nil, atPath(j.dst, fmt.Errorf("is %s, not replaced by a regular file without --force", describe(old.mode)))
+}
+
+// leadsTo reports whether a symbolic link ends at the given file.
+func leadsTo(ctx context.Context, dir *fs.Dir, name string, id fileID) bool {
+	st, err := executor.Block(ctx, func() (st unix.Stat_t, err error) {
+		return st, unix.Fstatat(int(dir.Fd()), name, &st, 0)
+	})
+	return err == nil && id == fileID{st.Dev, st.Ino}
+}
+
+// mayReplace asks what opening the file for writing would say: a rename needs no right to it, but a user who took that right away
+// from himself did so to be stopped.
+func (w *worker) mayReplace(ctx context.Context, j job, dir *fs.Dir) error {
+	if w.opts.Force || os.Geteuid() == 0 {
+		return nil
+	}
+	_, err := executor.Block(ctx, func() (struct{}, error) {
+		return struct{}{}, unix.Faccessat(int(dir.Fd()), j.dst.name, unix.W_OK, unix.AT_EACCESS|unix.AT_SYMLINK_NOFOLLOW)
+	})
+	if err != nil {
+		return atPath(j.dst, err)
+	}
+	return nil
+}
+
+func isDevice(a *attrs) bool { return a.kind() == unix.S_IFCHR || a.kind() == unix.S_IFBLK }

@@ -1,0 +1,242 @@
+package copier
+
+import (
+	"context"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/fs"
+)
+
+// A node is a directory in work: its source, its copy and the names in it.
+type node struct {
+	parent   *node
+	src, dst *folder
+	attrs    attrs // of the source
+	created  bool  // by this copy
+
+	// Guarded by Copier.mu.
+	names   []string
+	args    []job // instead of names: what the user named
+	next    int
+	pending int // entries that are not finished
+}
+
+// A job is one entry to copy.
+type job struct {
+	node     *node
+	src, dst place
+	arg      bool // named by the user
+	exact    bool // dst is what the user named, not a name in it
+	mustDir  bool // the user wrote a slash behind src
+	newDir   bool // the user wrote a slash behind dst, which does not exist
+}
+
+func (n *node) remaining() int { return len(n.names) + len(n.args) - n.next }
+
+// take returns the next entry. Names are let go as they are taken: a directory may have millions.
+func (n *node) take() (job, bool) {
+	switch {
+	case n.next < len(n.args):
+		n.next++
+		return n.args[n.next-1], true
+	case n.next < len(n.names):
+		name := n.names[n.next]
+		n.names[n.next] = ""
+		n.next++
+		return job{node: n, src: place{n.src, name}, dst: place{n.dst, name}}, true
+	}
+	n.names, n.args, n.next = nil, nil, 0
+	return job{}, false
+}
+
+// enter starts to copy a directory: it makes the target and offers the names. The worker that copies the last of them finishes it.
+func (w *worker) enter(ctx context.Context, j job, a attrs, old *attrs) error {
+	if w.targets.isTop(a.id) {
+		return errIntoItself
+	}
+	n := &node{
+		parent: j.node,
+		src:    &folder{parent: j.src.folder, name: j.src.name},
+		dst:    &folder{parent: j.dst.folder, name: j.dst.name},
+	}
+	src, err := w.handles.acquire(ctx, n.src)
+	if err != nil {
+		return err
+	}
+	defer w.handles.release(ctx, n.src)
+	if n.attrs, err = dirAttrs(ctx, src); err != nil {
+		return err
+	}
+	if n.attrs.id != a.id {
+		return errMoved
+	}
+	names, err := readNames(ctx, src)
+	if err != nil {
+		return err
+	}
+
+	if old == nil {
+		if n.created, err = w.makeDir(ctx, j.dst, n.attrs.perm()); err != nil {
+			return atPath(j.dst, err)
+		}
+	}
+	if _, err := w.handles.acquire(ctx, n.dst); err != nil {
+		return atPath(j.dst, err)
+	}
+	defer w.handles.release(ctx, n.dst)
+	if j.arg {
+		w.targets.addTop(w.handles.idOf(n.dst))
+	}
+
+	n.names, n.pending = names, len(names)
+	w.mu.Lock()
+	j.node.pending++ // n itself; the job counts separately
+	w.mu.Unlock()
+	if len(names) == 0 {
+		w.finish(ctx, n)
+		w.done(ctx, j.node)
+		return nil
+	}
+	w.push(ctx, n)
+	return nil
+}
+
+// makeDir creates a directory in which only we can look until it is complete: with Archive its final mode comes at the end. Without,
+// the mode is what a user would get from mkdir, so that default ACLs and the umask work in the kernel, and a directory that already
+// exists is taken as it is.
+func (w *worker) makeDir(ctx context.Context, at place, perm uint32) (bool, error) {
+	dir, err := w.handles.acquire(ctx, at.folder)
+	if err != nil {
+		return false, err
+	}
+	defer w.handles.release(ctx, at.folder)
+	mode := os.FileMode(0700)
+	if !w.opts.Archive {
+		mode = fileMode(perm&01777 | 0700)
+	}
+	if err := dir.Mkdir(ctx, at.name, mode); err != nil {
+		if is(err, unix.EEXIST) {
+			return false, nil
+		}
+		return false, err
+	}
+	return true, nil
+}
+
+// done says that an entry of n is finished, and finishes n if it was the last: without recursion, as trees are deep.
+func (c *Copier) done(ctx context.Context, n *node) {
+	for n != nil {
+		c.mu.Lock()
+		n.pending--
+		last := n.pending == 0
+		c.mu.Unlock()
+		if !last {
+			return
+		}
+		c.finish(ctx, n)
+		n = n.parent
+	}
+}
+
+// finish gives a directory what could not be given before its content: the mode may forbid writing, the times change with it.
+func (c *Copier) finish(ctx context.Context, n *node) {
+	if n.src != nil {
+		defer c.handles.forget(ctx, n.src)
+	}
+	defer c.handles.forget(ctx, n.dst)
+	if ctx.Err() != nil {
+		return // interrupted: nobody has said that it is complete
+	}
+	if err := c.seal(ctx, n); err != nil {
+		c.journal.fail(n.dst.path(), err)
+		return
+	}
+	if n.src != nil {
+		c.journal.count(&c.journal.report.Directories, 1)
+		c.progress.Entries.Add(1)
+	}
+}
+
+func (c *Copier) seal(ctx context.Context, n *node) error {
+	dir, err := c.handles.acquire(ctx, n.dst)
+	if err != nil {
+		return err
+	}
+	defer c.handles.release(ctx, n.dst)
+	if n.src != nil {
+		if err := c.sealAttrs(ctx, n, dir); err != nil {
+			return err
+		}
+	}
+	if !c.opts.Sync {
+		return nil
+	}
+	err = dir.Sync(ctx)
+	if is(err, unix.EINVAL, unix.ENOTSUP) {
+		// Some network file systems sync no directories. They order renames themselves, or nothing can be done about it.
+		if c.journal.once("sync") {
+			c.journal.note(n.dst.path(), "this file system does not sync directories")
+		}
+		return nil
+	}
+	return err
+}
+
+// sealAttrs sets the attributes of a finished directory.
+func (c *Copier) sealAttrs(ctx context.Context, n *node, dir *fs.Dir) error {
+	if c.opts.Archive {
+		src, err := c.handles.acquire(ctx, n.src)
+		if err != nil {
+			return err
+		}
+		defer c.handles.release(ctx, n.src)
+		return c.preserveDir(ctx, n, src, dir)
+	}
+	if n.created && n.attrs.perm()&0700 != 0700 {
+		// makeDir kept the owner's bits so that we could fill it.
+		now, err := dirAttrs(ctx, dir)
+		if err != nil {
+			return err
+		}
+		return dir.Chmod(ctx, ".", fileMode(now.perm()&(n.attrs.perm()|^uint32(0700))))
+	}
+	return nil
+}
+
+func dirAttrs(ctx context.Context, d *fs.Dir) (attrs, error) {
+	fi, err := d.Stat(ctx)
+	if err != nil {
+		return attrs{}, err
+	}
+	return attrsOf(fi), nil
+}
+
+// readNames reads the whole directory before anything is copied, so that what the copy itself creates is not among it.
+func readNames(ctx context.Context, d *fs.Dir) ([]string, error) {
+	entries, err := d.ReadDir(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
+// fileMode turns the kernel's permission bits into os.FileMode.
+func fileMode(perm uint32) os.FileMode {
+	m := os.FileMode(perm & 0777)
+	if perm&unix.S_ISUID != 0 {
+		m |= os.ModeSetuid
+	}
+	if perm&unix.S_ISGID != 0 {
+		m |= os.ModeSetgid
+	}
+	if perm&unix.S_ISVTX != 0 {
+		m |= os.ModeSticky
+	}
+	return m
+}

@@ -1,0 +1,91 @@
+package copier
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/fs"
+)
+
+// POSIX ACLs are extended attributes, in the same form on all file systems.
+const (
+	aclAccess  = "system.posix_acl_access"
+	aclDefault = "system.posix_acl_default"
+)
+
+// wanted says which attributes are part of a file. Users' own and ACLs are; security.* and trusted.* belong to the system on which
+// the file is, and in the wrong place grant rights or make an overlay file system believe things, so they are copied on request.
+func (c *Copier) wanted(name string) bool {
+	return name == aclAccess || name == aclDefault || strings.HasPrefix(name, "user.") || c.opts.Security && privileged(name)
+}
+
+func privileged(name string) bool {
+	return strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "trusted.")
+}
+
+// xattrs are the extended attributes of one file. The methods make plain system calls: they belong into executor.Block.
+type xattrs struct {
+	fd   int    // of the file
+	path string // instead of fd, never through a link as the last component
+}
+
+func fdXattrs(fd uintptr) xattrs { return xattrs{fd: int(fd)} }
+
+// nameXattrs are those of something that cannot be opened. The path leads through the open directory, so it cannot be diverted.
+func nameXattrs(dir *fs.Dir, name string) xattrs {
+	return xattrs{path: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)}
+}
+
+func (x xattrs) list() ([]string, error) {
+	raw, err := growing(func(b []byte) (int, error) {
+		if x.path != "" {
+			return unix.Llistxattr(x.path, b)
+		}
+		return unix.Flistxattr(x.fd, b)
+	})
+	if err != nil || len(raw) == 0 {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(string(raw), "\x00"), "\x00"), nil
+}
+
+func (x xattrs) get(name string) ([]byte, error) {
+	return growing(func(b []byte) (int, error) {
+		if x.path != "" {
+			return unix.Lgetxattr(x.path, name, b)
+		}
+		return unix.Fgetxattr(x.fd, name, b)
+	})
+}
+
+func (x xattrs) set(name string, value []byte) error {
+	if x.path != "" {
+		return unix.Lsetxattr(x.path, name, value, 0)
+	}
+	return unix.Fsetxattr(x.fd, name, value, 0)
+}
+
+func (x xattrs) remove(name string) error {
+	if x.path != "" {
+		return unix.Lremovexattr(x.path, name)
+	}
+	return unix.Fremovexattr(x.fd, name)
+}
+
+// growing calls read with larger and larger buffers until the answer fits: somebody may add to it between asking for its size and
+// for itself.
+func growing(read func([]byte) (int, error)) ([]byte, error) {
+	buf := make([]byte, 256)
+	for {
+		n, err := read(buf)
+		if err == nil {
+			return buf[:n], nil
+		}
+		if err != unix.ERANGE || len(buf) >= 1<<20 {
+			return nil, err
+		}
+		buf = make([]byte, 4*len(buf))
+	}
+}

@@ -1,0 +1,119 @@
+// Uringdemo copies files and trees through io_uring.
+//
+//	uringdemo [flags] SOURCE TARGET
+//	uringdemo [flags] SOURCE... DIRECTORY
+//
+// It takes its arguments as cp does, and differs where that is safer: every file is written under a temporary name and renamed when
+// it is complete and on disk, no symbolic link below the arguments is followed, and a failure in a tree does not stop the rest. The
+// exit code is 0 when all is well, 1 when something was not copied, 2 when all was copied but something changed meanwhile, and 130
+// after an interrupt, which leaves complete files only. See uringdemo --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"uringo/cmd/uringdemo/internal/copier"
+	"uringo/driver"
+	"uringo/executor"
+)
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitChanged     = 2 // copied, but a source changed meanwhile
+	exitInterrupted = 130
+	exitNoReader    = 141 // as if SIGPIPE had ended us
+)
+
+func main() {
+	// A write beyond RLIMIT_FSIZE and one to a pipe without a reader are errors that have to be cleaned up after, not the end.
+	signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE)
+
+	ctx, stop := context.WithCancelCause(context.Background())
+	interrupt := make(chan os.Signal, 1)
+	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		<-interrupt
+		signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the second one does not wait for anything
+		stop(errInterrupted)
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// run is the program. It is a function of what it is given, for the tests.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args)
+	switch {
+	case errors.Is(err, errHelp):
+		fmt.Fprint(stdout, usage())
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "uringdemo: %v\nTry 'uringdemo --help'.\n", err)
+		return exitFailed
+	case o.version:
+		fmt.Fprintln(stdout, version())
+		return exitOK
+	}
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	out := newOutput(stdout, stderr, o, func() { stop(errNoReader) })
+	begin := time.Now()
+	report, engine, err := copyAll(ctx, o, out)
+	if err != nil {
+		out.complain("", err.Error())
+		report.Failures = append(report.Failures, copier.Problem{Why: err.Error()})
+	}
+	code := exitCode(ctx, report)
+	if o.json {
+		out.summary(o, report, engine, time.Since(begin), code)
+	}
+	if out.close(ctx); out.noReader() {
+		return exitNoReader
+	}
+	return code
+}
+
+func exitCode(ctx context.Context, r *copier.Report) int {
+	switch {
+	case errors.Is(context.Cause(ctx), errInterrupted):
+		return exitInterrupted
+	case len(r.Failures) > 0, r.Interrupted:
+		return exitFailed
+	case len(r.Warnings) > 0:
+		return exitChanged
+	}
+	return exitOK
+}
+
+// copyAll runs the copy on the chosen executor.
+func copyAll(ctx context.Context, o *options, out *output) (report *copier.Report, engine driver.Engine, err error) {
+	report = new(copier.Report)
+	o.copy.Observer = out
+	var progress copier.Progress
+	defer out.showProgress(&progress)()
+
+	err = executor.Start(ctx, func(ctx context.Context) error {
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			return err
+		}
+		engine = d.Engine()
+		report = copier.New(o.copy, &progress).Run(ctx, o.sources, o.target)
+		return nil
+	}, executor.WithExecutor(o.executor), executor.WithDriver(driver.Config{Engine: o.engine, Logger: out.logger()}))
+	if ctx.Err() != nil {
+		report.Interrupted, err = true, nil // that is all there is to say
+	}
+	return report, engine, err
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"uringo/cmd/uringdemo/internal/copier"
+	"uringo/executor"
+)
+
+// output is what the program says. Tasks hand in lines and go on; one goroutine writes them, as a terminal or a pipe may be slow.
+type output struct {
+	stdout, stderr io.Writer
+	verbose        bool
+	bars           bool
+	stop           func() // the reader of stdout is gone
+
+	mu      sync.Mutex
+	lines   []line
+	gone    bool
+	closed  bool
+	above   io.Writer // the bar's, while there is one; it takes lines for stderr
+	written sync.Cond // lines have been taken
+	wake    chan struct{}
+	ended   chan struct{}
+}
+
+// maxLines is how many lines may wait before those who bring more of them wait as well.
+const maxLines = 4096
+
+type line struct {
+	to   io.Writer
+	text string
+}
+
+var errNoReader = errors.New("nobody reads standard output")
+
+func newOutput(stdout, stderr io.Writer, o *options, stop func()) *output {
+	out := &output{
+		stdout: stdout, stderr: stderr, verbose: o.verbose, stop: stop,
+		bars: o.progress && !o.verbose && isTerminal(stderr),
+		wake: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	out.written.L = &out.mu
+	go out.write()
+	return out
+}
+
+// say queues a line.
+func (o *output) say(to io.Writer, text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.lines = append(o.lines, line{to, text + "\n"})
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// write writes what was queued, lines for the same place at once.
+func (o *output) write() {
+	defer close(o.ended)
+	for range o.wake {
+		o.mu.Lock()
+		lines := o.lines
+		o.lines = nil
+		above := o.above
+		o.written.Broadcast()
+		o.mu.Unlock()
+		for len(lines) > 0 {
+			to := lines[0].to
+			var text strings.Builder
+			for len(lines) > 0 && lines[0].to == to {
+				text.WriteString(lines[0].text)
+				lines = lines[1:]
+			}
+			if to == o.stderr && above != nil {
+				to = above
+			}
+			if _, err := io.WriteString(to, text.String()); errors.Is(err, syscall.EPIPE) && to == o.stdout {
+				o.mu.Lock()
+				o.gone = true
+				o.mu.Unlock()
+				o.stop()
+			}
+		}
+	}
+}
+
+func (o *output) full() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.lines) >= maxLines
+}
+
+// close writes the rest. After an interrupt it does not wait long for a reader that does not read.
+func (o *output) close(ctx context.Context) {
+	o.mu.Lock()
+	o.closed = true
+	close(o.wake)
+	o.mu.Unlock()
+	select {
+	case <-o.ended:
+		return
+	case <-ctx.Done():
+	}
+	select {
+	case <-o.ended:
+	case <-time.After(time.Second):
+	}
+}
+
+func (o *output) noReader() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gone
+}
+
+// complain writes an error.
+func (o *output) complain(path, why string) {
+	if path == "" {
+		o.say(o.stderr, "uringdemo: "+why)
+		return
+	}
+	o.say(o.stderr, "uringdemo: "+copier.Quote(path)+": "+why)
+}
+
+// What the copier reports.
+
+func (o *output) Failed(p copier.Problem) { o.complain(p.Path, p.Why) }
+func (o *output) Warned(p copier.Problem) { o.complain(p.Path, "warning: "+p.Why) }
+func (o *output) Noted(p copier.Problem)  { o.complain(p.Path, "note: "+p.Why) }
+
+// Copied waits while the reader of the lines is slower than the copy.
+func (o *output) Copied(ctx context.Context, src, dst, sum string) {
+	if !o.verbose {
+		return
+	}
+	if o.full() {
+		_, _ = executor.Block(ctx, func() (struct{}, error) { // it ends early when ctx does, and then it matters no more
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			for len(o.lines) >= maxLines {
+				o.written.Wait()
+			}
+			return struct{}{}, nil
+		})
+	}
+	text := fmt.Sprintf("%s -> %s", copier.Quote(src), copier.Quote(dst))
+	if sum != "" {
+		text += "  " + sum
+	}
+	o.say(o.stdout, text)
+}
