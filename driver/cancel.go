@@ -10,30 +10,32 @@ import (
 // Cancel asks the kernel to end the use seq of r. It does not wait: the operation's own completion is its only outcome, and
 // what it had done by then is delivered. A use that has ended, or that has not been sent and never will be, is left alone.
 func (d *Driver) Cancel(r *Request, seq Seq) {
-	d.later(func() { d.cancel(r, uint64(seq)) })
+	d.later(func() { d.CancelNow(r, seq) })
 }
 
-// cancel is Cancel on the driver goroutine.
-func (d *Driver) cancel(r *Request, seq uint64) {
-	if r.seq.Load() != seq || r.cancelSeq == seq {
+// CancelNow is Cancel for a [Guest], on the driver goroutine.
+func (d *Driver) CancelNow(r *Request, seq Seq) {
+	if r.cancel == seq {
 		return
 	}
-	r.cancelSeq = seq
+	r.cancel = seq
+	if r.cur != seq {
+		return // not here yet: it will find itself cancelled. Or gone already.
+	}
 	d.stats.Cancelled++
 	switch r.state {
 	case stateQueued:
 		d.queueOf(r).remove(r)
-		d.deliver(r, -int32(syscall.ECANCELED), nil)
+		d.deliver(r, 0, syscall.ECANCELED)
 	case stateDelayed:
 		delete(d.delayed, r)
-		d.deliver(r, -int32(syscall.ECANCELED), nil)
+		d.deliver(r, 0, syscall.ECANCELED)
 	case stateIssued:
 		d.cancelIssued(r)
 		if d.cfg.CancelGrace > 0 {
 			time.AfterFunc(d.cfg.CancelGrace, func() { d.later(func() { d.abandon(r, seq) }) })
 		}
 	}
-	// stateIdle: not here yet. cancelSeq stops it when it comes.
 }
 
 func (d *Driver) cancelIssued(r *Request) {
@@ -80,7 +82,7 @@ func (d *Driver) cancelMatching(c *Request) {
 	}
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && hit(r) {
-			r.cancelSeq = r.seq.Load()
+			r.cancel = r.cur
 			if d.slots[i].pooled {
 				d.cancelIssued(r)
 			}
@@ -90,25 +92,25 @@ func (d *Driver) cancelMatching(c *Request) {
 		for r := l.head; r != nil; {
 			next := r.Next
 			if hit(r) {
-				d.cancel(r, r.seq.Load())
+				d.CancelNow(r, r.cur)
 			}
 			r = next
 		}
 	}
 	for r := range d.delayed {
 		if hit(r) {
-			d.cancel(r, r.seq.Load())
+			d.CancelNow(r, r.cur)
 		}
 	}
 }
 
 // abandon lets the caller of a cancelled operation go. The driver keeps the request until its completion.
-func (d *Driver) abandon(r *Request, seq uint64) {
-	if r.seq.Load() != seq || r.state != stateIssued {
+func (d *Driver) abandon(r *Request, seq Seq) {
+	if r.cur != seq || r.state != stateIssued {
 		return
 	}
 	d.stats.Abandoned++
 	r.state = stateAbandoned
-	r.outcome = ErrAbandoned
+	r.n, r.err = 0, ErrAbandoned
 	r.waiter.Complete(r)
 }

@@ -71,8 +71,8 @@ func (d *Driver) beginClose() {
 		d.deliver(r, 0, ErrClosed)
 	}
 	for i := range d.slots {
-		if r := d.slots[i].r; r != nil && r.state == stateIssued && r.cancelSeq != r.seq.Load() {
-			r.cancelSeq = r.seq.Load()
+		if r := d.slots[i].r; r != nil && r.state == stateIssued && r.cancel != r.cur {
+			r.cancel = r.cur
 			d.cancelIssued(r)
 		}
 	}
@@ -88,9 +88,9 @@ func (d *Driver) giveUp() []string {
 			continue
 		}
 		stuck = append(stuck, fmt.Sprintf("%s on fd %d for %v", r.spec.Kind.Name, r.spec.FD,
-			time.Duration(d.clock-r.since).Round(time.Millisecond)))
+			time.Duration(d.clock-d.slots[i].since).Round(time.Millisecond)))
 		if r.state == stateIssued {
-			d.abandon(r, r.seq.Load())
+			d.abandon(r, r.cur)
 		}
 	}
 	if len(stuck) > 0 && !d.zombie {
@@ -124,7 +124,7 @@ func (d *Driver) fail(err error) {
 	}
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued {
-			d.abandon(r, r.seq.Load())
+			d.abandon(r, r.cur)
 		}
 	}
 	d.tell()

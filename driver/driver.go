@@ -88,6 +88,7 @@ type Driver struct {
 // slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.
 type slot struct {
 	r      *Request
+	since  int64 // when it was issued, by the driver's clock
 	gen    uint32
 	pooled bool
 }

@@ -65,7 +65,7 @@ func (d *Driver) sweep() {
 				r.Next = nil
 				if r.waiter != nil {
 					r.takeBack()
-					r.outcome = ErrClosed
+					r.n, r.err = 0, ErrClosed
 					r.waiter.Complete(r)
 				}
 				r = next
@@ -79,12 +79,12 @@ func (d *Driver) sweep() {
 
 // Issue takes a request over directly. Only a [Guest] may call it, from Run; everybody else sends.
 func (d *Driver) Issue(r *Request) {
-	seq := r.seq.Load()
+	r.cur = r.seq
 	switch {
 	case d.closing.Load() || d.broken != nil:
 		d.deliver(r, 0, d.refusal())
-	case r.cancelSeq == seq:
-		d.deliver(r, -int32(syscall.ECANCELED), nil)
+	case r.cancel == r.cur:
+		d.deliver(r, 0, syscall.ECANCELED)
 	default:
 		r.attempts = 0
 		if r.op() == ring.OpAsyncCancel {
@@ -157,7 +157,8 @@ func (d *Driver) occupy(r *Request, pooled bool) uint64 {
 	d.free = d.free[:len(d.free)-1]
 	s := &d.slots[i]
 	s.r, s.pooled = r, pooled
-	r.slot, r.state, r.since = i, stateIssued, d.clock
+	s.since = d.clock
+	r.slot, r.state = i, stateIssued
 	d.issued++
 	if r.spec.Kind.Waits {
 		d.waits++
@@ -172,7 +173,7 @@ func (s *slot) userData(i uint32) uint64 { return uint64(s.gen)<<32 | uint64(i) 
 func (d *Driver) fill() {
 	for len(d.cancels) > 0 {
 		r := d.cancels[len(d.cancels)-1]
-		if r.cancelSeq == r.seq.Load() && r.state >= stateIssued && !d.writeCancel(r) {
+		if r.cancel == r.cur && r.state >= stateIssued && !d.writeCancel(r) {
 			break
 		}
 		d.cancels = d.cancels[:len(d.cancels)-1]
@@ -246,33 +247,32 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		d.stats.AbandonedDone++
 		return
 	}
-	if c.Res < 0 {
-		d.refused(r, c.Res)
+	if c.Res < 0 && d.refused(r, c.Res) {
 		return
 	}
-	d.deliver(r, c.Res, nil)
+	n, err := r.spec.Finish(c.Res)
+	d.deliver(r, n, err)
 }
 
-// refused handles an operation that ended with an error.
-func (d *Driver) refused(r *Request, res int32) {
+// refused handles what is special about an operation that ended with an error. It reports false if nothing is.
+func (d *Driver) refused(r *Request, res int32) bool {
 	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED)
 	switch {
-	case stopped && r.cancelSeq == r.seq.Load():
-		res = -int32(syscall.ECANCELED) // under whatever name the kernel says it
+	case stopped && r.cancel == r.cur:
+		d.deliver(r, 0, syscall.ECANCELED) // under whatever name the kernel says it
 	case stopped && d.closing.Load():
 		d.deliver(r, 0, ErrClosed)
-		return
-	case d.again(r, res):
-		return
+	default:
+		return d.again(r, res)
 	}
-	d.deliver(r, res, nil)
+	return true
 }
 
 // again repeats an operation whose answer means that it has not been done: interrupted, or refused for now. A cancellation
 // that nobody asked for is one too: the kernel cancels what a thread submitted when that thread ends, and threads are the Go
 // runtime's to end.
 func (d *Driver) again(r *Request, res int32) bool {
-	if r.cancelSeq == r.seq.Load() || d.closing.Load() || r.attempts >= maxAttempts {
+	if r.cancel == r.cur || d.closing.Load() || r.attempts >= maxAttempts {
 		return false
 	}
 	switch {
@@ -303,9 +303,9 @@ func (d *Driver) undelay(r *Request) {
 }
 
 // deliver ends a request that the kernel does not own.
-func (d *Driver) deliver(r *Request, res int32, outcome error) {
+func (d *Driver) deliver(r *Request, n int, err error) {
 	r.takeBack()
-	r.state = stateIdle
-	r.res, r.outcome = res, outcome
+	r.state, r.cur = stateIdle, 0
+	r.n, r.err = n, err
 	r.waiter.Complete(r)
 }

@@ -12,6 +12,7 @@ import (
 type Pending[T any] struct {
 	d   *Driver
 	req Request
+	seq Seq
 	op  ops.Op[T]
 
 	mu     sync.Mutex
@@ -29,7 +30,7 @@ func Submit[T any](d *Driver, op ops.Op[T]) *Pending[T] {
 		p.end(op.Result(0, err))
 		return p
 	}
-	p.req.Reset(&op.Spec, p, 0)
+	p.seq = p.req.Reset(&op.Spec, p)
 	d.Send(&p.req)
 	return p
 }
@@ -75,7 +76,7 @@ func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 }
 
 // Cancel asks for the operation to end early and returns at once. The result says whether it did (syscall.ECANCELED).
-func (p *Pending[T]) Cancel() { p.d.Cancel(&p.req, p.req.Seq()) }
+func (p *Pending[T]) Cancel() { p.d.Cancel(&p.req, p.seq) }
 
 // Complete implements [Waiter].
 func (p *Pending[T]) Complete(r *Request) {

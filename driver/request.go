@@ -1,8 +1,6 @@
 package driver
 
 import (
-	"sync/atomic"
-
 	"uringo/internal/ring"
 	"uringo/ops"
 )
@@ -25,29 +23,22 @@ type Batcher interface {
 //
 // A Request is used again and again: Reset, send, wait for Complete, and from the start. Its fields have one owner at a time.
 type Request struct {
+	// The first two cache lines are all that an operation without incidents touches.
 	spec   ops.Spec
 	waiter Waiter
+	err    error    // the outcome: the driver's until Complete
+	n      int      // the same
+	Next   *Request // links requests that are sent in one message; the maker's until sent, then the driver's
+	seq    Seq      // the current use; the maker's
+	cur    Seq      // the use in the driver's hands, 0 if none; the driver's
+	cancel Seq      // a use to be cancelled; the driver's
+	slot   uint32
 
-	// Next links requests that are sent in one message; the maker's until sent.
-	Next *Request
-
-	// seq numbers the uses of this Request, so that a late cancellation does not hit the wrong one.
-	seq atomic.Uint64
-
-	touch toucher // race builds only
-
-	// The outcome: the driver's until Complete.
-	res     int32
-	outcome error // nil if res is it
-
-	// The driver's own.
-	state     state
-	attempts  uint8
-	slot      uint32
-	cancelSeq uint64
-	prev      *Request // in the driver's queues, with Next
-	since     int64    // when it was issued, nanoseconds of the driver's clock
-	control   func()   // instead of an operation: to be called on the driver goroutine
+	state    state
+	attempts uint8
+	prev     *Request // in the driver's queues, with Next
+	control  func()   // instead of an operation: to be called on the driver goroutine
+	touch    toucher  // race builds only
 }
 
 type state uint8
@@ -60,36 +51,33 @@ const (
 	stateAbandoned              // issued, and nobody waits for it any more
 )
 
-// Seq names one use of a Request, for cancellation.
-type Seq uint64
+// Seq names one use of a Request, so that a late cancellation does not hit the next.
+type Seq uint32
 
-// Reset prepares the request for an operation whose end w will be told of, and names this use of it. The low bit of the name
-// is mark, for the maker's own purposes.
-func (r *Request) Reset(spec *ops.Spec, w Waiter, mark uint64) Seq {
+// Reset prepares the request for an operation whose end w will be told of, and names this use of it. The request must not be in
+// use.
+func (r *Request) Reset(spec *ops.Spec, w Waiter) Seq {
 	r.spec = *spec
 	r.waiter = w
+	if r.seq++; r.seq == 0 {
+		r.seq = 1
+	}
 	r.handOver()
-	seq := (r.seq.Load() | 1) + 1 | mark&1
-	r.seq.Store(seq) // last: whoever sees it sees the rest
-	return Seq(seq)
+	return r.seq
 }
 
 // Withdraw takes back a request that was reset and will not be sent.
 func (r *Request) Withdraw() { r.takeBack() }
 
-// Seq returns the name of the latest use. Any goroutine may ask.
-func (r *Request) Seq() Seq { return Seq(r.seq.Load()) }
+// Successor returns a request to use instead of r, which was abandoned. It goes on with r's numbers, so that whoever still knows one
+// of them means r.
+func (r *Request) Successor() *Request { return &Request{seq: r.seq} }
 
 // Abandoned reports whether the driver keeps the request: its maker must not touch it again.
-func (r *Request) Abandoned() bool { return r.outcome == ErrAbandoned }
+func (r *Request) Abandoned() bool { return r.err == ErrAbandoned }
 
 // Outcome returns what the operation returned. A cancelled operation that did not run says ECANCELED.
-func (r *Request) Outcome() (n int, err error) {
-	if r.outcome != nil {
-		return 0, r.outcome
-	}
-	return r.spec.Finish(r.res)
-}
+func (r *Request) Outcome() (n int, err error) { return r.n, r.err }
 
 // op returns the opcode, for counting.
 func (r *Request) op() ring.Op { return r.spec.Kind.Code }

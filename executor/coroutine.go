@@ -1,61 +1,164 @@
 package executor
 
-import "iter"
+import (
+	"iter"
+	"slices"
+)
 
-// coroutine is a goroutine that runs tasks, one after the other, only while its home resumes it. The switch is iter.Pull's: from
-// goroutine to goroutine without the scheduler.
+// berth is a place where one goroutine is parked. The switch is iter.Pull's, from goroutine to goroutine without the scheduler:
+// both of its halves, next and yield, swap the caller with whoever is parked, and they take turns. Nothing in them cares which
+// goroutine calls, so a task can hand over to the next ready one directly, in one switch; going by way of the home's own
+// goroutine would take two.
+type berth struct {
+	next  func() (struct{}, bool)
+	yield func(struct{}) bool // known once the berth's own goroutine has started
+	out   bool                // next was called last: it is yield's turn
+}
+
+// coroutine is a goroutine that runs tasks of one home, one after the other. It runs only while no other of the home does.
 type coroutine struct {
-	task   *task // what it runs
-	resume func() (struct{}, bool)
-	stop   func()
-	yield  func(struct{}) bool
+	at   *berth // where it is parked
+	own  berth  // the one it was born in, and must end in
+	crew *crew
+	task *task      // the next to run; nil while idle
+	to   *coroutine // when resumed while idle: hand over to this one
+	quit bool       // when resumed while idle: end
 }
 
-// newCoroutine must be called under the thread locking under which the coroutine will be resumed.
-func newCoroutine() *coroutine {
-	c := new(coroutine)
-	c.resume, c.stop = iter.Pull(c.loop)
-	return c
+// crew is the goroutines of one home: its own and its coroutines. Exactly one of them runs at a time, so they share the crew
+// without locks.
+type crew struct {
+	ready  queue
+	budget int          // how many ready tasks may still run in this round
+	home   *berth       // where the home's own goroutine is parked
+	idle   []*coroutine // parked, without a task
 }
 
-func (c *coroutine) loop(yield func(struct{}) bool) {
-	c.yield = yield
-	for {
-		c.task.run()
-		c.task = nil
-		if !yield(struct{}{}) {
-			return
-		}
+// enqueue makes t run in the next round.
+func (c *crew) enqueue(t *task) {
+	if !t.queued && !t.dead {
+		t.queued = true
+		c.ready.push(t)
 	}
 }
 
-// crew is the coroutines of one home. Ended tasks leave theirs for the next task.
-type crew struct{ idle []*coroutine }
+// round runs every task that is ready now, each until it waits. The home's own goroutine calls it.
+func (c *crew) round() {
+	c.budget = c.ready.len()
+	c.pass(nil)
+}
 
-// run resumes t and returns when it waits or has ended.
-func (c *crew) run(t *task) {
+// pass lets the next ready task of the round run, or the home's own goroutine if there is none. me is the coroutine of the
+// caller, nil for the home's own; pass returns when me is resumed.
+func (c *crew) pass(me *coroutine) {
+	var to *coroutine
+	if c.budget > 0 && c.ready.len() > 0 {
+		c.budget--
+		to = c.seat(c.ready.pop())
+	}
+	if to != me {
+		c.handOver(me, to)
+	}
+}
+
+// seat returns the coroutine that runs t.
+func (c *crew) seat(t *task) *coroutine {
+	t.queued = false
 	if t.co == nil {
 		if n := len(c.idle); n > 0 {
 			t.co = c.idle[n-1]
 			c.idle = c.idle[:n-1]
 		} else {
-			t.co = newCoroutine()
+			t.co = c.hire()
 		}
 		t.co.task = t
 	}
-	co := t.co
-	co.resume()
-	if co.task == nil {
-		c.idle = append(c.idle, co)
+	return t.co
+}
+
+// hire makes a coroutine. It is made on the home's thread, locked or not, as it must be (see iter.Pull and runtime.LockOSThread).
+func (c *crew) hire() *coroutine {
+	co := &coroutine{crew: c}
+	co.at = &co.own
+	co.own.next, _ = iter.Pull(func(yield func(struct{}) bool) {
+		co.own.yield = yield
+		co.serve()
+	})
+	return co
+}
+
+// handOver parks the caller where to is parked, and runs to.
+func (c *crew) handOver(me, to *coroutine) {
+	b := c.home
+	if to != nil {
+		b = to.at
+	}
+	if me != nil {
+		me.at = b
+	} else {
+		c.home = b
+	}
+	if b.out = !b.out; b.out {
+		b.next()
+	} else {
+		b.yield(struct{}{})
 	}
 }
 
-// dismiss ends the idle coroutines.
-func (c *crew) dismiss() {
-	for _, co := range c.idle {
-		co.stop()
+// serve runs tasks until told to quit. A task that calls runtime.Goexit does not end the coroutine: Goexit runs deferred
+// functions, and in this one the coroutine goes on serving.
+func (co *coroutine) serve() {
+	returned := false
+	defer func() {
+		if !returned {
+			co.serve()
+		}
+	}()
+	c := co.crew
+	for !co.quit {
+		if t := co.task; t != nil {
+			co.task = nil
+			t.run()
+			continue
+		}
+		if to := co.to; to != nil {
+			co.to = nil
+			c.idle = append(c.idle, co)
+			c.handOver(co, to)
+			continue
+		}
+		c.idle = append(c.idle, co)
+		c.pass(co)
 	}
-	c.idle = nil
+	returned = true
+}
+
+// dismiss ends the coroutines. All of them are idle, and the caller is the home's own goroutine. A coroutine whose task called
+// Goexit passes that on now, to the caller: dismiss can be called again.
+func (c *crew) dismiss() {
+	for n := len(c.idle); n > 0; n = len(c.idle) {
+		co := c.idle[n-1]
+		c.idle = c.idle[:n-1]
+		co.quit = true
+		// The end of a coroutine resumes whoever is parked in its own berth, and that must be us. If another is there, it lets
+		// us in and hands over to the one that is to end.
+		first := co
+		if i := slices.IndexFunc(c.idle, func(o *coroutine) bool { return o.at == &co.own }); i >= 0 {
+			first = c.idle[i]
+			first.to = co
+			c.idle = slices.Delete(c.idle, i, i+1) // serve puts it in again
+		}
+		c.handOver(nil, first)
+	}
+}
+
+// pause parks the running task until it is made ready again.
+func (t *task) pause() { t.co.crew.pass(t.co) }
+
+// yield lets the other ready tasks run first.
+func (t *task) yield() {
+	t.co.crew.enqueue(t)
+	t.pause()
 }
 
 // queue is a first-in, first-out queue of tasks that grows and never shrinks.
@@ -68,21 +171,23 @@ func (q *queue) len() int { return int(q.tail - q.head) }
 
 func (q *queue) push(t *task) {
 	if q.len() == len(q.buf) {
-		grown := make([]*task, max(64, 2*len(q.buf)))
-		n := q.len()
-		for i := range n {
-			grown[i] = q.buf[(q.head+uint(i))&uint(len(q.buf)-1)]
-		}
-		q.buf, q.head, q.tail = grown, 0, uint(n)
+		q.grow()
 	}
 	q.buf[q.tail&uint(len(q.buf)-1)] = t
 	q.tail++
 }
 
+func (q *queue) grow() {
+	grown := make([]*task, max(64, 2*len(q.buf)))
+	n := q.len()
+	for i := range n {
+		grown[i] = q.buf[(q.head+uint(i))&uint(len(q.buf)-1)]
+	}
+	q.buf, q.head, q.tail = grown, 0, uint(n)
+}
+
 func (q *queue) pop() *task {
-	i := q.head & uint(len(q.buf)-1)
-	t := q.buf[i]
-	q.buf[i] = nil
+	t := q.buf[q.head&uint(len(q.buf)-1)]
 	q.head++
 	return t
 }

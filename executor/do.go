@@ -26,58 +26,97 @@ func do(ctx context.Context, s *ops.Spec) (int, error) {
 	if err := s.Invalid(); err != nil {
 		return 0, err
 	}
-	t, plain := ctx.(*task)
-	if !plain {
-		t = taskOf(ctx)
-	}
-	if t == nil {
-		d, err := driver.FromContext(ctx)
-		if err != nil {
-			return 0, err
+	t, same := ctx.(*task)
+	if !same {
+		if t = taskOf(ctx); t == nil {
+			d, err := driver.FromContext(ctx)
+			if err != nil {
+				return 0, err
+			}
+			return doForeign(ctx, d, s)
 		}
-		return doForeign(ctx, d, s)
+		same = t.plain(ctx)
 	}
-	if !t.here() {
+	switch {
+	case !t.here():
 		return t.doElsewhere(ctx, s)
-	}
-	if !plain && ctx.Done() != t.Done() {
+	case t.home == nil:
+		return t.doOnGoroutine(ctx, s, same)
+	case !same:
 		return t.doDerived(ctx, s)
 	}
-	r := t.req.Load()
+	if t.ending.over.Load() {
+		return 0, driver.Canceled(ctx)
+	}
+	r := t.req
 	t.opDone = false
-	r.Reset(s, t.waiter, ofTask)
-	// Only now: whoever ends the context after this look finds the request's new number and cancels it.
-	if t.inner.Err() != nil {
+	t.opSeq = r.Reset(s, t.waiter) // by this the home finds what to cancel when it learns that the context has ended
+	t.home.submit(r)
+	for !t.opDone {
+		t.pause()
+	}
+	t.opSeq = 0
+	return t.outcome(ctx, r)
+}
+
+// outcome is that of the task's request, in the terms of the context.
+func (t *task) outcome(ctx context.Context, r *driver.Request) (int, error) {
+	n, err := r.Outcome()
+	if err == nil {
+		return n, nil
+	}
+	if err == driver.ErrAbandoned {
+		t.req = r.Successor() // the old one is the driver's now
+	} else if driver.IsCanceled(err) && ctx.Err() != nil {
+		err = driver.Canceled(ctx)
+	}
+	return n, err
+}
+
+// doDerived performs an operation for a context that was derived from the task and has an end of its own.
+func (t *task) doDerived(ctx context.Context, s *ops.Spec) (int, error) {
+	if ctx.Err() != nil {
+		return 0, driver.Canceled(ctx)
+	}
+	r := t.req
+	t.opDone = false
+	seq := r.Reset(s, t.waiter)
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { t.scope.d.Cancel(r, seq) })
+		defer stop()
+	}
+	t.home.submit(r)
+	for !t.opDone {
+		t.pause()
+	}
+	return t.outcome(ctx, r)
+}
+
+// doOnGoroutine performs an operation for a task that is a goroutine, on that goroutine.
+func (t *task) doOnGoroutine(ctx context.Context, s *ops.Spec, same bool) (int, error) {
+	r := t.req
+	seq := r.Reset(s, t.waiter)
+	if same {
+		// Before the look at the context: whoever ends it after that look finds the request and cancels it.
+		t.currentSeq.Store(uint32(seq))
+		t.current.Store(r)
+		defer t.current.Store(nil)
+	}
+	if ctx.Err() != nil {
 		r.Withdraw()
 		return 0, driver.Canceled(ctx)
 	}
-	return t.submitAndWait(ctx, r)
-}
-
-// submitAndWait performs a request of the task on the task's own goroutine.
-func (t *task) submitAndWait(ctx context.Context, r *driver.Request) (int, error) {
-	switch {
-	case t.home != nil:
-		t.home.submit(r)
-		for !t.opDone {
-			t.co.yield(struct{}{})
-		}
-	case t.scope.waiting == nil:
-		t.scope.d.Send(r)
+	if !same && ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { t.scope.d.Cancel(r, seq) })
+		defer stop()
+	}
+	t.scope.d.Send(r)
+	if t.scope.waiting == nil {
 		<-t.opChan
-	default:
-		t.scope.d.Send(r)
+	} else {
 		t.scope.rt.Wait(t.opChan)
 	}
-	n, err := r.Outcome()
-	if err != nil {
-		if err == driver.ErrAbandoned {
-			t.req.Store(new(driver.Request)) // the old one is the driver's now
-		} else if driver.IsCanceled(err) && ctx.Err() != nil {
-			err = driver.Canceled(ctx)
-		}
-	}
-	return n, err
+	return t.outcome(ctx, r)
 }
 
 // doElsewhere performs an operation for somebody to whom the task lent its context.
@@ -89,21 +128,6 @@ func (t *task) doElsewhere(ctx context.Context, s *ops.Spec) (int, error) {
 		}
 	}
 	return doForeign(ctx, t.scope.d, s)
-}
-
-// doDerived is do for a context that was derived from the task and has an end of its own.
-func (t *task) doDerived(ctx context.Context, s *ops.Spec) (int, error) {
-	if ctx.Err() != nil {
-		return 0, driver.Canceled(ctx)
-	}
-	r := t.req.Load()
-	t.opDone = false
-	seq := r.Reset(s, t.waiter, 0)
-	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { t.scope.d.Cancel(r, seq) })
-		defer stop()
-	}
-	return t.submitAndWait(ctx, r)
 }
 
 // foreign is a request with a channel to wait on.
@@ -122,7 +146,7 @@ func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) 
 		return 0, driver.Canceled(ctx)
 	}
 	f := foreigners.Get().(*foreign)
-	seq := f.req.Reset(s, f, 0)
+	seq := f.req.Reset(s, f)
 	d.Send(&f.req)
 	if done := ctx.Done(); done != nil {
 		select {
@@ -144,7 +168,7 @@ func doPumping(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) 
 		return 0, driver.Canceled(ctx)
 	}
 	f := foreigners.Get().(*foreign)
-	seq := f.req.Reset(s, f, 0)
+	seq := f.req.Reset(s, f)
 	stop := context.AfterFunc(ctx, func() { d.Cancel(&f.req, seq) })
 	d.Issue(&f.req)
 	d.Pump(func() bool { return len(f.done) > 0 })
@@ -184,7 +208,7 @@ func Yield(ctx context.Context) error {
 		return driver.Canceled(ctx)
 	}
 	if t := taskOf(ctx); t != nil && t.here() {
-		t.home.yield(t)
+		t.yield()
 		return nil
 	}
 	runtime.Gosched()

@@ -73,7 +73,7 @@ func (e *Event) wait(ctx context.Context, by *task) error {
 			e.drop(t)
 			return driver.Canceled(ctx)
 		}
-		t.co.yield(struct{}{})
+		t.pause()
 	}
 	return nil
 }

@@ -35,13 +35,13 @@ type local struct {
 	pulse  pulse
 
 	// The driver goroutine's own.
-	ready queue
-	crew  crew
+	crew crew
 
-	mu    sync.Mutex
-	mail  atomic.Bool // woken is not empty
-	woken []*task
-	spare []*task
+	mu      sync.Mutex
+	mail    atomic.Bool // woken is not empty, or closing is set
+	woken   []*task
+	spare   []*task
+	closing chan struct{} // to be closed when the coroutines have ended
 }
 
 func (l *local) Driver() *driver.Driver     { return l.d }
@@ -59,7 +59,7 @@ func (l *local) Close(ctx context.Context) error {
 	// Idle coroutines end where they were made.
 	done := make(chan struct{})
 	l.mu.Lock()
-	l.woken = append(l.woken, &task{body: func(*task) error { l.crew.dismiss(); close(done); return nil }})
+	l.closing = done
 	l.mail.Store(true)
 	l.mu.Unlock()
 	l.d.Poke()
@@ -72,44 +72,44 @@ func (l *local) Run() {
 	if l.mail.Load() {
 		l.gather()
 	}
-	n := l.ready.len()
-	if n == 0 {
-		return
+	if l.crew.ready.len() > 0 {
+		l.pulse.begin()
+		l.crew.round()
+		l.pulse.end()
 	}
-	l.pulse.begin()
-	for range n {
-		t := l.ready.pop()
-		t.queued = false
-		if t.scope == nil {
-			_ = t.body(t) // not a task: a message of Close
-			continue
-		}
-		l.crew.run(t)
-	}
-	l.pulse.end()
 }
 
 // Ready reports whether a task can run.
-func (l *local) Ready() bool { return l.ready.len() > 0 || l.mail.Load() }
+func (l *local) Ready() bool { return l.crew.ready.len() > 0 || l.mail.Load() }
 
 func (l *local) gather() {
 	l.mu.Lock()
 	woken := l.woken
 	l.woken = l.spare[:0]
 	l.mail.Store(false)
+	closing := l.closing
 	l.mu.Unlock()
 	for i, t := range woken {
 		woken[i] = nil
-		l.enqueue(t)
+		if t.opSeq != 0 && t.ending.over.Load() {
+			l.d.CancelNow(t.req, t.opSeq)
+		}
+		l.crew.enqueue(t)
 	}
 	l.spare = woken
+	if closing != nil {
+		l.retire(closing)
+	}
 }
 
-func (l *local) enqueue(t *task) {
-	if !t.queued && !t.dead {
-		t.queued = true
-		l.ready.push(t)
-	}
+// retire ends the coroutines. One whose task called runtime.Goexit passes that on; the driver survives it, and the next pass
+// goes on here.
+func (l *local) retire(closing chan struct{}) {
+	l.mail.Store(true)
+	l.crew.dismiss()
+	l.mail.Store(false)
+	l.closing = nil
+	close(closing)
 }
 
 func (l *local) submit(r *driver.Request) { l.d.Issue(r) }
@@ -123,11 +123,6 @@ func (l *local) wake(t *task) {
 	l.d.Poke()
 }
 
-func (l *local) yield(t *task) {
-	l.enqueue(t)
-	t.co.yield(struct{}{})
-}
-
 // localWaiter is how a task of Local learns that its operation ended.
 type localWaiter task
 
@@ -135,5 +130,5 @@ type localWaiter task
 func (lt *localWaiter) Complete(*driver.Request) {
 	t := (*task)(lt)
 	t.opDone = true
-	t.home.(*local).enqueue(t)
+	t.co.crew.enqueue(t)
 }

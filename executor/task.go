@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
@@ -21,41 +22,53 @@ const maxBlocking = 512
 // scope is one call of Start: the tasks that must end before it returns.
 type scope struct {
 	ctx      context.Context
-	cancel   context.CancelFunc
+	unwatch  func() bool
 	rt       Runtime
 	d        *driver.Driver
 	log      *zap.Logger
 	blocking *semaphore.Weighted
 
 	mu      sync.Mutex
-	live    int
+	live    map[*task]struct{}
+	err     error // set when the scope's context has ended: that of new tasks has, too
 	stopped bool
 	waiting map[*task]struct{} // spawned on a foreign runtime and not run yet; nil for our own, which lose none
-	empty   chan struct{}      // closed when stopped and live is 0
+	empty   chan struct{}      // closed when stopped and live is empty
 }
 
 func newScope(ctx context.Context, rt Runtime, o options) *scope {
-	s := &scope{rt: rt, d: rt.Driver(), log: logger(o.config), empty: make(chan struct{}),
-		blocking: semaphore.NewWeighted(maxBlocking)}
-	s.ctx, s.cancel = context.WithCancel(ctx)
+	s := &scope{ctx: ctx, rt: rt, d: rt.Driver(), log: logger(o.config), empty: make(chan struct{}),
+		blocking: semaphore.NewWeighted(maxBlocking), live: make(map[*task]struct{})}
+	s.unwatch = context.AfterFunc(ctx, func() { s.cancel(ctx.Err()) })
 	if _, ours := rt.(native); !ours {
 		s.waiting = make(map[*task]struct{})
 	}
 	return s
 }
 
+// cancel ends the context of every task, and of those to come.
+func (s *scope) cancel(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	all := slices.Collect(maps.Keys(s.live))
+	s.mu.Unlock()
+	for _, t := range all {
+		t.interrupt(err)
+	}
+}
+
 // stop cancels what is left and waits for it.
 func (s *scope) stop() {
-	s.cancel()
+	s.unwatch()
+	s.cancel(context.Canceled)
 	s.mu.Lock()
 	s.stopped = true
-	if s.live == 0 {
+	if len(s.live) == 0 {
 		close(s.empty)
 	}
-	lost := make([]*task, 0, len(s.waiting))
-	for t := range s.waiting {
-		lost = append(lost, t)
-	}
+	lost := slices.Collect(maps.Keys(s.waiting))
 	s.mu.Unlock()
 	for _, t := range lost {
 		if t.claim() {
@@ -65,23 +78,28 @@ func (s *scope) stop() {
 	<-s.empty
 }
 
+// enter counts a task in, unless the scope is over.
 func (s *scope) enter(t *task) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped && s.live == 0 {
+	if s.stopped && len(s.live) == 0 {
 		return false
 	}
-	s.live++
+	s.live[t] = struct{}{}
 	if s.waiting != nil {
 		s.waiting[t] = struct{}{}
+	}
+	if s.err != nil {
+		t.ending.end(s.err)
 	}
 	return true
 }
 
-func (s *scope) leave() {
+func (s *scope) leave(t *task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live--; s.live == 0 && s.stopped {
+	delete(s.live, t)
+	if len(s.live) == 0 && s.stopped {
 		close(s.empty)
 	}
 }
@@ -94,25 +112,31 @@ type native interface {
 
 // task is one task, and the context that its function gets.
 type task struct {
-	inner  context.Context // carries the cancellation
-	cancel context.CancelCauseFunc
-	values context.Context // what the starter's context carried
-	scope  *scope
-	body   func(*task) error
+	own driver.Request  // what it waits for; two cache lines, and the rest of what an operation needs follows
+	req *driver.Request // own, or another after own was abandoned
 
+	co     *coroutine     // that runs it
 	home   home           // where it runs; nil for a goroutine
 	waiter driver.Waiter  // how it learns of its operation's end
-	co     *coroutine     // while a coroutine runs it
 	g      atomic.Uintptr // identity of its goroutine while it runs; 0 before and after
-	req    atomic.Pointer[driver.Request]
-	opChan chan struct{} // of a goroutine: receives when its operation has ended
-	opDone bool          // of a coroutine: its operation has ended
-	queued bool          // of a coroutine: it is in its home's run queue
-	dead   bool          // of a coroutine: it has ended
-	next   *task         // in a list of completions
+	opDone bool           // of a coroutine: its operation has ended
+	opSeq  driver.Seq     // of a coroutine: the operation that ends with the task's context, 0 if none
+	queued bool           // of a coroutine: it is in its home's run queue
+	dead   bool           // of a coroutine: it has ended
+	ending ending
 
+	next   *task         // in a list of completions
+	opChan chan struct{} // of a goroutine: receives when its operation has ended
+
+	// Of a goroutine: the operation that ends with the task's context.
+	current    atomic.Pointer[driver.Request]
+	currentSeq atomic.Uint32
+
+	scope   *scope
+	values  context.Context // what the starter's context carried
+	body    func(*task) error
 	claimed atomic.Bool
-	unwatch [2]func() bool // ends the watch over the contexts
+	unwatch func() bool // ends the watch over a starter's context that can end by itself
 	err     error
 	ended   Event
 }
@@ -121,44 +145,11 @@ type task struct {
 type home interface {
 	submit(*driver.Request) // on the home's goroutine
 	wake(*task)             // from anywhere
-	yield(*task)            // puts the running task at the end of the queue
 	flush()                 // from anywhere: hands over what was submitted
-}
-
-type taskKey struct{}
-
-// taskOf returns the task that ctx is or descends from, or nil.
-func taskOf(ctx context.Context) *task {
-	if t, ok := ctx.(*task); ok {
-		return t
-	}
-	t, _ := ctx.Value(taskKey{}).(*task)
-	return t
 }
 
 // here reports whether the caller is the task itself and not somebody to whom it lent its context.
 func (t *task) here() bool { return haveG && t.g.Load() == getg() }
-
-// Deadline, Done, Err and Value make a task a context.Context.
-func (t *task) Deadline() (time.Time, bool) { return t.inner.Deadline() }
-func (t *task) Done() <-chan struct{}       { return t.inner.Done() }
-func (t *task) Err() error                  { return t.inner.Err() }
-
-func (t *task) Value(key any) any {
-	switch key {
-	case taskKey{}:
-		return t
-	case driver.ContextKey:
-		return t.scope.d
-	}
-	if v := t.inner.Value(key); v != nil {
-		return v
-	}
-	return t.values.Value(key)
-}
-
-// String describes the task in the text of derived contexts.
-func (t *task) String() string { return "uringo task" }
 
 // JoinHandle is a task that was started, seen from outside.
 type JoinHandle[T any] struct {
@@ -183,7 +174,7 @@ func GoHere[T any](ctx context.Context, fn func(ctx context.Context) (T, error))
 func start[T any](ctx context.Context, fn func(ctx context.Context) (T, error), here bool) *JoinHandle[T] {
 	t := taskOf(ctx)
 	if t == nil {
-		h := &JoinHandle[T]{t: &task{err: ErrNoRuntime, cancel: func(error) {}}}
+		h := &JoinHandle[T]{t: &task{err: ErrNoRuntime}}
 		h.t.ended.Set()
 		return h
 	}
@@ -205,18 +196,11 @@ func spawn[T any](s *scope, ctx context.Context, fn func(ctx context.Context) (T
 }
 
 func newTask(s *scope, ctx context.Context, body func(*task) error) *task {
-	t := &task{scope: s, values: ctx, body: body}
-	parent := s.ctx
-	if p := taskOf(ctx); p == nil || p.Done() != ctx.Done() {
-		// A context with an end of its own. Values come along, the scope's end is added below.
-		parent = ctx
-	}
-	t.inner, t.cancel = context.WithCancelCause(parent)
-	t.req.Store(new(driver.Request))
-	// One watch for the task's life instead of one for each of its waits.
-	t.unwatch[0] = context.AfterFunc(t.inner, t.interrupt)
-	if parent != s.ctx {
-		t.unwatch[1] = context.AfterFunc(s.ctx, func() { t.cancel(context.Cause(s.ctx)) })
+	t := &task{scope: s, values: context.WithoutCancel(ctx), body: body}
+	t.req = &t.own
+	if p := taskOf(ctx); p == nil || !p.plain(ctx) {
+		// A context with an end of its own.
+		t.unwatch = context.AfterFunc(ctx, func() { t.interrupt(ctx.Err()) })
 	}
 	return t
 }
@@ -293,42 +277,34 @@ func (t *task) finish(err error) {
 		t.scope.log.Error("task panicked", zap.Error(err))
 	}
 	t.end(err)
-	t.scope.leave()
-}
-
-// unpark makes a waiting task look again.
-func (t *task) unpark() {
-	if t.home != nil {
-		t.home.wake(t)
-	}
+	t.scope.leave(t)
 }
 
 func (t *task) end(err error) {
 	t.err = err
 	t.dead = true
 	t.g.Store(0)
-	for _, stop := range t.unwatch {
-		if stop != nil {
-			stop()
-		}
+	if t.unwatch != nil {
+		t.unwatch()
 	}
-	t.cancel(errTaskEnded)
+	t.ending.end(context.Canceled)
 	t.ended.Set()
 }
 
-var errTaskEnded = errors.New("uringo: task ended")
+// unpark makes a coroutine that waits look again.
+func (t *task) unpark() { t.home.wake(t) }
 
-// interrupt is called when the task's context ends: the operation it waits for is cancelled, any other wait looks again.
-func (t *task) interrupt() {
-	r := t.req.Load()
-	if seq := r.Seq(); seq&ofTask != 0 {
-		t.scope.d.Cancel(r, seq)
+// interrupt ends the task's context: the operation it waits for is cancelled, any other wait looks again.
+func (t *task) interrupt(err error) {
+	if !t.ending.end(err) {
+		return
 	}
-	t.unpark()
+	if t.home != nil {
+		t.unpark()
+	} else if r := t.current.Load(); r != nil {
+		t.scope.d.Cancel(r, driver.Seq(t.currentSeq.Load()))
+	}
 }
-
-// ofTask marks the uses of a task's request that end with the task's context, and not with one derived from it.
-const ofTask = 1
 
 // Join waits for the task and returns what its function returned. A panic is a *[PanicError]. If ctx, which is the caller's
 // context, ends first, Join returns its error and the task goes on.
@@ -342,7 +318,7 @@ func (h *JoinHandle[T]) Join(ctx context.Context) (T, error) {
 
 // Abort cancels the task's context, and with it the operation that the task waits for. It does not wait: Join does. A task that
 // had not begun does not run at all.
-func (h *JoinHandle[T]) Abort() { h.t.cancel(context.Canceled) }
+func (h *JoinHandle[T]) Abort() { h.t.interrupt(context.Canceled) }
 
 // PanicError is the error of a task that panicked.
 type PanicError struct {

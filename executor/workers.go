@@ -86,8 +86,7 @@ type worker struct {
 	pulse pulse
 
 	// The worker goroutine's own.
-	ready queue
-	crew  crew
+	crew crew
 
 	// outbox is what the tasks submitted since the last message to the driver.
 	out struct {
@@ -105,18 +104,11 @@ type worker struct {
 	closing bool
 }
 
-// live is the worker goroutine. A task that ends its goroutine (runtime.Goexit) takes this one along; then another goes on.
+// live is the worker goroutine.
 func (w *worker) live() {
-	ended := false
-	defer func() {
-		if !ended {
-			go w.live()
-		}
-	}()
 	for {
 		w.gather()
-		n := w.ready.len()
-		if n == 0 {
+		if w.crew.ready.len() == 0 {
 			if w.quit() {
 				break
 			}
@@ -124,16 +116,24 @@ func (w *worker) live() {
 			continue
 		}
 		w.pulse.begin()
-		for range n {
-			t := w.ready.pop()
-			t.queued = false
-			w.crew.run(t)
-		}
+		w.crew.round()
 		w.pulse.end()
 		w.flush()
 	}
-	ended = true
+	w.retire()
+}
+
+// retire ends the coroutines. One whose task called runtime.Goexit passes that on; it ends this goroutine's functions but for the
+// deferred ones, so retire goes on in one.
+func (w *worker) retire() {
+	retired := false
+	defer func() {
+		if !retired {
+			w.retire()
+		}
+	}()
 	w.crew.dismiss()
+	retired = true
 	close(w.gone)
 }
 
@@ -155,21 +155,17 @@ func (w *worker) gather() {
 		next := t.next
 		t.next = nil
 		t.opDone = true
-		w.enqueue(t)
+		w.crew.enqueue(t)
 		t = next
 	}
 	for i, t := range woken {
 		woken[i] = nil
-		w.enqueue(t)
+		if t.opSeq != 0 && t.ending.over.Load() {
+			w.d.Cancel(t.req, t.opSeq)
+		}
+		w.crew.enqueue(t)
 	}
 	w.spare = woken
-}
-
-func (w *worker) enqueue(t *task) {
-	if !t.queued && !t.dead {
-		t.queued = true
-		w.ready.push(t)
-	}
 }
 
 func (w *worker) ring() {
@@ -205,11 +201,6 @@ func (w *worker) wake(t *task) {
 	w.woken = append(w.woken, t)
 	w.mu.Unlock()
 	w.ring()
-}
-
-func (w *worker) yield(t *task) {
-	w.enqueue(t)
-	t.co.yield(struct{}{})
 }
 
 // workerWaiter is how a task of a worker learns that its operation ended.
