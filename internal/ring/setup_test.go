@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -292,8 +291,7 @@ func TestSetupLadder(t *testing.T) {
 		for _, locked := range []bool{false, true} {
 			for _, allow := range [][]ring.Op{nil, {ring.OpNop, ring.OpSendZC}} {
 				t.Run(fmt.Sprintf("%v, locked %v, allow %v", c.version, locked, allow), func(t *testing.T) {
-					runtime.LockOSThread()
-					defer runtime.UnlockOSThread()
+					lockThread(t)
 					sim := ring.NewSim(ring.SimConfig{Version: c.version})
 					k := &ladder{Kernel: sim}
 					r, err := ring.Open(ring.Config{Kernel: k, Entries: 8, Locked: locked, Allow: allow})
