@@ -21,6 +21,7 @@ type coroutine struct {
 	own  berth  // the one it was born in, and must end in
 	crew *crew
 	task *task      // the next to run; nil while idle
+	running *task   // what runs on it
 	to   *coroutine // when resumed while idle: hand over to this one
 	quit bool       // when resumed while idle: end
 }
@@ -82,6 +83,7 @@ func (c *crew) hire() *coroutine {
 	co.at = &co.own
 	co.own.next, _ = iter.Pull(func(yield func(struct{}) bool) {
 		co.own.yield = yield
+		defer co.enlist()()
 		co.serve()
 	})
 	return co
@@ -117,7 +119,7 @@ func (co *coroutine) serve() {
 	c := co.crew
 	for !co.quit {
 		if t := co.task; t != nil {
-			co.task = nil
+			co.task, co.running = nil, t
 			t.run()
 			continue
 		}

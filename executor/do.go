@@ -33,6 +33,9 @@ func do(ctx context.Context, s *ops.Spec) (int, error) {
 			if err != nil {
 				return 0, err
 			}
+			if c := current(); c != nil && c.scope.d == d {
+				return c.doDerived(ctx, s)
+			}
 			return doForeign(ctx, d, s)
 		}
 		same = t.plain(ctx)
@@ -121,6 +124,9 @@ func (t *task) doOnGoroutine(ctx context.Context, s *ops.Spec, same bool) (int, 
 
 // doElsewhere performs an operation for somebody to whom the task lent its context.
 func (t *task) doElsewhere(ctx context.Context, s *ops.Spec) (int, error) {
+	if c := current(); c != nil && c.scope == t.scope {
+		return c.doDerived(ctx, s) // another task, which waits in its own way
+	}
 	if t.home != nil {
 		t.home.flush() // the caller may hold the worker: the others' operations must not wait for it
 		if l, ok := t.home.(*local); ok && l.d.OnDriver() {
@@ -192,8 +198,10 @@ func (f *foreign) outcome(ctx context.Context) (int, error) {
 // MayBlock reports whether the caller may make a system call that can block for a moment: it does not share its goroutine with
 // tasks that would wait for it.
 func MayBlock(ctx context.Context) bool {
-	t := taskOf(ctx)
-	return t == nil || t.home == nil || !t.here() && !t.homeIsHere()
+	if t := taskOf(ctx); t != nil && t.home != nil && (t.here() || t.homeIsHere()) {
+		return false
+	}
+	return current() == nil
 }
 
 // homeIsHere reports whether the caller may be a coroutine inside the task, which holds its home like the task itself.
@@ -207,7 +215,11 @@ func Yield(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return driver.Canceled(ctx)
 	}
-	if t := taskOf(ctx); t != nil && t.here() {
+	t := taskOf(ctx)
+	if t == nil || !t.here() {
+		t = current()
+	}
+	if t != nil && t.home != nil {
 		t.yield()
 		return nil
 	}

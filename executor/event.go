@@ -48,15 +48,12 @@ func (e *Event) wait(ctx context.Context, by *task) error {
 		return driver.Canceled(ctx)
 	}
 	t := taskOf(ctx)
-	if t == nil {
-		return e.waitOnChannel(ctx)
-	}
-	if t.home != nil && !t.here() {
-		t.home.flush()
-		if l, ok := t.home.(*local); ok && l.d.OnDriver() {
-			return e.waitPumping(ctx, l, by)
+	if t == nil || !t.here() {
+		c := current()
+		if c == nil {
+			return e.waitElsewhere(ctx, t, by)
 		}
-		return e.waitOnChannel(ctx)
+		t = c // with the context of another task, or of none
 	}
 	if t.home == nil {
 		return e.waitOnGoroutine(ctx, t)
@@ -76,6 +73,17 @@ func (e *Event) wait(ctx context.Context, by *task) error {
 		t.pause()
 	}
 	return nil
+}
+
+// waitElsewhere waits for somebody who is no task. With a task's context it may be a coroutine inside that task.
+func (e *Event) waitElsewhere(ctx context.Context, t *task, by *task) error {
+	if t != nil && t.home != nil {
+		t.home.flush()
+		if l, ok := t.home.(*local); ok && l.d.OnDriver() {
+			return e.waitPumping(ctx, l, by)
+		}
+	}
+	return e.waitOnChannel(ctx)
 }
 
 // waitOnGoroutine waits on a task that is a goroutine, the way its runtime wants. The channel is this wait's own, as the task
