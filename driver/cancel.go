@@ -15,13 +15,17 @@ func (d *Driver) Cancel(r *Request, seq Seq) {
 
 // CancelNow is Cancel for a [Guest], on the driver goroutine.
 func (d *Driver) CancelNow(r *Request, seq Seq) {
+	if r.cur != seq {
+		// Not here yet: it will find itself cancelled. Or gone already, and then it must not stand in for a later one.
+		if r.cur == 0 && (r.cancel == 0 || int32(seq-r.cancel) > 0) {
+			r.cancel = seq
+		}
+		return
+	}
 	if r.cancel == seq {
 		return
 	}
 	r.cancel = seq
-	if r.cur != seq {
-		return // not here yet: it will find itself cancelled. Or gone already.
-	}
 	d.stats.Cancelled++
 	switch r.state {
 	case stateQueued:
@@ -54,7 +58,7 @@ func (d *Driver) writeCancel(r *Request) bool {
 	if s.r != r {
 		return true // ended meanwhile
 	}
-	if d.cancelOut >= int(d.ring.CQEntries())-len(d.slots)-1 {
+	if len(d.cancelOut) >= d.cancelMax() {
 		return false
 	}
 	e := d.ring.Next()
@@ -64,10 +68,13 @@ func (d *Driver) writeCancel(r *Request) bool {
 	e.Op = ring.OpAsyncCancel
 	e.FD = -1
 	e.Addr = s.userData(r.slot)
-	e.UserData = cancelData
-	d.cancelOut++
+	e.UserData = e.Addr | cancelData
+	d.cancelOut[e.UserData] = struct{}{}
 	return true
 }
+
+// cancelMax is how many cancellations the completion queue has room for.
+func (d *Driver) cancelMax() int { return int(d.ring.CQEntries()) - len(d.slots) - 1 }
 
 // cancelMatching prepares for a cancellation that a user submits as an operation: requests that it will hit must be known as
 // cancelled, and the kernel does not see those in our queues or in the pool.
@@ -82,7 +89,7 @@ func (d *Driver) cancelMatching(c *Request) {
 	}
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && hit(r) {
-			r.cancel = r.cur
+			r.hit = true
 			if d.slots[i].pooled {
 				d.cancelIssued(r)
 			}

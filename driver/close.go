@@ -34,25 +34,44 @@ func (d *Driver) Close(ctx context.Context) error {
 	d.later(d.beginClose)
 	select {
 	case <-d.done:
-		d.closed.Lock()
-		defer d.closed.Unlock()
-		return d.closed.err
+		return d.closeErr()
 	case <-ctx.Done():
 	}
-	var stuck []string
-	if !d.do(func() { stuck = d.giveUp() }) {
-		<-d.done
-		return nil
+	// What is stuck may hold up the driver goroutine itself, so nobody waits for its answer for long.
+	answer := make(chan []string, 1)
+	go d.do(func() { answer <- d.giveUp() })
+	stuck := []string{"the driver does not answer"}
+	enough := time.After(closePatience)
+	select {
+	case <-d.done:
+		return d.closeErr()
+	case stuck = <-answer:
+	case <-enough:
 	}
 	if len(stuck) == 0 {
-		<-d.done
-		return nil
+		stuck = []string{"requests of the driver's own"}
+		select {
+		case <-d.done:
+			return d.closeErr()
+		case <-enough:
+		}
 	}
 	return fmt.Errorf("uringo: close: %w; still in the kernel: %s", context.Cause(ctx), strings.Join(stuck, ", "))
 }
 
+// closePatience is how long Close waits beyond its context for what should take no time.
+const closePatience = 100 * time.Millisecond
+
+func (d *Driver) closeErr() error {
+	d.closed.Lock()
+	defer d.closed.Unlock()
+	return d.closed.err
+}
+
 // OnDriver reports whether the caller runs on the thread of a driver that is locked to one.
-func (d *Driver) OnDriver() bool { return d.tid != 0 && gettid() == d.tid }
+//
+// Once the driver has ended, the thread is anybody's.
+func (d *Driver) OnDriver() bool { return d.tid != 0 && d.status.Load() != dead && gettid() == d.tid }
 
 func gettid() int { return unix.Gettid() }
 
@@ -102,7 +121,7 @@ func (d *Driver) giveUp() []string {
 
 // drained reports whether a closing driver has nothing left to wait for.
 func (d *Driver) drained() bool {
-	return d.closing.Load() && d.broken == nil && d.issued == 0 && d.cancelOut == 0 && d.ring.Queued() == 0
+	return d.closing.Load() && d.broken == nil && d.issued == 0 && len(d.cancelOut) == 0 && d.ring.Queued() == 0
 }
 
 // fail ends a driver whose ring cannot go on. Nothing the kernel may still touch is freed.

@@ -68,11 +68,11 @@ type Driver struct {
 	waiting   list       // the same, for operations that may wait for ever
 	cancels   []*Request // issued, to be cancelled as soon as there is room
 	delayed   map[*Request]struct{}
+	cancelOut map[uint64]struct{} // cancellations in the ring, by user data
 	waitMax   int
 	waits     int // issued operations that may wait for ever
 	issued    int // operations holding a slot
 	pooled    int // of these, the ones that the pool performs
-	cancelOut int // cancellations in the ring
 	backoff   time.Duration
 	broken    error
 	asked     bool // Close was called
@@ -93,7 +93,7 @@ type slot struct {
 	pooled bool
 }
 
-// user_data is generation and slot; the highest bit marks the driver's own cancellations.
+// user_data is generation and slot; the highest bit marks the driver's own cancellation of that operation.
 const (
 	cancelData = uint64(1) << 63
 	genMask    = 1<<30 - 1
@@ -122,6 +122,7 @@ func open(cfg Config, guest Guest) (*Driver, error) {
 		start:   time.Now(),
 	}
 	d.poke.control = func() {}
+	d.cancelOut = make(map[uint64]struct{})
 	opened := make(chan error)
 	go d.life(opened)
 	if err := <-opened; err != nil {
@@ -287,13 +288,13 @@ func (d *Driver) accept(r *Request) {
 
 // sleepy reports whether nothing can be done without news from the kernel or from the channel.
 func (d *Driver) sleepy() bool {
-	return d.broken == nil && (d.guest == nil || d.pumping || !d.guest.Ready()) && len(d.flush) == 0
+	return d.broken == nil && (d.guest == nil || d.pumping || !d.guest.Ready()) && len(d.flush) == 0 && !d.fillable()
 }
 
 // sleep waits for news. With operations in the ring, or for a driver that is locked to its thread, it waits in the kernel:
 // what was queued goes with the same call. Otherwise it parks on the channel and holds no thread.
 func (d *Driver) sleep() {
-	if d.guest == nil && d.issued == d.pooled && d.cancelOut == 0 && d.ring.Queued() == 0 {
+	if d.guest == nil && d.issued == d.pooled && len(d.cancelOut) == 0 && d.ring.Queued() == 0 {
 		d.stats.Parks++
 		r := <-d.intake
 		d.tick()

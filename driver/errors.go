@@ -32,11 +32,11 @@ func Canceled(ctx context.Context) error {
 	if cause == nil {
 		return syscall.ECANCELED
 	}
+	if err := ctx.Err(); !errors.Is(cause, err) {
+		cause = errors.Join(err, cause)
+	}
 	if errors.Is(cause, context.DeadlineExceeded) {
 		return &deadlineError{cause}
-	}
-	if err := ctx.Err(); !errors.Is(cause, err) {
-		return errors.Join(err, cause)
 	}
 	return cause
 }

@@ -86,7 +86,7 @@ func (d *Driver) Issue(r *Request) {
 	case r.cancel == r.cur:
 		d.deliver(r, 0, syscall.ECANCELED)
 	default:
-		r.attempts = 0
+		r.attempts, r.hit = 0, false
 		if r.op() == ring.OpAsyncCancel {
 			d.cancelMatching(r)
 		}
@@ -190,6 +190,12 @@ func (d *Driver) fill() {
 	}
 }
 
+// fillable reports whether something waits for nothing but an entry in the submission queue.
+func (d *Driver) fillable() bool {
+	return len(d.cancels) > 0 && len(d.cancelOut) < d.cancelMax() ||
+		len(d.free) > 0 && (d.queue.n > 0 || d.waiting.n > 0 && d.waits < d.waitMax)
+}
+
 func (d *Driver) unqueue(l *list) bool {
 	r := l.pop()
 	if d.write(r) {
@@ -214,9 +220,11 @@ func (d *Driver) unqueue(l *list) bool {
 // complete handles one completion.
 func (d *Driver) complete(c *ring.CQE, pooled bool) {
 	if c.UserData&cancelData != 0 {
-		d.cancelOut--
-		d.stats.CancelAnswers++
-		return
+		if _, ok := d.cancelOut[c.UserData]; ok {
+			delete(d.cancelOut, c.UserData)
+			d.stats.CancelAnswers++
+			return
+		}
 	}
 	i := uint32(c.UserData)
 	if int(i) >= len(d.slots) || d.slots[i].r == nil || d.slots[i].gen != uint32(c.UserData>>32) || d.slots[i].pooled != pooled {
@@ -258,7 +266,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 func (d *Driver) refused(r *Request, res int32) bool {
 	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED)
 	switch {
-	case stopped && r.cancel == r.cur:
+	case stopped && (r.cancel == r.cur || r.hit):
 		d.deliver(r, 0, syscall.ECANCELED) // under whatever name the kernel says it
 	case stopped && d.closing.Load():
 		d.deliver(r, 0, ErrClosed)
@@ -272,14 +280,16 @@ func (d *Driver) refused(r *Request, res int32) bool {
 // that nobody asked for is one too: the kernel cancels what a thread submitted when that thread ends, and threads are the Go
 // runtime's to end.
 func (d *Driver) again(r *Request, res int32) bool {
-	if r.cancel == r.cur || d.closing.Load() || r.attempts >= maxAttempts {
+	if r.cancel == r.cur || r.hit || d.closing.Load() || r.attempts >= maxAttempts {
 		return false
 	}
 	switch {
 	case ops.Interrupted(res) && !r.spec.Kind.Once, res == -int32(syscall.ECANCELED) && !r.spec.Linked():
 		r.attempts++
 		d.stats.Repeated++
-		d.place(r)
+		// By way of the queue: making room for it now would reap within a reap.
+		r.state = stateQueued
+		d.queueOf(r).push(r)
 		return true
 	case res == -int32(syscall.EAGAIN) && !r.spec.NoWait():
 		// Some file systems answer so to a blocking request when the machine is short of something.
@@ -305,7 +315,7 @@ func (d *Driver) undelay(r *Request) {
 // deliver ends a request that the kernel does not own.
 func (d *Driver) deliver(r *Request, n int, err error) {
 	r.takeBack()
-	r.state, r.cur = stateIdle, 0
+	r.state, r.cur, r.cancel = stateIdle, 0, 0
 	r.n, r.err = n, err
 	r.waiter.Complete(r)
 }

@@ -36,6 +36,7 @@ type Request struct {
 
 	state    state
 	attempts uint8
+	hit      bool     // somebody else's cancellation may have found it; the driver's
 	prev     *Request // in the driver's queues, with Next
 	control  func()   // instead of an operation: to be called on the driver goroutine
 	touch    toucher  // race builds only
