@@ -37,6 +37,7 @@ type Request struct {
 	state    state
 	attempts uint8
 	hit      bool     // somebody else's cancellation may have found it; the driver's
+	ended    bool     // the maker's, see End
 	prev     *Request // in the driver's queues, with Next
 	control  func()   // instead of an operation: to be called on the driver goroutine
 	touch    toucher  // race builds only
@@ -60,6 +61,7 @@ type Seq uint32
 func (r *Request) Reset(spec *ops.Spec, w Waiter) Seq {
 	r.spec = *spec
 	r.waiter = w
+	r.ended = false
 	if r.seq++; r.seq == 0 {
 		r.seq = 1
 	}
@@ -73,6 +75,13 @@ func (r *Request) Withdraw() { r.takeBack() }
 // Successor returns a request to use instead of r, which was abandoned. It goes on with r's numbers, so that whoever still knows one
 // of them means r.
 func (r *Request) Successor() *Request { return &Request{seq: r.seq} }
+
+// End notes that the request has ended, and Ended reports it, for makers that are told in one place and look in another. The driver
+// does not use it.
+func (r *Request) End() { r.ended = true }
+
+// Ended reports whether End was called since Reset.
+func (r *Request) Ended() bool { return r.ended }
 
 // Abandoned reports whether the driver keeps the request: its maker must not touch it again.
 func (r *Request) Abandoned() bool { return r.err == ErrAbandoned }

@@ -3,6 +3,8 @@ package executor
 import (
 	"iter"
 	"slices"
+
+	"uringo/driver"
 )
 
 // berth is a place where one goroutine is parked. The switch is iter.Pull's, from goroutine to goroutine without the scheduler:
@@ -15,15 +17,24 @@ type berth struct {
 	out   bool                // next was called last: it is yield's turn
 }
 
+// swap parks the caller here and runs who was parked. It returns when somebody swaps the caller out again.
+func (b *berth) swap() {
+	if b.out = !b.out; b.out {
+		b.next()
+	} else {
+		b.yield(struct{}{})
+	}
+}
+
 // coroutine is a goroutine that runs tasks of one home, one after the other. It runs only while no other of the home does.
 type coroutine struct {
-	at   *berth // where it is parked
-	own  berth  // the one it was born in, and must end in
-	crew *crew
-	task *task      // the next to run; nil while idle
-	running *task   // what runs on it
-	to   *coroutine // when resumed while idle: hand over to this one
-	quit bool       // when resumed while idle: end
+	at      *berth // where it is parked
+	own     berth  // the one it was born in, and must end in
+	crew    *crew
+	task    *task      // the next to run; nil while idle
+	running *task      // what runs on it
+	to      *coroutine // when resumed while idle: hand over to this one
+	quit    bool       // when resumed while idle: end
 }
 
 // crew is the goroutines of one home: its own and its coroutines. Exactly one of them runs at a time, so they share the crew
@@ -52,28 +63,37 @@ func (c *crew) round() {
 // pass lets the next ready task of the round run, or the home's own goroutine if there is none. me is the coroutine of the
 // caller, nil for the home's own; pass returns when me is resumed.
 func (c *crew) pass(me *coroutine) {
-	var to *coroutine
-	if c.budget > 0 && c.ready.len() > 0 {
-		c.budget--
-		to = c.seat(c.ready.pop())
-	}
-	if to != me {
-		c.handOver(me, to)
+	if b := c.depart(me); b != nil {
+		b.swap()
 	}
 }
 
-// seat returns the coroutine that runs t.
-func (c *crew) seat(t *task) *coroutine {
-	t.queued = false
-	if t.co == nil {
-		if n := len(c.idle); n > 0 {
-			t.co = c.idle[n-1]
-			c.idle = c.idle[:n-1]
-		} else {
-			t.co = c.hire()
+// depart is the first half of pass: it books the caller out and returns the berth to swap with, or nil if the caller is next.
+func (c *crew) depart(me *coroutine) *berth {
+	var to *coroutine
+	if c.budget > 0 && c.ready.head != c.ready.tail {
+		c.budget--
+		t := c.ready.pop()
+		if to = t.co; to == nil {
+			to = c.seat(t)
 		}
-		t.co.task = t
+		t.queued = false
 	}
+	if to == me {
+		return nil
+	}
+	return c.book(me, to)
+}
+
+// seat gives a new task a coroutine.
+func (c *crew) seat(t *task) *coroutine {
+	if n := len(c.idle); n > 0 {
+		t.co = c.idle[n-1]
+		c.idle = c.idle[:n-1]
+	} else {
+		t.co = c.hire()
+	}
+	t.co.task = t
 	return t.co
 }
 
@@ -89,8 +109,8 @@ func (c *crew) hire() *coroutine {
 	return co
 }
 
-// handOver parks the caller where to is parked, and runs to.
-func (c *crew) handOver(me, to *coroutine) {
+// book notes that me will be parked where to is now, and returns that berth. To and me may be nil, the home's own goroutine.
+func (c *crew) book(me, to *coroutine) *berth {
 	b := c.home
 	if to != nil {
 		b = to.at
@@ -100,11 +120,7 @@ func (c *crew) handOver(me, to *coroutine) {
 	} else {
 		c.home = b
 	}
-	if b.out = !b.out; b.out {
-		b.next()
-	} else {
-		b.yield(struct{}{})
-	}
+	return b
 }
 
 // serve runs tasks until told to quit. A task that calls runtime.Goexit does not end the coroutine: Goexit runs deferred
@@ -126,7 +142,7 @@ func (co *coroutine) serve() {
 		if to := co.to; to != nil {
 			co.to = nil
 			c.idle = append(c.idle, co)
-			c.handOver(co, to)
+			c.book(co, to).swap()
 			continue
 		}
 		c.idle = append(c.idle, co)
@@ -150,7 +166,7 @@ func (c *crew) dismiss() {
 			first.to = co
 			c.idle = slices.Delete(c.idle, i, i+1) // serve puts it in again
 		}
-		c.handOver(nil, first)
+		c.book(nil, first).swap()
 	}
 }
 
@@ -192,4 +208,23 @@ func (q *queue) pop() *task {
 	t := q.buf[q.head&uint(len(q.buf)-1)]
 	q.head++
 	return t
+}
+
+// outbox is a list of requests on their way to the driver.
+type outbox struct{ head, tail *driver.Request }
+
+func (o *outbox) add(r *driver.Request) {
+	if o.tail == nil {
+		o.head = r
+	} else {
+		o.tail.Next = r
+	}
+	o.tail = r
+}
+
+// take empties the box and returns the list.
+func (o *outbox) take() *driver.Request {
+	r := o.head
+	o.head, o.tail = nil, nil
+	return r
 }

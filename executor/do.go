@@ -15,50 +15,95 @@ import (
 // A ctx that has ended fails the operation before it is submitted. One that ends later cancels it; Do then waits for the
 // operation's own outcome, so what was read or written by then is returned and not lost.
 func Do[T any](ctx context.Context, op ops.Op[T]) ops.Result[T] {
-	n, err := do(ctx, &op.Spec)
-	if err == driver.ErrAbandoned {
-		return ops.Result[T]{Err: err}
+	t, ok := ctx.(*task)
+	if !ok || t.co == nil || !t.here() || op.Invalid() != nil {
+		return result(op.Buf)(do(ctx, &op.Spec))
 	}
-	return ops.Result[T]{N: n, Buf: op.Buf, Err: err}
+	// A task's own coroutine with its own context: the path that has to be fast, so it is all in one frame. After a switch of
+	// stacks the processor foresees no return, and each costs as much as a system call's entry used to.
+	if t.ending.over.Load() {
+		return ops.Result[T]{Buf: op.Buf, Err: driver.Canceled(ctx)}
+	}
+	r := t.req
+	t.opSeq = r.Reset(&op.Spec, t.waiter) // by this the home finds what to cancel when it learns that the context has ended
+	if t.local != nil {
+		t.local.out.add(r)
+	} else {
+		t.home.submit(r)
+	}
+	for co := t.co; !r.Ended(); {
+		b := co.crew.depart(co)
+		switch {
+		case b == nil:
+		case b.out:
+			b.out = false
+			b.yield(struct{}{})
+		default:
+			b.out = true
+			b.next()
+		}
+	}
+	t.opSeq = 0
+	n, err := r.Outcome()
+	if err != nil {
+		return result(op.Buf)(t.outcome(ctx, r))
+	}
+	return ops.Result[T]{N: n, Buf: op.Buf}
 }
 
+// result makes a result around a buffer, which an abandoned operation does not give back.
+func result[T any](buf T) func(n int, err error) ops.Result[T] {
+	return func(n int, err error) ops.Result[T] {
+		if err == driver.ErrAbandoned {
+			return ops.Result[T]{Err: err}
+		}
+		return ops.Result[T]{N: n, Buf: buf, Err: err}
+	}
+}
+
+// do is Do for all other callers, and for contexts with an end of their own.
 func do(ctx context.Context, s *ops.Spec) (int, error) {
 	if err := s.Invalid(); err != nil {
 		return 0, err
 	}
-	t, same := ctx.(*task)
-	if !same {
-		if t = taskOf(ctx); t == nil {
-			d, err := driver.FromContext(ctx)
-			if err != nil {
-				return 0, err
-			}
-			if c := current(); c != nil && c.scope.d == d {
-				return c.doDerived(ctx, s)
-			}
-			return doForeign(ctx, d, s)
+	t := taskOf(ctx)
+	if t == nil {
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			return 0, err
 		}
-		same = t.plain(ctx)
+		if c := current(); c != nil && c.scope.d == d {
+			return c.doWith(ctx, s)
+		}
+		return doForeign(ctx, d, s)
 	}
 	switch {
 	case !t.here():
 		return t.doElsewhere(ctx, s)
 	case t.home == nil:
-		return t.doOnGoroutine(ctx, s, same)
-	case !same:
-		return t.doDerived(ctx, s)
+		return t.doOnGoroutine(ctx, s)
 	}
-	if t.ending.over.Load() {
+	return t.doWith(ctx, s)
+}
+
+// doWith performs an operation on the task's own coroutine, with whatever context.
+func (t *task) doWith(ctx context.Context, s *ops.Spec) (int, error) {
+	if ctx.Err() != nil {
 		return 0, driver.Canceled(ctx)
 	}
 	r := t.req
-	t.opDone = false
-	t.opSeq = r.Reset(s, t.waiter) // by this the home finds what to cancel when it learns that the context has ended
+	seq := r.Reset(s, t.waiter)
+	if t.plain(ctx) {
+		t.opSeq = seq
+		defer func() { t.opSeq = 0 }()
+	} else if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { t.scope.d.Cancel(r, seq) })
+		defer stop()
+	}
 	t.home.submit(r)
-	for !t.opDone {
+	for !r.Ended() {
 		t.pause()
 	}
-	t.opSeq = 0
 	return t.outcome(ctx, r)
 }
 
@@ -76,29 +121,11 @@ func (t *task) outcome(ctx context.Context, r *driver.Request) (int, error) {
 	return n, err
 }
 
-// doDerived performs an operation for a context that was derived from the task and has an end of its own.
-func (t *task) doDerived(ctx context.Context, s *ops.Spec) (int, error) {
-	if ctx.Err() != nil {
-		return 0, driver.Canceled(ctx)
-	}
-	r := t.req
-	t.opDone = false
-	seq := r.Reset(s, t.waiter)
-	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { t.scope.d.Cancel(r, seq) })
-		defer stop()
-	}
-	t.home.submit(r)
-	for !t.opDone {
-		t.pause()
-	}
-	return t.outcome(ctx, r)
-}
-
 // doOnGoroutine performs an operation for a task that is a goroutine, on that goroutine.
-func (t *task) doOnGoroutine(ctx context.Context, s *ops.Spec, same bool) (int, error) {
+func (t *task) doOnGoroutine(ctx context.Context, s *ops.Spec) (int, error) {
 	r := t.req
 	seq := r.Reset(s, t.waiter)
+	same := t.plain(ctx)
 	if same {
 		// Before the look at the context: whoever ends it after that look finds the request and cancels it.
 		t.currentSeq.Store(uint32(seq))
@@ -125,11 +152,12 @@ func (t *task) doOnGoroutine(ctx context.Context, s *ops.Spec, same bool) (int, 
 // doElsewhere performs an operation for somebody to whom the task lent its context.
 func (t *task) doElsewhere(ctx context.Context, s *ops.Spec) (int, error) {
 	if c := current(); c != nil && c.scope == t.scope {
-		return c.doDerived(ctx, s) // another task, which waits in its own way
+		return c.doWith(ctx, s) // another task, which waits in its own way
 	}
 	if t.home != nil {
 		t.home.flush() // the caller may hold the worker: the others' operations must not wait for it
 		if l, ok := t.home.(*local); ok && l.d.OnDriver() {
+			l.issue()
 			return doPumping(ctx, l.d, s)
 		}
 	}

@@ -125,6 +125,7 @@ func (e *Event) waitPumping(ctx context.Context, l *local, by *task) error {
 	if by != nil && by.home == l {
 		return ErrNested
 	}
+	l.issue()
 	w := poker{l.d}
 	if !e.add(w) {
 		return nil

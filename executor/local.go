@@ -36,6 +36,7 @@ type local struct {
 
 	// The driver goroutine's own.
 	crew crew
+	out  outbox // submitted in this round
 
 	mu      sync.Mutex
 	mail    atomic.Bool // woken is not empty, or closing is set
@@ -51,6 +52,7 @@ func (l *local) pulses() []*pulse           { return []*pulse{&l.pulse} }
 
 func (l *local) adopt(t *task, _ *task) {
 	t.home = l
+	t.local = l
 	t.waiter = (*localWaiter)(t)
 	l.wake(t)
 }
@@ -76,6 +78,17 @@ func (l *local) Run() {
 		l.pulse.begin()
 		l.crew.round()
 		l.pulse.end()
+	}
+	l.issue()
+}
+
+// issue gives the driver what was submitted.
+func (l *local) issue() {
+	for r := l.out.take(); r != nil; {
+		next := r.Next
+		r.Next = nil
+		l.d.Issue(r)
+		r = next
 	}
 }
 
@@ -112,8 +125,10 @@ func (l *local) retire(closing chan struct{}) {
 	close(closing)
 }
 
-func (l *local) submit(r *driver.Request) { l.d.Issue(r) }
-func (l *local) flush()                   {}
+// submit leaves the request for the end of the round, where the driver's own goroutine issues it: on one stack, not on all of them.
+func (l *local) submit(r *driver.Request) { l.out.add(r) }
+
+func (l *local) flush() {}
 
 func (l *local) wake(t *task) {
 	l.mu.Lock()
@@ -129,6 +144,6 @@ type localWaiter task
 // Complete runs on the driver goroutine, which is the task's own.
 func (lt *localWaiter) Complete(*driver.Request) {
 	t := (*task)(lt)
-	t.opDone = true
+	t.req.End()
 	t.co.crew.enqueue(t)
 }

@@ -112,17 +112,18 @@ type native interface {
 
 // task is one task, and the context that its function gets.
 type task struct {
-	own driver.Request  // what it waits for; two cache lines, and the rest of what an operation needs follows
-	req *driver.Request // own, or another after own was abandoned
+	own driver.Request // what it waits for
 
-	co     *coroutine     // that runs it
-	home   home           // where it runs; nil for a goroutine
-	waiter driver.Waiter  // how it learns of its operation's end
-	g      atomic.Uintptr // identity of its goroutine while it runs; 0 before and after
-	opDone bool           // of a coroutine: its operation has ended
-	opSeq  driver.Seq     // of a coroutine: the operation that ends with the task's context, 0 if none
-	queued bool           // of a coroutine: it is in its home's run queue
-	dead   bool           // of a coroutine: it has ended
+	// With the two cache lines of the request, this one is all that an operation of a coroutine touches.
+	req    *driver.Request // own, or another after own was abandoned
+	co     *coroutine      // that runs it
+	local  *local          // home, if it is that
+	home   home            // where it runs; nil for a goroutine
+	waiter driver.Waiter   // how it learns of its operation's end
+	g      atomic.Uintptr  // identity of its goroutine while it runs; 0 before and after
+	opSeq  driver.Seq      // of a coroutine: the operation that ends with the task's context, 0 if none
+	queued bool            // of a coroutine: it is in its home's run queue
+	dead   bool            // of a coroutine: it has ended
 	ending ending
 
 	next   *task         // in a list of completions

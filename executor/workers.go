@@ -88,11 +88,9 @@ type worker struct {
 	// The worker goroutine's own.
 	crew crew
 
-	// outbox is what the tasks submitted since the last message to the driver.
-	out struct {
-		sync.Mutex
-		head, tail *driver.Request
-	}
+	// out is what the tasks submitted since the last message to the driver. Others than the worker may flush it.
+	outMu sync.Mutex
+	out   outbox
 
 	// batch is the driver goroutine's own: tasks whose operations ended in this pass.
 	batch struct{ head, tail *task }
@@ -154,7 +152,7 @@ func (w *worker) gather() {
 	for t := done; t != nil; {
 		next := t.next
 		t.next = nil
-		t.opDone = true
+		t.req.End()
 		w.crew.enqueue(t)
 		t = next
 	}
@@ -176,21 +174,15 @@ func (w *worker) ring() {
 }
 
 func (w *worker) submit(r *driver.Request) {
-	w.out.Lock()
-	if w.out.tail == nil {
-		w.out.head = r
-	} else {
-		w.out.tail.Next = r
-	}
-	w.out.tail = r
-	w.out.Unlock()
+	w.outMu.Lock()
+	w.out.add(r)
+	w.outMu.Unlock()
 }
 
 func (w *worker) flush() {
-	w.out.Lock()
-	r := w.out.head
-	w.out.head, w.out.tail = nil, nil
-	w.out.Unlock()
+	w.outMu.Lock()
+	r := w.out.take()
+	w.outMu.Unlock()
 	if r != nil {
 		w.d.Send(r)
 	}
