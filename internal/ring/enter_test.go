@@ -440,3 +440,38 @@ func TestWaitTimeout(t *testing.T) {
 		})
 	}
 }
+
+// TestSubmitFetches never waits: submitting alone must bring what has completed meanwhile, however the kernel delivers it.
+func TestSubmitFetches(t *testing.T) {
+	for _, locked := range []bool{false, true} {
+		for name, k := range map[string]ring.Kernel{"linux": ring.Linux(), "sim": nil} {
+			t.Run(fmt.Sprintf("%s, locked %v", name, locked), func(t *testing.T) {
+				lockThread(t)
+				p := pipe{}
+				if k == nil {
+					sim, f := ring.NewSim(ring.SimConfig{Delay: 1}), ring.NewSimPipe()
+					k, p = sim, pipe{sim.Add(f), f.Feed}
+				} else {
+					p = realPipe(t)
+				}
+				g := rigOn(t, ring.Config{Kernel: k, Entries: 8, Locked: locked})
+				for data := range uint64(50) {
+					g.put(g.read(data, p.fd, make([]byte, 1), 0))
+					p.feed([]byte{1})
+					for tries := 0; !g.has(data); tries++ {
+						if err := g.r.Submit(); err != nil {
+							t.Fatal(err)
+						}
+						if g.reap(); tries > 1 && name == "sim" || tries > 100_000 {
+							t.Fatalf("request %d: nothing after %d times", data, tries)
+						}
+						if name == "sim" && tries == 0 {
+							// Without a reason to, the ring does not enter, and the model's time stands still.
+							g.put(nop(1000 + data))
+						}
+					}
+				}
+			})
+		}
+	}
+}
