@@ -104,7 +104,10 @@ func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Op
 		end, cancel = context.WithTimeout(end, grace)
 		defer cancel()
 	}
-	return errors.Join(err, rt.Close(end))
+	if closing := rt.Close(end); closing != nil {
+		err = errors.Join(err, closing)
+	}
+	return err
 }
 
 func logger(cfg driver.Config) *zap.Logger {
