@@ -65,8 +65,14 @@ func (t *task) Err() error {
 	return t.ending.err
 }
 
-// Deadline returns that of Start's context.
-func (t *task) Deadline() (time.Time, bool) { return t.scope.ctx.Deadline() }
+// Deadline returns the earlier one of Start's context and of the context that the task was started with.
+func (t *task) Deadline() (time.Time, bool) {
+	a, ok := t.scope.ctx.Deadline()
+	if b, also := t.values.Deadline(); also && (!ok || b.Before(a)) {
+		return b, true
+	}
+	return a, ok
+}
 
 // Value finds the task, its driver, and what the context carried that the task was started with.
 func (t *task) Value(key any) any {
@@ -76,7 +82,10 @@ func (t *task) Value(key any) any {
 	case driver.ContextKey:
 		return t.scope.d
 	}
-	return t.values.Value(key)
+	if v := t.values.Value(key); v != nil {
+		return v
+	}
+	return t.scope.ctx.Value(key) // for context.Cause: values may have lost it with its end
 }
 
 // String describes the task in the text of derived contexts.

@@ -134,7 +134,8 @@ type task struct {
 	currentSeq atomic.Uint32
 
 	scope   *scope
-	values  context.Context // what the starter's context carried
+	values  context.Context // of the starter: what its context carried
+	legacy  context.Context // the same, for the tasks that this one starts
 	body    func(*task) error
 	claimed atomic.Bool
 	unwatch func() bool // ends the watch over a starter's context that can end by itself
@@ -197,11 +198,16 @@ func spawn[T any](s *scope, ctx context.Context, fn func(ctx context.Context) (T
 }
 
 func newTask(s *scope, ctx context.Context, body func(*task) error) *task {
-	t := &task{scope: s, values: context.WithoutCancel(ctx), body: body}
+	t := &task{scope: s, values: ctx, legacy: ctx, body: body}
 	t.req = &t.own
-	if p := taskOf(ctx); p == nil || !p.plain(ctx) {
-		// A context with an end of its own.
+	switch p := taskOf(ctx); {
+	case p == nil || !p.plain(ctx):
+		// A context with an end of its own: the task's end, but not that of the tasks it starts.
+		t.legacy = context.WithoutCancel(ctx)
 		t.unwatch = context.AfterFunc(ctx, func() { t.interrupt(ctx.Err()) })
+	case ctx == context.Context(p):
+		// Not p itself: of a long row of tasks, each started by the one before, the ended ones must not stay.
+		t.values, t.legacy = p.legacy, p.legacy
 	}
 	return t
 }
