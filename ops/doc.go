@@ -8,5 +8,6 @@
 // A buffer given to an operation belongs to the kernel until its [Result] is in. Touching it before that is a data race, and
 // the race detector reports it as one.
 //
-// To add an operation: write its file, give it a [Kind], and list the Kind in [Calls]. Nothing above or below changes.
+// To add an operation: write its file, give it a [Kind], and add its plain system call to [Calls]. Nothing above or
+// below changes.
 package ops

@@ -77,6 +77,10 @@ func (p *Pool) setLimit(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.limit = max(1, n)
+	for range min(p.queue.n, p.limit-p.live) {
+		p.live++
+		go p.worker()
+	}
 }
 
 // Close ends the pool. The caller has seen every entry complete, or does not care: what is left is cancelled, what completes later is

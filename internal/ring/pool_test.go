@@ -155,6 +155,12 @@ func escaped[T any](v T) *T {
 // sink makes what is stored in it escape.
 var sink atomic.Pointer[any]
 
+// waiting waits until so many entries of the pool wait.
+func waiting(t *testing.T, p *ring.Pool, n int) {
+	t.Helper()
+	waitFor(t, strconv.Itoa(n)+" entries wait", func() bool { return p.Waiting() == n })
+}
+
 // waitFor waits until something is so.
 func waitFor(t *testing.T, what string, so func() bool) {
 	t.Helper()
@@ -188,6 +194,33 @@ func TestPoolLimit(t *testing.T) {
 	}
 	p.Close()
 	r.none()
+}
+
+// A higher limit counts at once, a lower one when calls end.
+func TestPoolLimitChanges(t *testing.T) {
+	g, r := newGate(), newResults(t)
+	p := ring.NewPool(g.table(), 1, r.post)
+	defer p.Close()
+	for i := range uint64(6) {
+		p.Start(gated(i))
+	}
+	<-g.began
+	p.SetLimit(3)
+	<-g.began
+	<-g.began
+	p.SetLimit(1)
+	for range 3 {
+		g.free <- struct{}{}
+	}
+	<-g.began
+	time.Sleep(5 * time.Millisecond)
+	if n := g.running.Load(); n != 1 {
+		t.Errorf("%d calls at a time; the limit is 1", n)
+	}
+	close(g.free)
+	for i := range uint64(6) {
+		r.of(i)
+	}
 }
 
 // Those who wait for others cost neither goroutines nor threads.
@@ -254,16 +287,14 @@ func TestPoolBothWays(t *testing.T) {
 
 	in := heap(8)
 	p.Start(readEntry(t, 1, pair[0], in))
-	full := uint64(1)
-	for chunk := heap(1 << 16); ; { // until a write waits
-		full++
-		write := readEntry(t, full, pair[0], chunk)
-		write.Op = ring.OpWrite
-		p.Start(write)
-		if r.quiet() {
-			break
-		}
+	chunk := heap(1 << 16)
+	for err == nil {
+		err = unix.Send(pair[0], chunk, unix.MSG_DONTWAIT)
 	}
+	write := readEntry(t, 2, pair[0], chunk)
+	write.Op = ring.OpWrite
+	p.Start(write)
+	waiting(t, p, 2)
 	if _, err := unix.Write(pair[1], []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +305,7 @@ func TestPoolBothWays(t *testing.T) {
 	if _, err := unix.Read(pair[1], make([]byte, 1<<20)); err != nil {
 		t.Fatal(err)
 	}
-	if res := r.of(full); res <= 0 {
+	if res := r.of(2); res <= 0 {
 		t.Errorf("write: %d", res)
 	}
 }
@@ -299,10 +330,12 @@ func TestPoolCancel(t *testing.T) {
 	rd, _ := newPipe(t)
 	other, _ := newPipe(t)
 	reads := func(fd int, data ...uint64) {
+		t.Helper()
+		before := p.Waiting()
 		for _, d := range data {
 			p.Start(readEntry(t, d, fd, heap(1)))
 		}
-		r.none() // they wait now
+		waiting(t, p, before+len(data))
 	}
 	hour := escaped(ring.Timespec{Sec: 3600})
 	timeout := func(data uint64, fd int) {
@@ -367,7 +400,7 @@ func TestPoolNamesakes(t *testing.T) {
 		for range n {
 			p.Start(readEntry(t, 5, rd, heap(1)))
 		}
-		time.Sleep(5 * time.Millisecond)
+		waiting(t, p, n)
 	}
 	start(3)
 	if n := p.Cancel(&ring.SQE{Addr: 5, OpFlags: ring.CancelAll}); n != 3 || done.Load() != 3 {
@@ -382,6 +415,64 @@ func TestPoolNamesakes(t *testing.T) {
 	start(3)
 	if n := p.Cancel(cancelWith(ring.CancelFD|ring.CancelAll, rd)); n != 3 || done.Load() != 9 {
 		t.Errorf("cancelled %d, then %d completed", n, done.Load())
+	}
+}
+
+// Namesakes end in any order.
+func TestPoolNamesakesApart(t *testing.T) {
+	done := make(chan ring.CQE, 3)
+	p := ring.NewPool(ops.Calls(), 4, func(c ring.CQE) { done <- c })
+	defer p.Close()
+	var ends [3]int
+	for i := range ends {
+		var rd int
+		rd, ends[i] = newPipe(t)
+		p.Start(readEntry(t, 5, rd, heap(4)))
+		waiting(t, p, i+1)
+	}
+	for _, i := range []int{1, 0, 2} {
+		if _, err := unix.Write(ends[i], make([]byte, i+1)); err != nil {
+			t.Fatal(err)
+		}
+		if c := <-done; c.Res != int32(i+1) {
+			t.Errorf("%+v; want %d", c, i+1)
+		}
+	}
+	if res := p.Cancel(cancelData(5)); res != noent {
+		t.Errorf("cancel: %d", res)
+	}
+}
+
+// Without descriptors there is no epoll instance: then waiting takes goroutines, but nothing fails.
+func TestPoolWithoutPoller(t *testing.T) {
+	r := newResults(t)
+	p := ring.NewPool(ops.Calls(), 2, r.post)
+	defer p.Close()
+	rd, wr := newPipe(t)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 0
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	p.Start(readEntry(t, 1, rd, heap(1)))
+	r.none()
+	if res := p.Cancel(cancelData(1)); res != already {
+		t.Errorf("cancel: %d", res)
+	}
+	if _, err := unix.Write(wr, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if res := r.of(1); res != 1 {
+		t.Errorf("read: %d", res)
 	}
 }
 
@@ -456,7 +547,7 @@ func TestPoolDescriptorReuse(t *testing.T) {
 	for round := uint64(0); round < 6; round += 2 {
 		old, oldW := newPipe(t)
 		p.Start(readEntry(t, round, old, heap(1)))
-		r.none()
+		waiting(t, p, 1)
 		if round == 2 {
 			p.Cancel(cancelData(round))
 		}
@@ -471,6 +562,7 @@ func TestPoolDescriptorReuse(t *testing.T) {
 		}
 		buf := heap(1)
 		p.Start(readEntry(t, round+1, old, buf))
+		waiting(t, p, 1)
 		if res := r.of(round); res != canceled {
 			t.Errorf("the former file's reader: %d", res)
 		}
@@ -523,7 +615,7 @@ func TestPoolClose(t *testing.T) {
 	p := ring.NewPool(g.table(), 2, r.post)
 	rd, _ := newPipe(t)
 	p.Start(readEntry(t, 1, rd, heap(1)))
-	r.none()
+	waiting(t, p, 1)
 	hour := escaped(ring.Timespec{Sec: 3600})
 	p.Start(&ring.SQE{Op: ring.OpTimeout, FD: -1, Len: 1, UserData: 2, Addr: uint64(uintptr(unsafe.Pointer(hour)))})
 	for i := range uint64(3) {

@@ -174,6 +174,42 @@ func TestPortableRefuses(t *testing.T) {
 	k.Wake() // nobody is there; it must not block
 }
 
+// Entries that ask for what the engine lacks are answered, and not taken for others.
+func TestPortableEntryFlags(t *testing.T) {
+	r := openPortable(t, ring.Config{Entries: 16})
+	for want, e := range map[syscall.Errno]ring.SQE{
+		syscall.EBADF:      {Op: ring.OpRead, Flags: ring.SQEFixedFile},
+		syscall.EOPNOTSUPP: {Op: ring.OpRead, Flags: ring.SQEBufferSelect},
+		syscall.EINVAL:     {Op: ring.OpNop, Flags: ring.SQEDrain},
+	} {
+		if got := one(t, r, e); got != -int32(want) {
+			t.Errorf("%+v: %d; want %v", e, got, want)
+		}
+	}
+	for _, e := range []ring.SQE{
+		{Op: ring.OpNop, Flags: 1 << 7}, {Op: ring.OpNop, Personality: 1}, {Op: ring.OpNop, OpFlags: 1 << 20},
+		{Op: ring.OpPollAdd, FD: 0, OpFlags: 1, Len: 1}, {Op: ring.OpSendZC}, {Op: 255},
+	} {
+		if got := one(t, r, e); got != -int32(syscall.EINVAL) {
+			t.Errorf("%+v: %d; want EINVAL", e, got)
+		}
+	}
+	if got := one(t, r, ring.SQE{Op: ring.OpNop, Flags: ring.SQEAsync}); got != 0 {
+		t.Errorf("a nop for the workers: %d", got)
+	}
+}
+
+// one performs an entry.
+func one(t *testing.T, r *ring.Ring, e ring.SQE) int32 {
+	t.Helper()
+	b := batch{r: r}
+	b.run(t, []ring.SQE{e})
+	if len(b.got) != 1 {
+		t.Fatalf("%+v: %+v", e, b.got)
+	}
+	return b.got[0].Res
+}
+
 // Completions beyond the queue are kept, announced, and come in their order.
 func TestPortableOverflow(t *testing.T) {
 	r := openPortable(t, ring.Config{Entries: 8, CQEntries: 8})
