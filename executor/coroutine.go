@@ -205,7 +205,9 @@ func (q *queue) grow() {
 }
 
 func (q *queue) pop() *task {
-	t := q.buf[q.head&uint(len(q.buf)-1)]
+	i := q.head & uint(len(q.buf)-1)
+	t := q.buf[i]
+	q.buf[i] = nil // the queue may have been very long once, and a task is not small
 	q.head++
 	return t
 }

@@ -140,11 +140,13 @@ func (t *task) doOnGoroutine(ctx context.Context, s *ops.Spec) (int, error) {
 		stop := context.AfterFunc(ctx, func() { t.scope.d.Cancel(r, seq) })
 		defer stop()
 	}
-	t.scope.d.Send(r)
-	if t.scope.waiting == nil {
-		<-t.opChan
+	if t.scope.foreign {
+		t.received.Store(false)
+		t.scope.d.Send(r)
+		t.waitForeign()
 	} else {
-		t.scope.rt.Wait(t.opChan)
+		t.scope.d.Send(r)
+		<-t.opChan
 	}
 	return t.outcome(ctx, r)
 }

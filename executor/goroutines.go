@@ -31,7 +31,7 @@ func (rt *goroutines) Driver() *driver.Driver          { return rt.d }
 func (rt *goroutines) Spawn(run func()) error          { go run(); return nil }
 func (rt *goroutines) Wait(ready <-chan struct{})      { <-ready }
 func (rt *goroutines) Close(ctx context.Context) error { return rt.d.Close(ctx) }
-func (rt *goroutines) adopt(t *task, _ *task)          { t.asGoroutine(); go t.run() }
+func (rt *goroutines) adopt(t *task, _ *task)          { t.asGoroutine(); t.launched.Store(true); go t.run() }
 
 // Pool returns an executor whose tasks are goroutines, at most n of them at once; further ones wait for a place. A task that
 // waits for an operation keeps its place. One that waits for another task, for an Event or in Sleep lends it meanwhile, so
@@ -69,6 +69,7 @@ func (rt *pool) Wait(ready <-chan struct{}) {
 
 func (rt *pool) adopt(t *task, _ *task) {
 	t.asGoroutine()
+	t.launched.Store(true)
 	go func() {
 		rt.take()
 		defer rt.give()

@@ -54,6 +54,7 @@ func (l *local) adopt(t *task, _ *task) {
 	t.home = l
 	t.local = l
 	t.waiter = (*localWaiter)(t)
+	t.launched.Store(true)
 	l.wake(t)
 }
 

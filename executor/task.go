@@ -32,17 +32,17 @@ type scope struct {
 	live    map[*task]struct{}
 	err     error // set when the scope's context has ended: that of new tasks has, too
 	stopped bool
-	waiting map[*task]struct{} // spawned on a foreign runtime and not run yet; nil for our own, which lose none
-	empty   chan struct{}      // closed when stopped and live is empty
+	empty   chan struct{} // closed when stopped and live is empty
+
+	foreign bool // the runtime is not one of this package: it may lose tasks
 }
 
 func newScope(ctx context.Context, rt Runtime, o options) *scope {
 	s := &scope{ctx: ctx, rt: rt, d: rt.Driver(), log: logger(o.config), empty: make(chan struct{}),
 		blocking: semaphore.NewWeighted(maxBlocking), live: make(map[*task]struct{})}
 	s.unwatch = context.AfterFunc(ctx, func() { s.cancel(ctx.Err()) })
-	if _, ours := rt.(native); !ours {
-		s.waiting = make(map[*task]struct{})
-	}
+	_, ours := rt.(native)
+	s.foreign = !ours
 	return s
 }
 
@@ -68,13 +68,7 @@ func (s *scope) stop() {
 	if len(s.live) == 0 {
 		close(s.empty)
 	}
-	lost := slices.Collect(maps.Keys(s.waiting))
 	s.mu.Unlock()
-	for _, t := range lost {
-		if t.claim() {
-			t.finish(context.Canceled)
-		}
-	}
 	<-s.empty
 }
 
@@ -86,9 +80,6 @@ func (s *scope) enter(t *task) bool {
 		return false
 	}
 	s.live[t] = struct{}{}
-	if s.waiting != nil {
-		s.waiting[t] = struct{}{}
-	}
 	if s.err != nil {
 		t.ending.end(s.err)
 	}
@@ -141,6 +132,9 @@ type task struct {
 	unwatch func() bool // ends the watch over a starter's context that can end by itself
 	err     error
 	ended   Event
+
+	launched atomic.Bool // all of the above is in its place
+	received atomic.Bool // of a foreign runtime: the operation has ended
 }
 
 // home is where coroutines run: a worker, or the driver goroutine.
@@ -225,15 +219,27 @@ func (t *task) launch(near *task) {
 		return
 	}
 	t.asGoroutine()
-	if err := s.rt.Spawn(t.run); err != nil && t.claim() {
-		t.finish(fmt.Errorf("uringo: executor refused the task: %w", err))
+	t.launched.Store(true)
+	if t.Err() != nil {
+		t.finishUnrun(driver.Canceled(t))
+	} else if err := s.ask(t.run); err != nil {
+		t.finishUnrun(fmt.Errorf("uringo: executor refused the task: %w", err))
 	}
+}
+
+// ask gives a task to a foreign runtime. What happens there is no reason to lose the task.
+func (s *scope) ask(run func()) (err error) {
+	defer recoverInto(&err)
+	return s.rt.Spawn(run)
 }
 
 // asGoroutine prepares the task to wait for its operations on a channel.
 func (t *task) asGoroutine() {
 	t.opChan = make(chan struct{}, 1)
 	t.waiter = (*goroutineWaiter)(t)
+	if t.scope.foreign {
+		t.waiter = (*foreignWaiter)(t)
+	}
 }
 
 // goroutineWaiter is how a task that is a goroutine learns that its operation ended.
@@ -242,18 +248,28 @@ type goroutineWaiter task
 // Complete runs on the driver goroutine.
 func (gt *goroutineWaiter) Complete(*driver.Request) { gt.opChan <- struct{}{} }
 
-// claim gives the right to run the task, or to end it unrun, to one caller.
-func (t *task) claim() bool {
-	if !t.claimed.CompareAndSwap(false, true) {
-		return false
-	}
-	if t.scope.waiting != nil {
-		t.scope.mu.Lock()
-		delete(t.scope.waiting, t)
-		t.scope.mu.Unlock()
-	}
-	return true
+// foreignWaiter is the same for a task on a foreign runtime, which may not receive what it ought to.
+type foreignWaiter task
+
+// Complete runs on the driver goroutine.
+func (ft *foreignWaiter) Complete(*driver.Request) {
+	ft.received.Store(true)
+	signal(ft.opChan).unpark()
 }
+
+// waitForeign waits for the task's operation in the way of a foreign runtime. Whatever that does, the operation has ended
+// afterwards: its memory goes back to the caller.
+func (t *task) waitForeign() {
+	defer func() {
+		for !t.received.Load() {
+			<-t.opChan
+		}
+	}()
+	t.scope.rt.Wait(t.opChan)
+}
+
+// claim gives the right to run the task, or to end it unrun, to one caller.
+func (t *task) claim() bool { return t.claimed.CompareAndSwap(false, true) }
 
 // run is the life of a task, on the goroutine that its executor chose.
 func (t *task) run() {
@@ -275,6 +291,13 @@ func (t *task) run() {
 func recoverInto(err *error) {
 	if p := recover(); p != nil {
 		*err = &PanicError{Value: p, Stack: debug.Stack()}
+	}
+}
+
+// finishUnrun ends the task unless it runs or has ended.
+func (t *task) finishUnrun(err error) {
+	if t.claim() {
+		t.finish(err)
 	}
 }
 
@@ -303,8 +326,11 @@ func (t *task) unpark() { t.home.wake(t) }
 
 // interrupt ends the task's context: the operation it waits for is cancelled, any other wait looks again.
 func (t *task) interrupt(err error) {
-	if !t.ending.end(err) {
-		return
+	if !t.ending.end(err) || !t.launched.Load() {
+		return // if it is still being launched, it will see its end before it runs
+	}
+	if t.scope.foreign {
+		t.finishUnrun(driver.Canceled(t)) // a foreign runtime may never run it
 	}
 	if t.home != nil {
 		t.unpark()

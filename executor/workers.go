@@ -54,6 +54,7 @@ func (rt *workers) adopt(t *task, near *task) {
 	}
 	t.home = w
 	t.waiter = (*workerWaiter)(t)
+	t.launched.Store(true)
 	w.wake(t)
 }
 
