@@ -198,6 +198,10 @@ func newTask(s *scope, ctx context.Context, body func(*task) error) *task {
 	case p == nil || !p.plain(ctx):
 		// A context with an end of its own: the task's end, but not that of the tasks it starts.
 		t.legacy = context.WithoutCancel(ctx)
+		if err := ctx.Err(); err != nil {
+			t.ending.end(err)
+			break
+		}
 		t.unwatch = context.AfterFunc(ctx, func() { t.interrupt(ctx.Err()) })
 	case ctx == context.Context(p):
 		// Not p itself: of a long row of tasks, each started by the one before, the ended ones must not stay.
