@@ -22,6 +22,7 @@ type simReq struct {
 	failed   bool  // before it began: res says with what
 	silent   bool  // no completion (CQE_SKIP)
 	forced   bool  // its end is decided: res
+	doomed   bool  // was cancelled half: must not wait any more
 	res      int32 // with failed or forced
 	slot, at int   // place on the wheel while scheduled
 
@@ -430,7 +431,11 @@ func (s *Sim) try(r *simReq) {
 		return
 	}
 	res, ready := s.perform(r)
-	if !ready {
+	switch {
+	case ready:
+	case r.doomed:
+		res = -int32(syscall.ECANCELED)
+	default:
 		r.state = simParked
 		s.parked = append(s.parked, r)
 		return
@@ -735,6 +740,7 @@ func (s *Sim) foreign() bool {
 	return false
 }
 
+//go:norace
 func timespecAt(addr uint64) time.Duration {
 	ts := (*Timespec)(unsafe.Pointer(unsafe.SliceData(memory(addr, int(unsafe.Sizeof(Timespec{}))))))
 	return time.Duration(ts.Sec)*time.Second + time.Duration(ts.Nsec)

@@ -183,9 +183,7 @@ func (s *Sim) scribble(r *simReq) {
 	case OpRead, OpReadv, OpReadFixed, OpRecv:
 		bufs, _ := s.segments(&r.sqe)
 		for _, b := range bufs {
-			for i := range b {
-				b[i] = 0xee
-			}
+			fill(b, 0xee)
 		}
 	}
 }
@@ -366,11 +364,10 @@ func (s *Sim) cancel(r *simReq) syscall.Errno {
 	}
 	was := r.state
 	if was != simTimed && s.chance(s.cfg.Races) {
-		switch kind := s.rng.IntN(3); {
-		case kind == 0 && was == simScheduled:
-			return syscall.ENOENT // as good as over
-		case kind == 1 && was == simScheduled:
-			return syscall.EALREADY // too late to stop it
+		if kind := s.rng.IntN(3); kind < 2 && was == simScheduled {
+			// As good as over, or too late to stop it. It must not begin to wait, though.
+			r.doomed = true
+			return []syscall.Errno{syscall.ENOENT, syscall.EALREADY}[kind]
 		}
 		s.release(r)
 		res := -int32(syscall.ECANCELED)
