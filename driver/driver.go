@@ -249,6 +249,9 @@ func (d *Driver) Pump(done func() bool) {
 	outer := d.pumping
 	d.pumping = true
 	defer func() { d.pumping = outer }()
+	if b, ok := d.guest.(Batcher); ok {
+		b.Flush() // what the guest holds back until the end of its run is due now
+	}
 	for !done() && !d.ended {
 		d.pass()
 	}

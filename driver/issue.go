@@ -14,7 +14,15 @@ const maxAttempts = 100
 // Send hands over a request, or several linked by Next, in one message. It never waits for the kernel. Each of them is told
 // its end through its Waiter, also when the driver is closed.
 func (d *Driver) Send(r *Request) {
-	d.intake <- r
+	select {
+	case d.intake <- r:
+	default:
+		if d.OnDriver() {
+			d.accept(r) // from a guest: nobody else could make room
+			return
+		}
+		d.intake <- r
+	}
 	d.nudge()
 }
 

@@ -61,6 +61,9 @@ func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 		p.wake = make(chan struct{})
 	}
 	p.mu.Unlock()
+	if p.d.OnDriver() {
+		p.pump(ctx)
+	}
 	select {
 	case <-p.wake:
 		return p.result
@@ -73,6 +76,17 @@ func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 		r.Err = Canceled(ctx)
 	}
 	return r
+}
+
+// pump runs the driver until the result is in, for a caller that holds the driver's own goroutine.
+func (p *Pending[T]) pump(ctx context.Context) {
+	stop := context.AfterFunc(ctx, p.Cancel)
+	defer stop()
+	p.d.Pump(func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.ended
+	})
 }
 
 // Cancel asks for the operation to end early and returns at once. The result says whether it did (syscall.ECANCELED).

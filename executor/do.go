@@ -158,10 +158,6 @@ func (t *task) doElsewhere(ctx context.Context, s *ops.Spec) (int, error) {
 	}
 	if t.home != nil {
 		t.home.flush() // the caller may hold the worker: the others' operations must not wait for it
-		if l, ok := t.home.(*local); ok && l.d.OnDriver() {
-			l.issue()
-			return doPumping(ctx, l.d, s)
-		}
 	}
 	return doForeign(ctx, t.scope.d, s)
 }
@@ -180,6 +176,9 @@ var foreigners = sync.Pool{New: func() any { return &foreign{done: make(chan str
 func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) {
 	if ctx.Err() != nil {
 		return 0, driver.Canceled(ctx)
+	}
+	if d.OnDriver() {
+		return doPumping(ctx, d, s) // an iterator inside a task, with a context that does not tell
 	}
 	f := foreigners.Get().(*foreign)
 	seq := f.req.Reset(s, f)

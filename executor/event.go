@@ -125,7 +125,6 @@ func (e *Event) waitPumping(ctx context.Context, l *local, by *task) error {
 	if by != nil && by.home == l {
 		return ErrNested
 	}
-	l.issue()
 	w := poker{l.d}
 	if !e.add(w) {
 		return nil

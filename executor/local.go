@@ -80,11 +80,11 @@ func (l *local) Run() {
 		l.crew.round()
 		l.pulse.end()
 	}
-	l.issue()
+	l.Flush()
 }
 
-// issue gives the driver what was submitted.
-func (l *local) issue() {
+// Flush gives the driver what was submitted.
+func (l *local) Flush() {
 	for r := l.out.take(); r != nil; {
 		next := r.Next
 		r.Next = nil
