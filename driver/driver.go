@@ -83,6 +83,7 @@ type Driver struct {
 	start     time.Time
 	clock     int64 // nanoseconds since start, of a recent pass
 	passes    uint64
+	hope      int // see dash
 }
 
 // slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.
@@ -222,10 +223,10 @@ func (d *Driver) pass() {
 	d.fill()
 	switch {
 	case d.drained():
-	case d.sleepy():
-		d.sleep()
-	default:
+	case !d.sleepy():
 		d.enter(d.ring.Submit())
+	case !d.dash():
+		d.sleep()
 	}
 	d.reap()
 	d.tell()
@@ -316,6 +317,28 @@ func (d *Driver) sleep() {
 		d.status.Store(awake)
 		d.enter(err)
 	}
+}
+
+// Where operations complete at once, such as reads from the page cache, submitting without waiting saves what going to sleep costs: the
+// agreement with submitters and the farewell to the Go scheduler. Where they do not, it costs a system call. So the driver
+// remembers how it went.
+const (
+	dashHope  = 8  // how many failures until it no longer tries
+	dashEvery = 64 // how often it tries all the same
+)
+
+// dash submits without waiting, if that promises something, and reports whether anything completed.
+func (d *Driver) dash() bool {
+	if d.ring.Queued() == 0 || d.hope == 0 && d.passes%dashEvery != 0 {
+		return false
+	}
+	d.enter(d.ring.Submit())
+	if d.reap() == 0 {
+		d.hope = max(0, d.hope-1)
+		return false
+	}
+	d.hope = dashHope
+	return true
 }
 
 // enter deals with the answer of the kernel. An error never ends an operation: what was queued stays queued.

@@ -135,6 +135,11 @@ func (r *Ring) SubmitAndWait(timeout time.Duration) error {
 	if !r.wakeArmed && r.wakeFD >= 0 {
 		r.armWake()
 	}
+	if timeout > 0 && r.features&featExtArg == 0 {
+		// Before 5.11 enter takes no timeout: somebody has to wake us.
+		defer time.AfterFunc(timeout, r.k.Wake).Stop()
+		timeout = 0
+	}
 	return r.enter(1, timeout)
 }
 
@@ -162,16 +167,11 @@ func (r *Ring) enter(min uint32, timeout time.Duration) error {
 		if r.features&featNoIowait != 0 {
 			flags |= EnterNoIowait
 		}
-		switch {
-		case timeout <= 0:
-		case r.features&featExtArg != 0:
+		if timeout > 0 {
 			r.ts = Timespec{Sec: int64(timeout / time.Second), Nsec: int64(timeout % time.Second)}
 			r.arg = WaitArg{Timespec: uint64(uintptr(unsafe.Pointer(&r.ts)))}
 			arg = &r.arg
 			flags |= EnterExtArg
-		default:
-			// Before 5.11 enter takes no timeout: somebody has to wake us.
-			defer time.AfterFunc(timeout, r.k.Wake).Stop()
 		}
 		r.Waits++
 	} else if submit == 0 && flags&EnterGetEvents == 0 && atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) == 0 {
