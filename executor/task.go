@@ -145,7 +145,7 @@ type home interface {
 }
 
 // here reports whether the caller is the task itself and not somebody to whom it lent its context.
-func (t *task) here() bool { return haveG && t.g.Load() == getg() }
+func (t *task) here() bool { return t.g.Load() == getg() }
 
 // JoinHandle is a task that was started, seen from outside.
 type JoinHandle[T any] struct {
