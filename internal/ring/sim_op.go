@@ -242,25 +242,31 @@ func (s *Sim) watch(g, r *simReq) {
 	s.timers = append(s.timers, g)
 }
 
-// fire ends the timeouts whose time has come, or whose count is reached.
+// fire ends the timeouts whose time has come, the earliest first, or whose count is reached.
 func (s *Sim) fire() {
-	now := s.now()
-	for i := 0; i < len(s.timers); {
-		t := s.timers[i]
-		switch {
-		case t.counted && int32(s.posted-t.count) >= 0:
-			s.release(t)
-			s.end(t, 0)
-		case t.when > now:
-			i++
-			continue
-		case t.sqe.Op == OpLinkTimeout:
-			s.expire(t)
-		default:
-			s.release(t)
-			s.end(t, -int32(syscall.ETIME))
+	for {
+		var next *simReq
+		for _, t := range s.timers {
+			if t.counted && int32(s.posted-t.count) >= 0 {
+				next = t
+				break
+			}
+			if t.when <= s.now() && (next == nil || t.when < next.when) {
+				next = t
+			}
 		}
-		i = 0 // the list has changed
+		switch {
+		case next == nil:
+			return
+		case next.sqe.Op == OpLinkTimeout:
+			s.expire(next)
+		case next.counted && int32(s.posted-next.count) >= 0:
+			s.release(next)
+			s.end(next, 0)
+		default:
+			s.release(next)
+			s.end(next, -int32(syscall.ETIME))
+		}
 	}
 }
 
