@@ -174,6 +174,16 @@ var release = sync.OnceValue(func() string {
 	return "Linux " + unix.ByteSliceToString(u.Release[:])
 })
 
+// lacks skips the test for want of a feature, unless the running kernel should have it.
+func lacks(t *testing.T, feature string, since ring.Version) {
+	t.Helper()
+	var major, minor int
+	if _, err := fmt.Sscanf(release(), "Linux %d.%d", &major, &minor); err == nil && ring.V(major, minor) >= since {
+		t.Fatalf("no %s, which came with %v, running %s", feature, since, release())
+	}
+	t.Skipf("needs %s (%v), running %s", feature, since, release())
+}
+
 // need skips the test unless the engine has the opcodes.
 func (g *rig) need(ops ...ring.Op) {
 	g.Helper()
@@ -370,7 +380,7 @@ var conformance = []struct {
 		}
 		g.wait(all...)
 		if g.got[2].Res == 0 {
-			g.Skipf("needs IORING_NOP_INJECT_RESULT (6.10), running %s", release())
+			lacks(g.T, "IORING_NOP_INJECT_RESULT", ring.V(6, 10))
 		}
 		for i, res := range results {
 			g.want(uint64(i+1), res)
@@ -558,7 +568,7 @@ var conformance = []struct {
 		if g.got[4].Res == eINVAL {
 			g.put(cancel(5, 1), cancel(6, 2), cancel(7, 3))
 			g.wait(1, 2, 3, 5, 6, 7)
-			g.Skipf("needs IORING_ASYNC_CANCEL_USERDATA (6.6), running %s", release())
+			lacks(g.T, "IORING_ASYNC_CANCEL_USERDATA", ring.V(6, 6))
 		}
 		g.want(4, 0)
 		g.want(2, eCANCELED, eINTR)

@@ -145,7 +145,7 @@ func TestOtherThread(t *testing.T) {
 			features := &ladder{Kernel: k}
 			r := openRing(t, ring.Config{Kernel: features, Entries: 4, Locked: true})
 			if features.tried[len(features.tried)-1]&(1<<12) == 0 {
-				t.Skipf("needs IORING_SETUP_SINGLE_ISSUER with DEFER_TASKRUN (6.1), running %s", release())
+				lacks(t, "IORING_SETUP_SINGLE_ISSUER with DEFER_TASKRUN", ring.V(6, 1))
 			}
 			r.Next()
 			answer := make(chan error)
@@ -244,7 +244,7 @@ func TestBadEntry(t *testing.T) {
 			flags := &ladder{Kernel: c.kernel}
 			g := rigOn(t, ring.Config{Kernel: flags, Entries: 8})
 			if c.left == 0 && flags.tried[len(flags.tried)-1]&submitAll == 0 {
-				t.Skipf("needs IORING_SETUP_SUBMIT_ALL (5.18), running %s", release())
+				lacks(t, "IORING_SETUP_SUBMIT_ALL", ring.V(5, 18))
 			}
 			for _, e := range []ring.SQE{nop(1), {Op: 200, UserData: 2}, nop(3)} {
 				*g.r.Next() = e

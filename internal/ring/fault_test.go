@@ -86,10 +86,10 @@ func TestFaultsInject(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			results := []int32{eINTR, -11, -12, -16, -105, -114, eCANCELED, -512, -516, -4095, 1<<31 - 1, 4097}
 			f := ring.NewFaults(inner, 1, ring.FaultConfig{})
-			if !f.CanInject() {
-				t.Skipf("needs IORING_NOP_INJECT_RESULT (6.10), running %s", release())
-			}
 			g := rigOn(t, ring.Config{Kernel: f, Entries: 8})
+			if !f.CanInject() {
+				lacks(t, "IORING_NOP_INJECT_RESULT", ring.V(6, 10))
+			}
 			fd := realFile(t, []byte("whole"))
 			for i, res := range results {
 				f.Set(ring.FaultConfig{Inject: 1, Results: []int32{res}, Match: func(e *ring.SQE) bool { return e.Op == ring.OpWrite }})
@@ -115,10 +115,10 @@ func TestFaultsInject(t *testing.T) {
 // TestFaultsSpare checks what is not touched unless asked for: closing and cancelling.
 func TestFaultsSpare(t *testing.T) {
 	f := ring.NewFaults(ring.Linux(), 1, ring.FaultConfig{Inject: 1})
-	if !f.CanInject() {
-		t.Skipf("needs IORING_NOP_INJECT_RESULT (6.10), running %s", release())
-	}
 	g := rigOn(t, ring.Config{Kernel: f, Entries: 8})
+	if !f.CanInject() {
+		lacks(t, "IORING_NOP_INJECT_RESULT", ring.V(6, 10))
+	}
 	fd, err := syscall.Dup(int(realFile(t, nil)))
 	if err != nil {
 		t.Fatal(err)
