@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"uringo/internal/ring"
+	"uringo/ops"
 )
 
 // Cancel asks the kernel to end the use seq of r. It does not wait: the operation's own completion is its only outcome, and
@@ -35,6 +36,7 @@ func (d *Driver) CancelNow(r *Request, seq Seq) {
 		delete(d.delayed, r)
 		d.deliver(r, 0, syscall.ECANCELED)
 	case stateIssued:
+		r.attempts = 0 // of cancelling it, from now on
 		d.cancelIssued(r)
 		if d.cfg.CancelGrace > 0 {
 			time.AfterFunc(d.cfg.CancelGrace, func() { d.later(func() { d.abandon(r, seq) }) })
@@ -76,6 +78,26 @@ func (d *Driver) writeCancel(r *Request) bool {
 // cancelMax is how many cancellations the completion queue has room for.
 func (d *Driver) cancelMax() int { return int(d.ring.CQEntries()) - len(d.slots) - 1 }
 
+// insist cancels an operation again that a cancellation failed to end, after a while. "Too late to stop it" need not be true: a worker
+// thread that has tried a request in vain leaves it waiting for readiness, and then nothing but a cancellation ends it.
+func (d *Driver) insist(data uint64) {
+	r := d.slots[uint32(data)].r
+	if r == nil || d.slots[r.slot].userData(r.slot) != data {
+		return
+	}
+	delay := time.Millisecond << min(r.attempts, 10)
+	if r.attempts < maxAttempts {
+		r.attempts++
+	}
+	time.AfterFunc(delay, func() {
+		d.later(func() {
+			if s := &d.slots[r.slot]; s.r == r && s.userData(r.slot) == data {
+				d.cancelIssued(r)
+			}
+		})
+	})
+}
+
 // cancelMatching prepares for a cancellation that a user submits as an operation: requests that it will hit must be known as
 // cancelled, and the kernel does not see those in our queues or in the pool.
 func (d *Driver) cancelMatching(c *Request) {
@@ -90,8 +112,8 @@ func (d *Driver) cancelMatching(c *Request) {
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && hit(r) {
 			r.hit = true
-			if d.slots[i].pooled {
-				d.cancelIssued(r)
+			if d.slots[i].pooled || r.spec.Flags&ops.Async != 0 {
+				d.cancelIssued(r) // the pool is not the kernel's; workers may need it twice, see insist
 			}
 		}
 	}
@@ -119,5 +141,6 @@ func (d *Driver) abandon(r *Request, seq Seq) {
 	d.stats.Abandoned++
 	r.state = stateAbandoned
 	r.n, r.err = 0, ErrAbandoned
+	d.told++
 	r.waiter.Complete(r)
 }

@@ -83,7 +83,8 @@ type Driver struct {
 	start     time.Time
 	clock     int64 // nanoseconds since start, of a recent pass
 	passes    uint64
-	hope      int // see dash
+	told      uint64 // requests whose waiter was told
+	hope      int    // see dash
 }
 
 // slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.
@@ -212,7 +213,9 @@ func (d *Driver) pass() {
 	if d.passes++; d.passes%16 == 0 {
 		d.tick()
 	}
+	told := d.told
 	d.takeIn()
+	d.reapCalls() // their message was among those
 	if d.guest != nil && !d.pumping {
 		d.guest.Run()
 	}
@@ -223,7 +226,7 @@ func (d *Driver) pass() {
 	d.fill()
 	switch {
 	case d.drained():
-	case !d.sleepy():
+	case !d.sleepy() || d.told != told: // somebody may have been waiting for just that, see Pump
 		d.enter(d.ring.Submit())
 	case !d.dash():
 		d.sleep()
@@ -332,10 +335,12 @@ func (d *Driver) dash() bool {
 	if d.ring.Queued() == 0 || d.hope == 0 && d.passes%dashEvery != 0 {
 		return false
 	}
+	told := d.told
 	d.enter(d.ring.Submit())
-	if d.reap() == 0 {
+	d.reap()
+	if d.told == told {
 		d.hope = max(0, d.hope-1)
-		return false
+		return !d.sleepy()
 	}
 	d.hope = dashHope
 	return true

@@ -231,6 +231,9 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		if _, ok := d.cancelOut[c.UserData]; ok {
 			delete(d.cancelOut, c.UserData)
 			d.stats.CancelAnswers++
+			if c.Res < 0 {
+				d.insist(c.UserData &^ cancelData)
+			}
 			return
 		}
 	}
@@ -325,5 +328,6 @@ func (d *Driver) deliver(r *Request, n int, err error) {
 	r.takeBack()
 	r.state, r.cur, r.cancel = stateIdle, 0, 0
 	r.n, r.err = n, err
+	d.told++
 	r.waiter.Complete(r)
 }
