@@ -191,10 +191,10 @@ func copyBlocks(g *rig, rng *rand.Rand, data []byte) error {
 	const blockSize, depth = 4096, 10
 	from, to := realFile(g.T, data), realFile(g.T, nil)
 	type block struct {
-		buf            []byte
-		off            int64
-		n, tries       int
-		writing, moved bool
+		buf     []byte
+		off     int64
+		n       int
+		writing bool
 	}
 	blocks := map[uint64]*block{}
 	next, id := int64(0), uint64(0)
