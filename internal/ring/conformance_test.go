@@ -422,6 +422,15 @@ var conformance = []struct {
 		g.want(3, eCANCELED)
 		g.want(4, 0)
 	}},
+	{"a chain with several impossible members", func(g *rig) {
+		impossible := func(data uint64) ring.SQE { return ring.SQE{Op: 200, UserData: data} }
+		g.put(linked(impossible(1)), linked(nop(2)), linked(impossible(3)), impossible(4), nop(5))
+		g.want(1, eINVAL)
+		g.want(2, eCANCELED)
+		g.want(3, eINVAL)
+		g.want(4, eINVAL)
+		g.want(5, 0)
+	}},
 	{"a hard chain with an impossible member", func(g *rig) {
 		hard := func(e ring.SQE) ring.SQE { e.Flags |= ring.SQEHardlink; return e }
 		g.put(hard(nop(1)), hard(ring.SQE{Op: 200, UserData: 2}), hard(nop(3)), nop(4))
