@@ -66,13 +66,12 @@ func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 	}
 	select {
 	case <-p.wake:
-		return p.result
 	case <-ctx.Done():
+		p.Cancel()
+		<-p.wake
 	}
-	p.Cancel()
-	<-p.wake
 	r := p.result
-	if IsCanceled(r.Err) {
+	if IsCanceled(r.Err) && ctx.Err() != nil {
 		r.Err = Canceled(ctx)
 	}
 	return r
