@@ -16,6 +16,9 @@ func (d *Driver) Cancel(r *Request, seq Seq) {
 
 // CancelNow is Cancel for a [Guest], on the driver goroutine.
 func (d *Driver) CancelNow(r *Request, seq Seq) {
+	if seq == 0 {
+		return // names no use
+	}
 	if r.cur != seq {
 		// Not here yet: it will find itself cancelled. Or gone already, and then it must not stand in for a later one.
 		if r.cur == 0 && (r.cancel == 0 || int32(seq-r.cancel) > 0) {
