@@ -1,0 +1,444 @@
+package driver_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/internal/ring"
+	"uringo/ops"
+)
+
+// The tests of this package run at one of two sizes: as they are, or with URINGO_NIGHTLY=1 as long as it takes to trust the
+// driver. URINGO_ENGINE=uring or portable leaves out what does not run on that engine, URINGO_SEED=n repeats a failure.
+
+func TestMain(m *testing.M) {
+	openNetpoller()
+	debug.SetTraceback("all") // who waits for what, when a test hangs
+	log := openKernelLog()
+	code := m.Run()
+	if bad := log.complaints(); len(bad) > 0 {
+		fmt.Printf("the kernel complains:\n%s\n", strings.Join(bad, "\n"))
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// openNetpoller has the runtime open the descriptors that it keeps, so that no test is blamed for them.
+func openNetpoller() {
+	r, w, err := os.Pipe()
+	if err != nil {
+		panic(err)
+	}
+	_ = r.SetReadDeadline(time.Now())
+	r.Close()
+	w.Close()
+}
+
+// size is how often a test does what it does.
+func size(commit, nightly int) int {
+	if os.Getenv("URINGO_NIGHTLY") != "" {
+		return nightly
+	}
+	return commit
+}
+
+// rig is one way to run a driver. The same test on another rig must not be able to tell the difference.
+type rig struct {
+	*testing.T
+	name string
+	seed uint64
+	rng  *rand.Rand
+
+	make  func(*rig, driver.Config) (*driver.Driver, error)
+	sim   *ring.Sim    // of the latest driver, if a model stands behind it
+	fault *ring.Faults // the same, if faults do
+
+	drivers []*driver.Driver
+	fds     []int
+	stale   bool // completions of no operation are expected
+}
+
+// A way makes rigs.
+type way struct {
+	name   string
+	engine driver.Engine // what it needs
+	make   func(*rig, driver.Config) (*driver.Driver, error)
+}
+
+// idle is a guest with nothing to do: it makes a driver that is locked to its thread.
+type idle struct{}
+
+func (idle) Run()        {}
+func (idle) Ready() bool { return false }
+
+var (
+	onUring = way{"uring", driver.Uring, func(_ *rig, cfg driver.Config) (*driver.Driver, error) {
+		cfg.Engine = driver.Uring
+		return driver.Open(cfg)
+	}}
+	onPortable = way{"portable", driver.Portable, func(_ *rig, cfg driver.Config) (*driver.Driver, error) {
+		cfg.Engine = driver.Portable
+		return driver.Open(cfg)
+	}}
+	onLocked = way{"locked", driver.Uring, func(_ *rig, cfg driver.Config) (*driver.Driver, error) {
+		cfg.Engine = driver.Uring
+		return driver.OpenGuest(cfg, idle{})
+	}}
+	onLockedPortable = way{"locked portable", driver.Portable, func(_ *rig, cfg driver.Config) (*driver.Driver, error) {
+		cfg.Engine = driver.Portable
+		return driver.OpenGuest(cfg, idle{})
+	}}
+
+	// A kernel that fails one enter of five, and takes only part of what it is given in another.
+	onFaults = way{"faults", driver.Uring, func(e *rig, cfg driver.Config) (*driver.Driver, error) {
+		return e.behind(ring.Linux(), ring.FaultConfig{EnterFails: 0.2, Limit: 0.2}, cfg)
+	}}
+	onPortableFaults = way{"portable faults", driver.Portable, func(e *rig, cfg driver.Config) (*driver.Driver, error) {
+		return e.behind(ring.NewPortable(ops.Calls(), 64), ring.FaultConfig{EnterFails: 0.2, Limit: 0.2}, cfg)
+	}}
+
+	// A model of the kernel that works on real descriptors, in any order, late, in part, and with completions of nothing.
+	onSim = way{"sim", driver.Auto, func(e *rig, cfg driver.Config) (*driver.Driver, error) {
+		e.stale = true
+		return e.model(ring.SimConfig{Calls: ops.Calls(), Delay: 5, Partial: 0.2, EnterFails: 0.1, Early: 0.1, Bogus: 0.05,
+			Races: 0.3, Start: 1<<32 - 8}, cfg)
+	}}
+
+	engines    = []way{onUring, onPortable, onLocked}
+	everywhere = []way{onUring, onPortable, onLocked, onLockedPortable, onFaults, onPortableFaults, onSim}
+)
+
+// behind opens a driver on faults before a kernel. They are e.fault until the next.
+func (e *rig) behind(k ring.Kernel, faults ring.FaultConfig, cfg driver.Config) (*driver.Driver, error) {
+	e.fault = ring.NewFaults(k, e.rng.Uint64(), faults)
+	cfg.Engine = driver.Uring
+	return driver.Open(driver.OnKernel(cfg, e.fault))
+}
+
+// model opens a driver on a model of the kernel, which is e.sim until the next.
+func (e *rig) model(sim ring.SimConfig, cfg driver.Config) (*driver.Driver, error) {
+	sim.Seed = e.rng.Uint64()
+	e.sim = ring.NewSim(sim)
+	cfg.Engine = driver.Uring
+	return driver.Open(driver.OnKernel(cfg, e.sim))
+}
+
+// on runs a test in each of the ways, and sees that neither goroutines nor descriptors are left over.
+func on(t *testing.T, ways []way, test func(e *rig)) {
+	t.Helper()
+	for _, w := range ways {
+		if !wanted(t, w.engine) {
+			continue
+		}
+		t.Run(w.name, func(t *testing.T) {
+			goroutines := goleak.IgnoreCurrent()
+			before := descriptors(t)
+			e := &rig{T: t, name: w.name, seed: seed(t), make: w.make}
+			e.rng = rand.New(rand.NewPCG(e.seed, 0))
+			t.Cleanup(func() { // after those of the test
+				e.close()
+				sameDescriptors(t, before)
+				goleak.VerifyNone(t, goroutines)
+			})
+			test(e)
+		})
+	}
+}
+
+// wanted reports whether the environment lets a test run that needs an engine.
+func wanted(t *testing.T, engine driver.Engine) bool {
+	t.Helper()
+	only, err := driver.ParseEngine(os.Getenv(driver.EngineVar))
+	if os.Getenv(driver.EngineVar) != "" && err != nil {
+		t.Fatal(err)
+	}
+	return only == driver.Auto || engine == driver.Auto || only == engine
+}
+
+// seed is the test's, and printed.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	n := rand.Uint64()
+	if s := os.Getenv("URINGO_SEED"); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("URINGO_SEED=%d", n)
+	return n
+}
+
+// random returns a source for one goroutine of the test.
+func (e *rig) random(i int) *rand.Rand { return rand.New(rand.NewPCG(e.seed, uint64(i)+1)) }
+
+// open starts a driver, which the end of the test closes.
+func (e *rig) open(cfg driver.Config) *driver.Driver {
+	e.Helper()
+	d, err := e.make(e, cfg)
+	return e.opened(d, err)
+}
+
+func (e *rig) opened(d *driver.Driver, err error) *driver.Driver {
+	e.Helper()
+	if err != nil {
+		if noUring(err) {
+			e.Skipf("needs io_uring: %v", err)
+		}
+		e.Fatal(err)
+	}
+	e.drivers = append(e.drivers, d)
+	return d
+}
+
+func noUring(err error) bool { return strings.Contains(err.Error(), ring.ErrUnavailable.Error()) }
+
+// close ends what the test opened, drivers before descriptors.
+func (e *rig) close() {
+	for _, d := range e.drivers {
+		e.shut(d)
+	}
+	for _, fd := range e.fds {
+		_ = unix.Close(fd)
+	}
+	if e.sim != nil {
+		if err := e.sim.Err(); err != nil {
+			e.Errorf("rules broken: %v", err)
+		}
+	}
+}
+
+// shut closes a driver and checks its books.
+func (e *rig) shut(d *driver.Driver) {
+	e.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := d.Close(ctx); err != nil {
+		e.Errorf("close: %v", err)
+		return
+	}
+	e.balanced(d)
+}
+
+// balanced checks the counters of a driver that has nothing left to do.
+func (e *rig) balanced(d *driver.Driver) {
+	e.Helper()
+	s := d.Stats()
+	if s.Submitted != s.Completed || s.InFlight != 0 || s.Queued != 0 || len(s.InFlightBy) != 0 || s.Abandoned != s.AbandonedDone {
+		e.Errorf("the books do not balance: %+v", s)
+	}
+	if s.Stale > 0 && !e.stale {
+		e.Errorf("%d completions of no operation", s.Stale)
+	}
+}
+
+// patience is how long a test waits for what should take no time at all, on a machine that does other things too.
+const patience = 20 * time.Second
+
+// result waits for an operation.
+func result[T any](e *rig, p *driver.Pending[T]) ops.Result[T] {
+	e.Helper()
+	select {
+	case r, ok := <-p.Done():
+		if !ok {
+			e.Error("a second receive, and no result")
+		}
+		return r
+	case <-time.After(patience):
+	}
+	panic("an operation has no result") // on whichever goroutine
+}
+
+// do performs an operation.
+func do[T any](e *rig, d *driver.Driver, op ops.Op[T]) ops.Result[T] {
+	e.Helper()
+	return result(e, driver.Submit(d, op))
+}
+
+// must performs an operation that is to succeed.
+func must[T any](e *rig, d *driver.Driver, op ops.Op[T]) int {
+	e.Helper()
+	r := do(e, d, op)
+	if r.Err != nil {
+		e.Fatalf("%s: %v", op.Kind.Name, r.Err)
+	}
+	return r.N
+}
+
+// pending sees that an operation does not end by itself.
+func pending[T any](e *rig, p *driver.Pending[T]) {
+	e.Helper()
+	select {
+	case r := <-p.Done():
+		e.Fatalf("ended early: %+v", r)
+	case <-time.After(5 * time.Millisecond):
+	}
+}
+
+// keep has descriptors closed at the end of the test, after the driver.
+func (e *rig) keep(fd int, err error) int {
+	e.Helper()
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.fds = append(e.fds, fd)
+	return fd
+}
+
+// pipe returns the reading and the writing end of a pipe.
+func (e *rig) pipe() (r, w int) {
+	e.Helper()
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		e.Fatal(err)
+	}
+	return e.keep(p[0], nil), e.keep(p[1], nil)
+}
+
+// sockets returns the two ends of a connection.
+func (e *rig) sockets() (a, b int) {
+	e.Helper()
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	return e.keep(p[0], err), e.keep(p[1], err)
+}
+
+// file returns a descriptor of a new file with the given content.
+func (e *rig) file(content []byte) int {
+	e.Helper()
+	name := filepath.Join(e.TempDir(), "file")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		e.Fatal(err)
+	}
+	return e.keep(unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0))
+}
+
+// write puts bytes into a pipe or a socket, with a plain call.
+func (e *rig) write(fd int, b []byte) {
+	e.Helper()
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			e.Errorf("write: %v", err)
+			return
+		}
+		b = b[n:]
+	}
+}
+
+// together runs f on n goroutines and waits for them. A test that hangs says where.
+func (e *rig) together(n int, f func(i int)) {
+	e.Helper()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+// eventually waits until something is so.
+func (e *rig) eventually(what string, so func() bool) {
+	e.Helper()
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			e.Fatalf("in vain: %s", what)
+		}
+	}
+}
+
+// descriptors returns what is open.
+func descriptors(t testing.TB) map[string]string {
+	t.Helper()
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := map[string]string{}
+	for _, n := range names {
+		if n != strconv.Itoa(int(dir.Fd())) {
+			open[n], _ = os.Readlink("/proc/self/fd/" + n)
+		}
+	}
+	return open
+}
+
+// sameDescriptors compares what is open with what was. The kernel may take a moment to close.
+func sameDescriptors(t testing.TB, before map[string]string) {
+	t.Helper()
+	var now map[string]string
+	for range 200 {
+		if now = descriptors(t); len(now) == len(before) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	var more []string
+	for fd, what := range now {
+		if before[fd] != what {
+			more = append(more, fd+" "+what)
+		}
+	}
+	t.Errorf("%d descriptors were open, %d are now: %q", len(before), len(now), more)
+}
+
+// kernelLog reads what the kernel has to say.
+type kernelLog struct{ fd int }
+
+// openKernelLog starts at the end of the log. Without the right to read it, there is nothing to read.
+func openKernelLog() kernelLog {
+	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return kernelLog{-1}
+	}
+	if _, err := unix.Seek(fd, 0, unix.SEEK_END); err != nil {
+		unix.Close(fd)
+		return kernelLog{-1}
+	}
+	return kernelLog{fd}
+}
+
+// complaints returns new lines about bugs.
+func (l kernelLog) complaints() (bad []string) {
+	if l.fd < 0 {
+		return nil
+	}
+	defer unix.Close(l.fd)
+	buf := make([]byte, 8192)
+	for {
+		n, err := unix.Read(l.fd, buf)
+		if err == syscall.EPIPE {
+			continue // overwritten meanwhile
+		}
+		if err != nil || n == 0 {
+			return bad
+		}
+		line := string(buf[:n])
+		for _, sign := range []string{"BUG", "WARNING:", "blocked for more than", "general protection", "Oops"} {
+			if strings.Contains(line, sign) {
+				bad = append(bad, strings.TrimSpace(line))
+				break
+			}
+		}
+	}
+}
