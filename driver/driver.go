@@ -85,6 +85,7 @@ type Driver struct {
 	passes    uint64
 	told      uint64 // requests whose waiter was told
 	hope      int    // see dash
+	crowd     int    // see linger
 }
 
 // slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.
@@ -306,6 +307,7 @@ func (d *Driver) sleep() {
 		r := <-d.intake
 		d.tick()
 		d.accept(r)
+		d.linger()
 		return
 	}
 	// The order matters: say that we sleep, then look once more. A submitter does the opposite, so one of us sees the other.
@@ -321,6 +323,26 @@ func (d *Driver) sleep() {
 		d.enter(err)
 	}
 }
+
+// linger lets other goroutines run before the driver acts on the request that woke it: the scheduler runs it next after the sender,
+// and who is ready behind that one often wants to submit, too. One enter for all of them is worth a trip through the scheduler;
+// for a single submitter it is not, so the driver remembers how it went.
+func (d *Driver) linger() {
+	if d.crowd == 0 && d.stats.Parks%lingerEvery != 0 {
+		return
+	}
+	runtime.Gosched()
+	if len(d.intake) > 0 {
+		d.crowd = lingerHope
+	} else if d.crowd > 0 {
+		d.crowd--
+	}
+}
+
+const (
+	lingerHope  = 8  // how many times nobody may come until the driver no longer waits for company
+	lingerEvery = 32 // how often it does all the same
+)
 
 // Where operations complete at once, such as reads from the page cache, submitting without waiting saves what going to sleep costs: the
 // agreement with submitters and the farewell to the Go scheduler. Where they do not, it costs a system call. So the driver
