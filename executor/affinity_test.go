@@ -1,0 +1,225 @@
+package executor_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"uringo/executor"
+)
+
+// Tasks of one worker never run at the same time: they share data without locks. The race detector watches.
+func TestTasksOfOneWorkerShareData(t *testing.T) {
+	cooperative(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			shared := 0
+			perTask := 20
+			var all []*executor.JoinHandle[struct{}]
+			for range 10 {
+				all = append(all, executor.GoHere(ctx, task(func(ctx context.Context) error {
+					inner := executor.GoHere(ctx, task(func(ctx context.Context) error { shared++; return nop(ctx) }))
+					for i := range perTask {
+						shared++
+						var err error
+						switch i % 3 {
+						case 0:
+							err = nop(ctx)
+						case 1:
+							err = executor.Yield(ctx)
+						case 2:
+							err = executor.Sleep(ctx, time.Microsecond)
+						}
+						if err != nil {
+							return err
+						}
+					}
+					_, err := inner.Join(ctx)
+					return err
+				})))
+			}
+			for _, h := range all {
+				if _, err := h.Join(ctx); err != nil {
+					return err
+				}
+			}
+			if want := 10 * (perTask + 1); shared != want {
+				return fmt.Errorf("counted %d of %d", shared, want)
+			}
+			return nil
+		})
+	})
+}
+
+// Go spreads tasks over the workers: as many as there are can meet although each holds its worker.
+func TestWorkersSpread(t *testing.T) {
+	cooperative(t, func(w *world) {
+		if w.one() {
+			return
+		}
+		w.ok(func(ctx context.Context) error {
+			var meeting sync.WaitGroup
+			meeting.Add(w.workers)
+			var all []*executor.JoinHandle[struct{}]
+			for range w.workers {
+				all = append(all, executor.Go(ctx, task(func(context.Context) error {
+					meeting.Done()
+					meeting.Wait()
+					return nil
+				})))
+			}
+			for _, h := range all {
+				if _, err := h.Join(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// gauge knows how many are in it at once, at most.
+type gauge struct{ now, most atomic.Int32 }
+
+func (g *gauge) in() {
+	n := g.now.Add(1)
+	for m := g.most.Load(); n > m && !g.most.CompareAndSwap(m, n); m = g.most.Load() {
+	}
+}
+
+func (g *gauge) out() { g.now.Add(-1) }
+
+func TestPoolIsBounded(t *testing.T) {
+	for _, engine := range engines(t) {
+		for _, n := range []int{1, 3} {
+			t.Run(fmt.Sprint(n, "/", engine), func(t *testing.T) {
+				clean(t)
+				w := &world{TB: t, engine: engine, make: func() executor.Executor { return executor.Pool(n) }}
+				w.ok(func(ctx context.Context) error {
+					var g gauge
+					var all []*executor.JoinHandle[struct{}]
+					for range 30 {
+						all = append(all, executor.Go(ctx, task(func(ctx context.Context) error {
+							g.in()
+							defer g.out()
+							for range 5 {
+								if err := nop(ctx); err != nil {
+									return err
+								}
+								time.Sleep(100 * time.Microsecond)
+							}
+							return nil
+						})))
+					}
+					for _, h := range all {
+						if _, err := h.Join(ctx); err != nil {
+							return err
+						}
+					}
+					if got := g.most.Load(); got > int32(n) || n > 1 && got < 2 {
+						t.Errorf("%d tasks at once", got)
+					}
+					return nil
+				})
+			})
+		}
+	}
+}
+
+// A task of a pool that waits for another task, an event, the clock or blocking code lends its place.
+func TestPoolLendsPlaces(t *testing.T) {
+	for _, engine := range engines(t) {
+		t.Run(engine.String(), func(t *testing.T) {
+			clean(t)
+			w := &world{TB: t, engine: engine, make: func() executor.Executor { return executor.Pool(1) }}
+			w.ok(func(ctx context.Context) error {
+				var deep func(left int) func(ctx context.Context) (int, error)
+				deep = func(left int) func(ctx context.Context) (int, error) {
+					return func(ctx context.Context) (int, error) {
+						if left == 0 {
+							return 0, nil
+						}
+						n, err := executor.Go(ctx, deep(left-1)).Join(ctx)
+						return n + 1, err
+					}
+				}
+				if n, err := executor.Go(ctx, deep(20)).Join(ctx); n != 20 || err != nil {
+					t.Errorf("%d, %v", n, err)
+				}
+
+				begin := time.Now()
+				met := new(executor.Event)
+				var all []*executor.JoinHandle[struct{}]
+				for range 20 {
+					all = append(all, executor.Go(ctx, task(func(ctx context.Context) error {
+						if err := met.Wait(ctx); err != nil {
+							return err
+						}
+						if err := executor.Sleep(ctx, 50*time.Millisecond); err != nil {
+							return err
+						}
+						_, err := executor.Block(ctx, func() (int, error) { time.Sleep(50 * time.Millisecond); return 0, nil })
+						return err
+					})))
+				}
+				all = append(all, executor.Go(ctx, task(func(context.Context) error { met.Set(); return nil })))
+				for _, h := range all {
+					if _, err := h.Join(ctx); err != nil {
+						return err
+					}
+				}
+				if d := time.Since(begin); d > time.Second {
+					t.Errorf("20 waits of 100ms beside each other took %v", d)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// Goroutines to whom a task of a pool lent its context have no place of their own to lend.
+func TestPoolWithForeignGoroutines(t *testing.T) {
+	for _, engine := range engines(t) {
+		t.Run(engine.String(), func(t *testing.T) {
+			clean(t)
+			w := &world{TB: t, engine: engine, make: func() executor.Executor { return executor.Pool(1) }}
+			w.ok(func(ctx context.Context) error {
+				var g gauge
+				var all []*executor.JoinHandle[struct{}]
+				for range 5 {
+					all = append(all, executor.Go(ctx, task(func(ctx context.Context) error {
+						g.in()
+						defer g.out()
+						var others sync.WaitGroup
+						for range 10 {
+							others.Go(func() {
+								if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+									t.Error(err)
+								}
+								if err := nop(ctx); err != nil {
+									t.Error(err)
+								}
+								if _, err := executor.Block(ctx, func() (int, error) { return 0, nil }); err != nil {
+									t.Error(err)
+								}
+							})
+						}
+						others.Wait()
+						return nil
+					})))
+				}
+				for _, h := range all {
+					if _, err := h.Join(ctx); err != nil {
+						return err
+					}
+				}
+				if got := g.most.Load(); got > 1 {
+					t.Errorf("%d tasks at once", got)
+				}
+				return nil
+			})
+		})
+	}
+}
