@@ -1,0 +1,71 @@
+// Package job holds the words that the parent and its measuring subprocesses exchange: which row of which table
+// to measure, and what came out. Both directions travel as JSON, so that a row in C, a row of fio and a row in Go
+// look the same to the tables.
+package job
+
+import "time"
+
+// The works. Each is one table.
+const (
+	Nop    = "nop"
+	Cached = "read-cached"
+	Direct = "read-direct"
+	Write  = "write-buffered"
+	Stat   = "stat-warm"
+	Small  = "small-files" // measured as one run, reported as the three that follow
+	Create = "small-create"
+	Read   = "small-read"
+	Unlink = "small-unlink"
+	Copy   = "copy-big"
+)
+
+// A Row is one line of a table. Cores is the number of processors that the whole process may use; a pinned and an
+// unpinned run of the same contender are two rows.
+type Row struct {
+	Work      string `json:"work"`
+	Tasks     int    `json:"tasks"`
+	Contender string `json:"contender"`
+	Cores     int    `json:"cores"`
+}
+
+// A Job asks a subprocess for one measurement of one row.
+type Job struct {
+	Row
+	Dir     string        `json:"dir"` // the test directory, laid out as package testdir does
+	Warm    time.Duration `json:"warm"`
+	Measure time.Duration `json:"measure"`
+}
+
+// NotCounted stands in a Sample for a figure that this contender cannot give, such as allocations of a C program.
+const NotCounted = -1
+
+// A Sample is one measurement. Work differs from the job's where one run measures several works.
+type Sample struct {
+	Work    string        `json:"work"`
+	Ops     int64         `json:"ops"` // operations, or MiB for a copy
+	Elapsed time.Duration `json:"elapsed"`
+	CPU     time.Duration `json:"cpu"` // user and system time of the whole process in the measured phase
+	Allocs  int64         `json:"allocs"`
+	Threads int           `json:"threads"`
+}
+
+// Rate is operations per second.
+func (s Sample) Rate() float64 { return float64(s.Ops) / s.Elapsed.Seconds() }
+
+// CPUPerOp is microseconds of processor time per operation.
+func (s Sample) CPUPerOp() float64 { return float64(s.CPU.Nanoseconds()) / 1e3 / float64(s.Ops) }
+
+// AllocsPerOp is heap allocations per operation, or NotCounted.
+func (s Sample) AllocsPerOp() float64 {
+	if s.Allocs == NotCounted {
+		return NotCounted
+	}
+	return float64(s.Allocs) / float64(s.Ops)
+}
+
+// Results are the samples of every row, and the reason for every row that is missing some.
+type Results struct {
+	Rows    []Row // in the order of the report
+	Samples map[Row][]Sample
+	Absent  map[Row]string
+}

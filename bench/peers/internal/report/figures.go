@@ -1,0 +1,91 @@
+// Package report turns samples into figures, tables and verdicts.
+package report
+
+import (
+	"slices"
+
+	"uringo/bench/peers/internal/job"
+)
+
+// A Figure is what stands in one line of a table: medians over the rounds.
+type Figure struct {
+	job.Row
+	Rate    float64 `json:"rate"`
+	Spread  float64 `json:"spread"` // slowest to fastest round, as part of the median: how far to trust Rate
+	CPU     float64 `json:"cpu_us_per_op"`
+	Allocs  float64 `json:"allocs_per_op"` // job.NotCounted for what is not Go
+	Threads int     `json:"threads"`       // the most of any round, or job.NotCounted
+	// Absent is the reason why there is no figure. A contender that failed in one round has none: half a result
+	// would hide that.
+	Absent  string       `json:"absent,omitempty"`
+	Samples []job.Sample `json:"samples,omitempty"`
+}
+
+// Figures are all lines of a run, in order.
+type Figures []Figure
+
+// Reduce takes the medians.
+func Reduce(r *job.Results) Figures {
+	var all Figures
+	for _, row := range r.Rows {
+		f := Figure{Row: row, Absent: r.Absent[row], Samples: r.Samples[row]}
+		if f.Absent == "" {
+			f.reduce()
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+func (f *Figure) reduce() {
+	rates := each(f.Samples, job.Sample.Rate)
+	f.Rate = median(rates)
+	f.Spread = (slices.Max(rates) - slices.Min(rates)) / f.Rate
+	f.CPU = median(each(f.Samples, job.Sample.CPUPerOp))
+	f.Allocs = median(each(f.Samples, job.Sample.AllocsPerOp))
+	f.Threads = slices.Max(each(f.Samples, func(s job.Sample) int { return s.Threads }))
+}
+
+// find returns the line of that row, if the run had it in its plan.
+func (all Figures) find(row job.Row) (Figure, bool) {
+	i := slices.IndexFunc(all, func(f Figure) bool { return f.Row == row })
+	if i < 0 {
+		return Figure{}, false
+	}
+	return all[i], true
+}
+
+// peerOf returns the line of a peer to compare f with: on the same number of cores where it was measured so,
+// else on any.
+func (all Figures) peerOf(f Figure, contender string) (Figure, bool) {
+	row := f.Row
+	row.Contender = contender
+	if p, ok := all.find(row); ok {
+		return p, p.Absent == ""
+	}
+	i := slices.IndexFunc(all, func(p Figure) bool {
+		row.Cores = p.Cores
+		return p.Row == row && p.Absent == ""
+	})
+	if i < 0 {
+		return Figure{}, false
+	}
+	return all[i], true
+}
+
+func each[T any](samples []job.Sample, figure func(job.Sample) T) []T {
+	var out []T
+	for _, s := range samples {
+		out = append(out, figure(s))
+	}
+	return out
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	mid := len(v) / 2
+	if len(v)%2 == 1 {
+		return v[mid]
+	}
+	return (v[mid-1] + v[mid]) / 2
+}

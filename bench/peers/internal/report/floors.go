@@ -1,0 +1,112 @@
+package report
+
+import (
+	"slices"
+
+	"uringo/bench/peers/internal/job"
+)
+
+// The executors whose tasks share processors, and the single-threaded ones. A contender with one thread by design is
+// held against os on one core, the others against os on all of them.
+var (
+	parallel = []string{"goroutines", "pool", "workers4"}
+	single   = []string{"local", "workers1"}
+)
+
+// floors is what the project promises. Each holds within one run; none is about absolute numbers.
+func floors() []floor {
+	return slices.Concat(nopFloors(), directFloors(), osFloors(), allocFloors())
+}
+
+func nopFloors() []floor {
+	nop := func(tasks int, contender string) job.Row {
+		return job.Row{Work: job.Nop, Tasks: tasks, Contender: contender, Cores: 2}
+	}
+	return []floor{
+		rate(nop(512, "goroutines"), 5, nop(512, "iouring-go")),
+		rate(nop(512, "workers4"), 1.6, nop(512, "goroutines")),
+		rate(nop(1, "local"), 2, nop(1, "goroutines")),
+		rate(nop(64, "local"), 2, nop(64, "goroutines")),
+		rate(nop(1, "local"), 0.8, nop(1, "giouring")),
+		rate(nop(64, "local"), 0.55, nop(64, "giouring")),
+	}
+}
+
+// directFloors say what io_uring is for: twice the rate of os for a fraction of its processor time. Where the
+// device gives no more than that, being level with fio is as good.
+func directFloors() []floor {
+	var all []floor
+	for _, row := range productRows(job.Direct, 32) {
+		limit := row
+		limit.Contender, limit.Cores = "fio", 1
+		all = append(all, either{rate(row, 1.5, osFor(row)), rate(row, 0.95, limit)})
+	}
+	for _, row := range productRows(job.Direct, 32) {
+		switch row.Contender {
+		case "goroutines":
+			all = append(all, cpu(row, 0.5, osFor(row)))
+		case "local", "workers1", "workers4":
+			all = append(all, cpu(row, 0.4, osFor(row)))
+		}
+	}
+	return all
+}
+
+// osFloors say that nobody loses by using the library.
+func osFloors() []floor {
+	var all []floor
+	levels := []struct {
+		work   string
+		tasks  []int
+		factor float64
+	}{
+		{job.Cached, []int{1, 32, 64}, 0.95},
+		{job.Direct, []int{1, 64}, 0.9}, // depth 32 has a higher floor
+		{job.Write, []int{1, 64}, 0.9},
+		{job.Stat, []int{1, 64}, 0.9},
+		{job.Create, []int{64}, 0.9},
+		{job.Read, []int{64}, 0.9},
+		{job.Unlink, []int{64}, 0.9},
+	}
+	for _, l := range levels {
+		for _, tasks := range l.tasks {
+			for _, row := range productRows(l.work, tasks) {
+				all = append(all, rate(row, l.factor, osFor(row)))
+			}
+		}
+	}
+	// Blocks are held against blocks: io.Copy has the kernel copy, which a program can ask for with either library.
+	for _, row := range productRows(job.Copy, 8) {
+		blocks := row
+		blocks.Contender = "os-blocks"
+		all = append(all, rate(row, 0.9, blocks))
+	}
+	return all
+}
+
+func allocFloors() []floor {
+	var all []floor
+	for _, work := range []string{job.Nop, job.Cached, job.Direct, job.Write} {
+		for _, contender := range slices.Concat(single, parallel) {
+			all = append(all, noAllocs{work, contender})
+		}
+	}
+	return all
+}
+
+// productRows are the rows of the product that are held against os.
+func productRows(work string, tasks int) []job.Row {
+	var rows []job.Row
+	for _, contender := range single {
+		rows = append(rows, job.Row{Work: work, Tasks: tasks, Contender: contender, Cores: 1})
+	}
+	for _, contender := range parallel {
+		rows = append(rows, job.Row{Work: work, Tasks: tasks, Contender: contender, Cores: 2})
+	}
+	return rows
+}
+
+func osFor(row job.Row) job.Row {
+	row.Contender = "os"
+	return row
+}

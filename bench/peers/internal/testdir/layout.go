@@ -1,0 +1,44 @@
+// Package testdir lays out the files that the measurements work on: once for a whole run, on a file system with a
+// device behind it, removed at the end.
+package testdir
+
+import (
+	"path/filepath"
+	"strconv"
+)
+
+// Block is the size of one random read or write.
+const Block = 4096
+
+// The files and their sizes. The one for O_DIRECT is large enough that a device's own cache does not hold it whole;
+// the others fit in the page cache of any machine that one benchmarks on.
+const (
+	CachedSize = 256 << 20
+	DirectSize = 1 << 30
+	WriteSize  = 256 << 20
+)
+
+// StatFiles is the number of files that the stat work walks through.
+const StatFiles = 64
+
+// Cached is the file for reads from the page cache and the source of the copy.
+func Cached(dir string) string { return filepath.Join(dir, "cached.dat") }
+
+// Direct is the file for O_DIRECT reads.
+func Direct(dir string) string { return filepath.Join(dir, "direct.dat") }
+
+// Write is the file for buffered writes.
+func Write(dir string) string { return filepath.Join(dir, "write.dat") }
+
+// CopyTarget is where a copy goes. It does not exist before.
+func CopyTarget(dir string) string { return filepath.Join(dir, "copy.dat") }
+
+// StatFile is the i-th file to stat.
+func StatFile(dir string, i int) string {
+	return filepath.Join(statDir(dir), strconv.Itoa(i%StatFiles))
+}
+
+func statDir(dir string) string { return filepath.Join(dir, "stat") }
+
+// Small is the directory for small files; whoever fills it empties it.
+func Small(dir string) string { return filepath.Join(dir, "small") }
