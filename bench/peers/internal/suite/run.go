@@ -39,7 +39,9 @@ func (r Run) Do(ctx context.Context, plan []group) (*job.Results, error) {
 			for _, row := range turned(g, round) {
 				if reason := absent[row.Contender]; reason != nil {
 					miss(res, row, reason)
-					continue
+				}
+				if res.Absent[split(row)[0]] != "" {
+					continue // also in the rounds after one that failed: its row is lost, and a hang costs half a minute
 				}
 				if err := r.one(ctx, round, row, res); err != nil {
 					return nil, err
