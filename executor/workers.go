@@ -122,13 +122,12 @@ func (w *worker) live() {
 	w.retire()
 }
 
-// retire ends the coroutines. One whose task called runtime.Goexit passes that on; it ends this goroutine's functions but for the
-// deferred ones, so retire goes on in one.
+// retire ends the coroutines. One whose task called runtime.Goexit passes that on, so this goroutine ends too, and another goes on.
 func (w *worker) retire() {
 	retired := false
 	defer func() {
 		if !retired {
-			w.retire()
+			go w.retire()
 		}
 	}()
 	w.crew.dismiss()
