@@ -1,0 +1,324 @@
+package executor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"uringo/driver"
+	"uringo/executor"
+)
+
+//go:noinline
+func culprit(v any) { panic(v) }
+
+// panicked returns the PanicError that err is, whose stack must name a function.
+func panicked(t testing.TB, err error, function string) *executor.PanicError {
+	t.Helper()
+	var p *executor.PanicError
+	if !errors.As(err, &p) {
+		t.Errorf("not a panic: %v", err)
+		return &executor.PanicError{}
+	}
+	if !strings.Contains(string(p.Stack), function) || !strings.Contains(err.Error(), function) {
+		t.Errorf("the stack does not name %s:\n%s", function, p.Stack)
+	}
+	return p
+}
+
+func TestPanics(t *testing.T) {
+	everywhere(t, func(w *world) {
+		core, logs := observer.New(zapcore.ErrorLevel)
+		w.config.Logger = zap.New(core)
+		w.ok(func(ctx context.Context) error {
+			other := executor.GoHere(ctx, func(ctx context.Context) (int, error) {
+				for range 50 {
+					if err := nop(ctx); err != nil {
+						return 0, err
+					}
+				}
+				return 7, nil
+			})
+			for _, late := range []bool{false, true} {
+				fails := func(v any) error {
+					h := executor.GoHere(ctx, task(func(ctx context.Context) error {
+						if late {
+							if err := nop(ctx); err != nil {
+								return err
+							}
+						}
+						culprit(v)
+						return nil
+					}))
+					_, err := h.Join(ctx)
+					return err
+				}
+				err := fails("a value")
+				if p := panicked(w, err, "executor_test.culprit"); p.Value != "a value" || !strings.Contains(err.Error(), "a value") {
+					w.Errorf("the value is %v, the text %q", p.Value, err)
+				}
+				err = fails(fmt.Errorf("wrapped: %w", errTest))
+				panicked(w, err, "executor_test.culprit")
+				is(w, err, errTest)
+				var nilPanic *runtime.PanicNilError
+				if err := fails(nil); !errors.As(err, &nilPanic) {
+					w.Error(err)
+				}
+				h := executor.Go(ctx, task(func(ctx context.Context) error {
+					var m map[string]int
+					m["key"] = 1
+					return nil
+				}))
+				_, err = h.Join(ctx)
+				panicked(w, err, "TestPanics")
+				var runtimeError runtime.Error
+				if !errors.As(err, &runtimeError) {
+					w.Errorf("%v is no runtime.Error", err)
+				}
+			}
+			if v, err := other.Join(ctx); v != 7 || err != nil {
+				w.Errorf("the other task: %d, %v", v, err)
+			}
+			return nil
+		})
+		if n := logs.FilterMessage("task panicked").Len(); n != 8 {
+			w.Errorf("%d of 8 panics were logged", n)
+		}
+	})
+}
+
+// A panic of the root is the error of Start, and what is left is cleaned up.
+func TestRootPanics(t *testing.T) {
+	everywhere(t, func(w *world) {
+		err := w.run(func(ctx context.Context) error {
+			executor.Go(ctx, task(forever))
+			if err := nop(ctx); err != nil {
+				return err
+			}
+			culprit(errTest)
+			return nil
+		})
+		panicked(w, err, "executor_test.culprit")
+		is(w, err, errTest)
+		is(w, w.run(func(ctx context.Context) error { runtime.Goexit(); return nil }), executor.ErrGoexit)
+	})
+}
+
+// Many panics in a row, and many tasks that panic while others work.
+func TestPanicsInARow(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			var all []*executor.JoinHandle[int]
+			for i := range rounds(1000) {
+				all = append(all, executor.Go(ctx, func(ctx context.Context) (int, error) {
+					if err := nop(ctx); err != nil {
+						return 0, err
+					}
+					if i%2 == 0 {
+						panic(i)
+					}
+					return i, nop(ctx)
+				}))
+			}
+			for i, h := range all {
+				v, err := h.Join(ctx)
+				if i%2 == 1 && (v != i || err != nil) {
+					w.Errorf("task %d: %d, %v", i, v, err)
+				}
+				if p := (*executor.PanicError)(nil); i%2 == 0 && (!errors.As(err, &p) || p.Value != i) {
+					w.Errorf("task %d: %d, %v", i, v, err)
+				}
+			}
+			return nil
+		})
+	})
+}
+
+//go:noinline
+func leave() { runtime.Goexit() }
+
+//go:noinline
+func nested(depth int) {
+	defer func() { _ = depth }()
+	if depth == 0 {
+		leave()
+	}
+	nested(depth - 1)
+}
+
+// A task may end its goroutine, as t.FailNow does, at any moment: that ends this task alone.
+func TestGoexit(t *testing.T) {
+	everywhere(t, func(w *world) {
+		exits := map[string]func(ctx context.Context) error{
+			"at once":      func(context.Context) error { leave(); return nil },
+			"after a wait": func(ctx context.Context) error { err := nop(ctx); leave(); return err },
+			"after a yield": func(ctx context.Context) error {
+				err := executor.Yield(ctx)
+				leave()
+				return err
+			},
+			"nested": func(ctx context.Context) error { nested(50); return nil },
+			"while panicking": func(ctx context.Context) error {
+				defer leave()
+				panic("never seen")
+			},
+			"in an iterator": func(ctx context.Context) error {
+				next, stop := iter.Pull(func(yield func(int) bool) { leave() })
+				defer stop()
+				next()
+				return nil
+			},
+			"from FailNow": func(ctx context.Context) error {
+				new(fakeT).FailNow()
+				return nil
+			},
+			"with work in its deferred functions": func(ctx context.Context) error {
+				defer func() {
+					if err := nop(ctx); err != nil {
+						w.Error(err)
+					}
+					if err := executor.Sleep(ctx, time.Microsecond); err != nil {
+						w.Error(err)
+					}
+				}()
+				leave()
+				return nil
+			},
+		}
+		w.ok(func(ctx context.Context) error {
+			other := executor.GoHere(ctx, func(ctx context.Context) (int, error) {
+				for range 50 {
+					if err := nop(ctx); err != nil {
+						return 0, err
+					}
+				}
+				return 7, nil
+			})
+			for name, exit := range exits {
+				before := executor.GoHere(ctx, task(nop))
+				h := executor.GoHere(ctx, task(exit))
+				after := executor.GoHere(ctx, task(nop))
+				if _, err := h.Join(ctx); !errors.Is(err, executor.ErrGoexit) {
+					w.Errorf("%s: %v", name, err)
+				}
+				if _, err := before.Join(ctx); err != nil {
+					w.Error(err)
+				}
+				if _, err := after.Join(ctx); err != nil {
+					w.Error(err)
+				}
+			}
+			if v, err := other.Join(ctx); v != 7 || err != nil {
+				w.Errorf("the other task: %d, %v", v, err)
+			}
+			return nil
+		})
+	})
+}
+
+// fakeT is as much of a testing.T as FailNow needs.
+type fakeT struct{}
+
+func (*fakeT) FailNow() { runtime.Goexit() }
+
+// Many in a row, mixed with panics and with work, must not use anything up. On Local the thread stays the same.
+func TestGoexitInARow(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			d, err := driver.FromContext(ctx)
+			if err != nil {
+				return err
+			}
+			for i := range rounds(5000) {
+				h := executor.Go(ctx, task(func(ctx context.Context) error {
+					if w.local && !d.OnDriver() {
+						return errors.New("not on the driver's thread")
+					}
+					if i%3 == 0 {
+						if err := nop(ctx); err != nil {
+							return err
+						}
+					}
+					if i%5 == 0 {
+						panic(i)
+					}
+					leave()
+					return nil
+				}))
+				_, err := h.Join(ctx)
+				var p *executor.PanicError
+				if i%5 == 0 && errors.As(err, &p) && p.Value == i {
+					continue
+				}
+				if i%5 == 0 || !errors.Is(err, executor.ErrGoexit) {
+					return fmt.Errorf("task %d: %w", i, err)
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// A crowd that is parked when others leave.
+func TestGoexitInACrowd(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			var all []*executor.JoinHandle[int]
+			go1 := new(executor.Event)
+			for i := range 200 {
+				all = append(all, executor.Go(ctx, func(ctx context.Context) (int, error) {
+					if err := go1.Wait(ctx); err != nil {
+						return 0, err
+					}
+					for range i % 4 {
+						if err := nop(ctx); err != nil {
+							return 0, err
+						}
+					}
+					if i%3 == 0 {
+						leave()
+					}
+					return i, nop(ctx)
+				}))
+			}
+			if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+				return err
+			}
+			go1.Set()
+			for i, h := range all {
+				v, err := h.Join(ctx)
+				if i%3 == 0 {
+					is(w, err, executor.ErrGoexit)
+				} else if v != i || err != nil {
+					w.Errorf("task %d: %d, %v", i, v, err)
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// A task that ended its goroutine is no stalled one.
+func TestGoexitIsNoStall(t *testing.T) {
+	cooperative(t, func(w *world) {
+		core, logs := observer.New(zapcore.WarnLevel)
+		w.config.Logger = zap.New(core)
+		w.ok(func(ctx context.Context) error {
+			_, err := executor.GoHere(ctx, task(func(context.Context) error { leave(); return nil })).Join(ctx)
+			is(w, err, executor.ErrGoexit)
+			return executor.Sleep(ctx, 50*time.Millisecond)
+		}, executor.WithStallAfter(10*time.Millisecond))
+		if n := logs.FilterMessage("a task holds its worker").Len(); n != 0 {
+			w.Errorf("%d stalls reported: %v", n, logs.All())
+		}
+	})
+}
