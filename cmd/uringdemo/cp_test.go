@@ -66,7 +66,7 @@ var cpCases = []cpCase{
 		y.file("b/x/3", 20)
 		y.mkdir("d")
 	}},
-	{name: "the same directory twice", args: "-r d/. d/. e", make: func(y yard) { y.file("d/1", 1); y.mkdir("e") }, cp: "-r d/. e", code: 1},
+	{name: "the same directory twice", args: "-r d/. d/. e", make: func(y yard) { y.file("d/1", 1); y.mkdir("e") }},
 
 	// The same file. Nothing may happen.
 	{name: "file onto itself", args: "a a", make: func(y yard) { y.file("a", 10) }},
@@ -91,7 +91,7 @@ var cpCases = []cpCase{
 	{name: "link over file", args: "-a l b", make: func(y yard) { y.symlink("no", "l"); y.file("b", 10) }},
 	{name: "link over link", args: "-a l b", make: func(y yard) { y.symlink("no", "l"); y.symlink("a", "b"); y.file("a", 10) }},
 	{name: "to a link to a file", args: "a l", make: func(y yard) { y.file("a", 10); y.file("d/b", 20); y.symlink("d/b", "l") }},
-	{name: "to a link to a file, archive", args: "-a a l", make: func(y yard) { y.file("a", 10); y.file("d/b", 20); y.symlink("d/b", "l") }},
+	{name: "to a link to a file, archive", args: "-a a l", make: func(y yard) { y.file("a", 10); y.file("b", 20); y.symlink("b", "l") }},
 	{name: "to a dangling link", args: "a l", make: func(y yard) { y.file("a", 10); y.symlink("no", "l") }},
 	{name: "to a link to a directory", args: "a l", make: func(y yard) { y.file("a", 10); y.mkdir("d"); y.symlink("d", "l") }},
 	{name: "directory over a link to a directory", args: "-r d e", make: func(y yard) { smallTree(y); y.mkdir("e"); y.mkdir("x"); y.symlink("../x", "e/d") }},

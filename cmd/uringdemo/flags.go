@@ -22,7 +22,7 @@ type options struct {
 	sources  []string
 	target   string
 	executor executor.Executor
-	engine   driver.Engine
+	driver   driver.Config
 	verbose  bool
 	json     bool
 	progress bool
@@ -123,7 +123,7 @@ func (r *raw) resolve(o *options) (err error) {
 	if c.Verify, err = copier.ParseVerify(r.verify); err != nil {
 		return err
 	}
-	if o.engine, err = driver.ParseEngine(r.engine); err != nil {
+	if o.driver.Engine, err = driver.ParseEngine(r.engine); err != nil {
 		return err
 	}
 	o.executor, err = parseExecutor(r.executor)

@@ -65,6 +65,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 
+	return o.run(ctx, stdout, stderr)
+}
+
+// run does what the options say.
+func (o *options) run(ctx context.Context, stdout, stderr io.Writer) int {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	out := newOutput(stdout, stderr, o, func() { stop(errNoReader) })
@@ -99,7 +104,7 @@ func exitCode(ctx context.Context, r *copier.Report) int {
 // copyAll runs the copy on the chosen executor.
 func copyAll(ctx context.Context, o *options, out *output) (report *copier.Report, engine driver.Engine, err error) {
 	report = new(copier.Report)
-	o.copy.Observer = out
+	o.copy.Observer, o.driver.Logger = out, out.logger()
 	var progress copier.Progress
 	defer out.showProgress(&progress)()
 
@@ -111,7 +116,7 @@ func copyAll(ctx context.Context, o *options, out *output) (report *copier.Repor
 		engine = d.Engine()
 		report = copier.New(o.copy, &progress).Run(ctx, o.sources, o.target)
 		return nil
-	}, executor.WithExecutor(o.executor), executor.WithDriver(driver.Config{Engine: o.engine, Logger: out.logger()}))
+	}, executor.WithExecutor(o.executor), executor.WithDriver(o.driver))
 	if ctx.Err() != nil {
 		report.Interrupted, err = true, nil // that is all there is to say
 	}

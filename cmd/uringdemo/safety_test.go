@@ -72,10 +72,9 @@ func TestRefusesItself(t *testing.T) {
 					t.Chdir(y.dir)
 					w.run(t, append([]string{"--fsync=false"}, c.args...)...).want(t, exitFailed)
 					after := snapshot(t, y.dir, true)
-					if strings.HasPrefix(c.name, "directory into a bind mount") {
-						// Only the walk can find this out. It must have copied what there was, and ended.
-						maps.DeleteFunc(after, func(name, _ string) bool { return strings.Contains(name, "new") })
-					}
+					// Only the walk can find out about the bind mount. It copies what there was, and ends. And one file that is the
+					// same does not keep others from being copied.
+					maps.DeleteFunc(after, func(name, _ string) bool { return strings.Contains(name, "new") || strings.HasPrefix(name, "d/s") })
 					sameTree(t, after, before)
 				})
 			}

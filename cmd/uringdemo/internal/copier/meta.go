@@ -49,10 +49,8 @@ func (w *worker) inherits(ctx context.Context, f *folder, dir *fs.Dir) bool {
 	return has
 }
 
-// plainMode is the mode of a new file that gets no more than its content: as cp, without set-user-ID and set-group-ID.
-func (w *worker) plainMode(a *attrs) uint32 {
-	return a.perm() &^ (unix.S_ISUID | unix.S_ISGID) &^ w.opts.Umask
-}
+// plainMode is the mode of a new file that gets no more than its content: as with cp, permissions only.
+func (w *worker) plainMode(a *attrs) uint32 { return a.perm() & 0777 &^ w.opts.Umask }
 
 // dress gives a new regular file everything but its name.
 func (w *worker) dress(ctx context.Context, e *entry, src, dst *fs.File, a *attrs) error {

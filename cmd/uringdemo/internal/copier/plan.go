@@ -52,7 +52,8 @@ func (c *Copier) plan(ctx context.Context, sources []string, target string) (*no
 			_, j.dst.name = split(target)
 			j.newDir = strings.HasSuffix(target, "/")
 		} else if names[name] {
-			// As in cp, the second must not replace what came from the first. That needs an order, and a memory.
+			// As with cp, the second file does not replace the first, and directories merge, the later one's files over the
+			// earlier's. That needs an order, and a memory.
 			c.targets.track()
 			c.opts.Jobs = 1
 		}

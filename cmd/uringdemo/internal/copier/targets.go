@@ -18,7 +18,7 @@ type targets struct {
 	mu      sync.Mutex
 	tops    map[fileID]bool // directories that named sources are copied to
 	tracked bool
-	made    map[fileID]bool // all files, only if two sources have the same name
+	made    map[fileID]bool // copies of named files, only if two sources have the same name
 }
 
 func (t *targets) addTop(id fileID) {
@@ -39,8 +39,8 @@ func (t *targets) isTop(id fileID) bool {
 
 func (t *targets) track() { t.tracked, t.made = true, make(map[fileID]bool) }
 
-func (t *targets) add(id fileID) {
-	if t.tracked {
+func (t *targets) add(j *job, id fileID) {
+	if t.tracked && j.arg {
 		t.mu.Lock()
 		t.made[id] = true
 		t.mu.Unlock()

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// interruptible makes a tree that takes a while, and returns the content of its files by name.
+func interruptible(y yard) map[string][]byte {
+	want := make(map[string][]byte)
+	for i := range 60 {
+		name := fmt.Sprintf("%d/%d", i%5, i)
+		size := (i % 6) * 300_000
+		y.file("src/"+name, size)
+		want[name] = content("src/"+name, size)
+	}
+	y.file("src/big", 48<<20)
+	want["big"] = content("src/big", 48<<20)
+	return want
+}
+
+// onlyComplete fails if a file in dst is not what the source is.
+func onlyComplete(t *testing.T, dst string, want map[string][]byte) (files int) {
+	t.Helper()
+	err := filepath.WalkDir(dst, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".uringdemo-") {
+			return err
+		}
+		files++
+		name, err := filepath.Rel(dst, path)
+		if err != nil {
+			return err
+		}
+		got, err := os.ReadFile(path)
+		if err == nil && !bytes.Equal(got, want[name]) {
+			t.Errorf("%s is incomplete: %d bytes of %d", name, len(got), len(want[name]))
+		}
+		return err
+	})
+	if err != nil && !os.IsNotExist(err) {
+		t.Error(err)
+	}
+	return files
+}
+
+// TestInterrupt sends signals at random times.
+func TestInterrupt(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	want := interruptible(y)
+	everyWay(t, func(t *testing.T, w way) {
+		early := 0
+		for i := range 4 {
+			dst := filepath.Join(t.TempDir(), "dst")
+			signal := []os.Signal{os.Interrupt, syscall.SIGTERM}[i%2]
+			cmd := w.command(t.Context(), t, "-a", "--method=blocks", y.path("src"), dst)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			must(t, cmd.Start())
+			for range 1000 { // until it works
+				if _, err := os.Lstat(dst); err == nil {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
+			must(t, cmd.Process.Signal(signal))
+			begin := time.Now()
+			_ = cmd.Wait()
+			if took := time.Since(begin); took > 5*time.Second {
+				t.Errorf("took %v to end", took)
+			}
+			switch code := cmd.ProcessState.ExitCode(); code {
+			case exitInterrupted:
+				early++
+			case exitOK: // it was done
+			default:
+				t.Errorf("exit code %d: %s", code, stderr.String())
+			}
+			if stderr.Len() > 0 {
+				t.Errorf("said %s", stderr.String())
+			}
+			onlyComplete(t, dst, want)
+			noTemps(t, dst)
+		}
+		t.Logf("%d of 4 were interrupted before the end", early)
+	})
+}
+
+// TestKill ends the program where it can clean up nothing. What has a final name must be old or new, and nothing between.
+func TestKill(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	want := interruptible(y)
+	for i, w := range ways() {
+		dst := y.path("dst-" + itoa(i))
+		old := yard{t, dst}
+		old.file("big", 10)
+		cmd := w.command(t.Context(), t, "-a", "--method=blocks", y.path("src")+"/.", dst)
+		must(t, cmd.Start())
+		time.Sleep(time.Duration(50+rand.IntN(250)) * time.Millisecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if b, err := os.ReadFile(old.path("big")); err != nil || len(b) != 10 && !bytes.Equal(b, want["big"]) {
+			t.Errorf("%v: the old file is %d bytes, %v", w, len(b), err)
+		} else if len(b) == 10 {
+			must(t, os.Remove(old.path("big")))
+		}
+		t.Logf("%v: %d files were complete", w, onlyComplete(t, dst, want))
+	}
+}
+
+// TestNoReader closes the pipe that the program writes names to.
+func TestNoReader(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	for i := range 5000 {
+		y.file("src/"+itoa(i%10)+"/"+itoa(i), 1000)
+	}
+	want := make(map[string][]byte)
+	for i := range 5000 {
+		name := itoa(i%10) + "/" + itoa(i)
+		want[name] = content("src/"+name, 1000)
+	}
+	everyWay(t, func(t *testing.T, w way) {
+		dst := filepath.Join(t.TempDir(), "dst")
+		cmd := w.command(t.Context(), t, "-a", "-v", "--fsync=false", y.path("src"), dst)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		must(t, err)
+		if !strings.Contains(line, " -> ") {
+			t.Errorf("first line: %q", line)
+		}
+		must(t, out.Close())
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != exitNoReader || stderr.Len() > 0 {
+			t.Errorf("exit code %d, said %q", code, stderr.String())
+		}
+		if n := onlyComplete(t, dst, want); n == 5000 {
+			t.Error("did not stop")
+		}
+		noTemps(t, dst)
+	})
+}
