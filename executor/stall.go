@@ -50,16 +50,49 @@ func watch(w watched, limit time.Duration, log *zap.Logger) (stop func()) {
 	return func() { close(quit); <-gone }
 }
 
-// runningCoroutines returns the stacks of the coroutines that run tasks and are not parked: the culprit is among them, mostly alone.
+// runningCoroutines returns the stacks of the coroutines that run tasks and are not parked, and of those that tasks made with
+// iter.Pull: the culprit is among them, mostly alone.
 func runningCoroutines() []byte {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
+	var all [][]byte
+	for g := range bytes.SplitSeq(allStacks(), []byte("\n\n")) {
+		all = append(all, g)
+	}
+	ours := make(map[string]bool) // by number
+	for grown := true; grown; {
+		grown = false
+		for _, g := range all {
+			if id := number(g, "goroutine "); !ours[id] && (bytes.Contains(g, []byte("executor.(*coroutine).serve(")) ||
+				bytes.Contains(g, []byte("created by iter.Pull")) && ours[number(g, " in goroutine ")]) {
+				ours[id], grown = true, true
+			}
+		}
+	}
 	var out [][]byte
-	for g := range bytes.SplitSeq(buf, []byte("\n\n")) {
+	for _, g := range all {
 		head, _, _ := bytes.Cut(g, []byte("\n"))
-		if bytes.Contains(g, []byte("executor.(*coroutine).loop(")) && !bytes.Contains(head, []byte("[coroutine")) {
+		if ours[number(g, "goroutine ")] && !bytes.Contains(head, []byte("[coroutine")) {
 			out = append(out, g)
 		}
 	}
 	return bytes.Join(out, []byte("\n\n"))
+}
+
+// number returns what follows a phrase in the stack of a goroutine.
+func number(stack []byte, after string) string {
+	_, rest, _ := bytes.Cut(stack, []byte(after))
+	end := bytes.IndexAny(rest, " \n")
+	if end < 0 {
+		end = len(rest)
+	}
+	return string(rest[:end])
+}
+
+// allStacks returns the stacks of all goroutines, or of very many.
+func allStacks() []byte {
+	for size := 1 << 20; ; size *= 4 {
+		buf := make([]byte, size)
+		if n := runtime.Stack(buf, true); n < size || size >= 64<<20 {
+			return buf[:n]
+		}
+	}
 }
