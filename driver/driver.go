@@ -63,6 +63,7 @@ type Driver struct {
 	free      []uint32
 	cqes      []ring.CQE
 	lateBuf   []ring.CQE
+	plain     ring.SQE // of the plain call that is being started
 	flush     []Batcher
 	queue     list       // waiting for a slot
 	waiting   list       // the same, for operations that may wait for ever
@@ -84,6 +85,7 @@ type Driver struct {
 	clock     int64 // nanoseconds since start, of a recent pass
 	passes    uint64
 	told      uint64 // requests whose waiter was told
+	gaveWay   uint64 // told, as of the last giveWay
 	hope      int    // see dash
 	crowd     int    // see linger
 }
@@ -296,6 +298,9 @@ func (d *Driver) accept(r *Request) {
 
 // sleepy reports whether nothing can be done without news from the kernel or from the channel.
 func (d *Driver) sleepy() bool {
+	if d.closing.Load() && d.issued == 0 && len(d.cancelOut) == 0 {
+		return false // the kernel need only take what is queued, and no news will come
+	}
 	return d.broken == nil && (d.guest == nil || d.pumping || !d.guest.Ready()) && len(d.flush) == 0 && !d.fillable()
 }
 
@@ -310,6 +315,9 @@ func (d *Driver) sleep() {
 		d.linger()
 		return
 	}
+	if d.giveWay() {
+		return
+	}
 	// The order matters: say that we sleep, then look once more. A submitter does the opposite, so one of us sees the other.
 	d.status.Store(asleep)
 	select {
@@ -322,6 +330,18 @@ func (d *Driver) sleep() {
 		d.status.Store(awake)
 		d.enter(err)
 	}
+}
+
+// giveWay lets goroutines run that have something for the driver soon, and reports whether they had: whoever was just told a result and
+// will submit the next operation, and the pool's, which would otherwise wait until the Go runtime notices that this thread
+// sits in the kernel.
+func (d *Driver) giveWay() bool {
+	if d.pooled == 0 && (d.guest != nil || d.told == d.gaveWay) {
+		return false
+	}
+	d.gaveWay = d.told
+	runtime.Gosched()
+	return len(d.intake) > 0
 }
 
 // linger lets other goroutines run before the driver acts on the request that woke it: the scheduler runs it next after the sender,
