@@ -227,9 +227,13 @@ func (e *rig) shut(d *driver.Driver) {
 	e.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	start := time.Now()
 	if err := d.Close(ctx); err != nil {
 		e.Errorf("close: %v", err)
 		return
+	}
+	if took := time.Since(start); took > patience/2 {
+		e.Errorf("close took %v", took)
 	}
 	e.balanced(d)
 }
