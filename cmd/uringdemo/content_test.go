@@ -233,8 +233,8 @@ func TestChanging(t *testing.T) {
 // TestFewDescriptors copies a tree that is deeper than descriptors are many.
 func TestFewDescriptors(t *testing.T) {
 	y := yard{t, t.TempDir()}
-	y.file("src"+strings.Repeat("/d", 200)+"/leaf", 10)
-	for i := range 1000 {
+	y.file("src"+strings.Repeat("/d", 100)+"/leaf", 10)
+	for i := range 300 {
 		y.file(fmt.Sprintf("src/%d/%d/%d", i%10, i%3, i), 20)
 	}
 	y.settle()

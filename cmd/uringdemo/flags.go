@@ -40,6 +40,7 @@ type raw struct {
 func flags(o *options, r *raw) *pflag.FlagSet {
 	f := pflag.NewFlagSet("uringdemo", pflag.ContinueOnError)
 	f.SortFlags = false
+	f.Usage = func() {} // that is for run to say
 	c := &o.copy
 	f.BoolVarP(&c.Recursive, "recursive", "r", false, "copy directories with all they contain; links, FIFOs and devices as such")
 	f.BoolVarP(&c.Archive, "archive", "a", false, "the same, and keep owners, modes, times, attributes, ACLs and hard links")

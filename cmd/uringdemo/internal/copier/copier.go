@@ -2,6 +2,7 @@ package copier
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"uringo/executor"
@@ -112,8 +113,8 @@ func (c *Copier) wait(ctx context.Context) {
 		t := c.tasks[len(c.tasks)-1]
 		c.tasks = c.tasks[:len(c.tasks)-1]
 		c.mu.Unlock()
-		if _, err := t.Join(ctx); err != nil {
-			c.journal.fail("", err) // a worker ends with no error but that of a panic
+		if _, err := t.Join(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			c.journal.fail("", err) // a panic: a worker ends with no other error, unless it came too late to begin
 		}
 	}
 }
