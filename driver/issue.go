@@ -151,12 +151,13 @@ func (d *Driver) write(r *Request) bool {
 
 // call has a request performed as a plain call.
 func (d *Driver) call(r *Request) {
-	var e ring.SQE
-	r.spec.Prepare(&e)
+	e := &d.plain // the pool copies it
+	*e = ring.SQE{}
+	r.spec.Prepare(e)
 	e.UserData = d.occupy(r, true)
 	d.pooled++
 	d.stats.Calls++
-	d.pool.Start(&e)
+	d.pool.Start(e)
 }
 
 // occupy puts a request into a free slot and returns the user data that stands for it.

@@ -1,0 +1,121 @@
+package fs
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/ops"
+)
+
+// do performs an operation that has an opcode on the file.
+func do[T any](ctx context.Context, f *File, op Operation, o ops.Op[T]) ops.Result[T] {
+	if !f.acquire() {
+		return o.Result(0, ErrClosed)
+	}
+	o.Release = f.free
+	remote := f.known()&traitRemote != 0
+	res := perform(ctx, choose(ctx, op, f.pinned(op), remote), remote, o)
+	res.Err = f.settle(res.Err)
+	return res
+}
+
+// doCall makes a plain call on the descriptor for what has no opcode.
+func doCall[T any](ctx context.Context, f *File, op Operation, fn func(fd int) (T, error)) (T, error) {
+	if !f.acquire() {
+		var zero T
+		return zero, ErrClosed
+	}
+	remote := f.known()&traitRemote != 0
+	v, err := call(ctx, choose(ctx, op, f.pinned(op), remote), func() (T, error) { return fn(f.fd) })
+	return v, f.settle(err)
+}
+
+// SyncAll brings the file's data and metadata to stable storage: of the writes that returned before it was called. Its error means that
+// data may be lost, and is told once: do not repeat it in the hope of a better answer. Kernel 5.1, fsync(2).
+func (f *File) SyncAll(ctx context.Context) error {
+	return f.wrap("sync", do(ctx, f, OpSync, ops.Fsync(f.fd)).Err)
+}
+
+// SyncData is [File.SyncAll] without the metadata that reading the data back does not need, such as times. Kernel 5.1, fdatasync(2).
+func (f *File) SyncData(ctx context.Context) error {
+	return f.wrap("sync", do(ctx, f, OpSync, ops.Fdatasync(f.fd)).Err)
+}
+
+// Fallocate reserves, zeroes, punches out or moves n bytes at offset off, as mode says (unix.FALLOC_FL_*). Mode 0 reserves space, and makes
+// the file longer if need be. Not every file system knows every mode: EOPNOTSUPP. Kernel 5.6, fallocate(2).
+func (f *File) Fallocate(ctx context.Context, mode uint32, off, n int64) error {
+	if off < 0 {
+		return f.wrap("fallocate", errNegativeOffset)
+	}
+	if n < 0 {
+		return f.wrap("fallocate", errNegativeSize)
+	}
+	if err := checkRange(off, n); err != nil {
+		return f.wrap("fallocate", err)
+	}
+	return f.wrap("fallocate", do(ctx, f, OpAttr, ops.Fallocate(f.fd, mode, off, n)).Err)
+}
+
+// Truncate makes the file exactly n bytes long: it cuts the rest off, or adds a hole. Kernel 6.9, else a plain call; ftruncate(2).
+func (f *File) Truncate(ctx context.Context, n int64) error {
+	if n < 0 {
+		return f.wrap("truncate", errNegativeSize)
+	}
+	return f.wrap("truncate", do(ctx, f, OpAttr, ops.Ftruncate(f.fd, n)).Err)
+}
+
+// Fadvise announces how n bytes from offset off will be used (unix.FADV_*); n = 0 means to the end. It is advice, and changes no data.
+// Kernel 5.6, posix_fadvise(2).
+func (f *File) Fadvise(ctx context.Context, off, n int64, advice int) error {
+	if off < 0 {
+		return f.wrap("fadvise", errNegativeOffset)
+	}
+	return f.wrap("fadvise", do(ctx, f, OpAttr, ops.Fadvise(f.fd, off, n, advice)).Err)
+}
+
+// Chmod changes the permissions, and the set-id and sticky bits. fchmod(2).
+func (f *File) Chmod(ctx context.Context, mode FileMode) error {
+	return f.change(ctx, "chmod", func(fd int) error { return unix.Fchmod(fd, modeBits(mode)) })
+}
+
+// Chown changes the owner and the group; -1 leaves either as it is. fchown(2).
+func (f *File) Chown(ctx context.Context, uid, gid int) error {
+	return f.change(ctx, "chown", func(fd int) error { return unix.Fchown(fd, uid, gid) })
+}
+
+// Chtimes sets the times of access and modification, to the nanosecond if the file system can; a zero Time leaves one as it is.
+// utimensat(2).
+func (f *File) Chtimes(ctx context.Context, atime, mtime time.Time) error {
+	ts := timespecs(atime, mtime)
+	return f.change(ctx, "chtimes", func(fd int) error { return unix.UtimesNanoAt(fd, "", ts[:], unix.AT_EMPTY_PATH) })
+}
+
+func (f *File) change(ctx context.Context, verb string, fn func(fd int) error) error {
+	_, err := doCall(ctx, f, OpAttr, func(fd int) (struct{}, error) {
+		return struct{}{}, ignoringEINTR(func() error { return fn(fd) })
+	})
+	return f.wrap(verb, err)
+}
+
+// timespecs writes two times as utimensat(2) takes them.
+func timespecs(atime, mtime time.Time) (ts [2]unix.Timespec) {
+	for i, t := range [...]time.Time{atime, mtime} {
+		if t.IsZero() {
+			ts[i] = unix.Timespec{Nsec: unix.UTIME_OMIT}
+		} else {
+			ts[i] = unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
+		}
+	}
+	return ts
+}
+
+// ignoringEINTR repeats a call that a signal interrupted, as network file systems let it.
+func ignoringEINTR(fn func() error) error {
+	for {
+		if err := fn(); err != unix.EINTR {
+			return err
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package fs
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/ops"
+)
+
+// Dir is an open directory, from which names are looked up. Its methods never follow a symbolic link, and never leave the directory: a
+// program that walks a tree by Dirs stays in it, whatever somebody else does to the tree meanwhile.
+//
+// Names are single components, "." for the directory itself where that makes sense; only OpenDir and OpenFile also take paths, which
+// must stay beneath the directory and have no symbolic link in them (openat2(2), RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS,
+// RESOLVE_NO_MAGICLINKS; without openat2, before kernel 5.6, single components only). A trailing slash is dropped.
+//
+// Errors show the directory's name joined with the name. The methods may be called from several tasks at once.
+type Dir struct {
+	f       *File
+	reading sync.Mutex // of the entries, which the descriptor has one position for; held inside plain calls only
+}
+
+const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
+
+const dirFlags = unix.O_RDONLY | unix.O_DIRECTORY
+
+// OpenDir opens the named directory, symbolic links followed. Kernel 5.6, open(2).
+func OpenDir(ctx context.Context, name string) (*Dir, error) {
+	f, err := OpenFile(ctx, name, dirFlags, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{f: f}, nil
+}
+
+// OpenDir opens a directory beneath d. Kernel 5.6, openat2(2).
+func (d *Dir) OpenDir(ctx context.Context, name string) (*Dir, error) {
+	f, err := d.OpenFile(ctx, name, dirFlags, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{f: f}, nil
+}
+
+// noOpenat2 is set when the kernel, or what filters its calls, has no openat2.
+var noOpenat2 atomic.Bool
+
+// OpenFile opens a file beneath d; see the function [OpenFile]. Kernel 5.6, openat2(2).
+func (d *Dir) OpenFile(ctx context.Context, name string, flag int, perm FileMode) (*File, error) {
+	shown := d.join(name)
+	if t := strings.TrimRight(name, "/"); t != "" {
+		name = t
+	}
+	if !d.f.acquire() {
+		return nil, &PathError{Op: "open", Path: shown, Err: ErrClosed}
+	}
+	drv, err := driver.FromContext(ctx)
+	var f *File
+	if err == nil {
+		f, err = d.open(ctx, drv, name, shown, flag, perm)
+	}
+	if err = d.f.settle(err); err != nil {
+		return nil, pathError("open", shown, err)
+	}
+	return f, nil
+}
+
+func (d *Dir) open(ctx context.Context, drv *driver.Driver, name, shown string, flag int, perm FileMode) (*File, error) {
+	at := place{dirfd: d.f.fd, remote: d.remote(), resolve: beneath, free: d.f.free}
+	if !noOpenat2.Load() {
+		f, err := openAt(ctx, drv, at, name, shown, flag, perm)
+		if err != syscall.ENOSYS && (err != syscall.EPERM || openat2Works()) {
+			return f, err
+		}
+		noOpenat2.Store(true)
+	}
+	if name = single(name); name == "" {
+		return nil, errNotSingle
+	}
+	at.resolve = 0
+	return openAt(ctx, drv, at, name, shown, flag|unix.O_NOFOLLOW, perm)
+}
+
+// openat2Works tells a filter that forbids openat2 from a file that may not be opened.
+func openat2Works() bool {
+	fd, err := unix.Openat2(cwd, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err == nil
+}
+
+func (d *Dir) remote() bool { return d.f.known()&traitRemote != 0 }
+
+// Name returns the name that the directory was opened with.
+func (d *Dir) Name() string { return d.f.name }
+
+// Fd returns the directory's descriptor, or ^uintptr(0) after Close. It stays the Dir's: do not close it, and keep the Dir alive.
+func (d *Dir) Fd() uintptr { return d.f.Fd() }
+
+// Close closes the directory; see [File.Close].
+func (d *Dir) Close(ctx context.Context) error { return d.f.Close(ctx) }
+
+// Stat describes the directory itself.
+func (d *Dir) Stat(ctx context.Context) (FileInfo, error) { return d.f.Stat(ctx) }
+
+// Sync brings the directory's entries to stable storage: after it, names made or renamed in it survive a crash. Some file systems
+// cannot: EINVAL. Kernel 5.1, fsync(2).
+func (d *Dir) Sync(ctx context.Context) error { return d.f.SyncAll(ctx) }
+
+// ReadDir returns the directory's entries, in its own order, with types and inodes; with an error, those read before it. getdents64(2).
+func (d *Dir) ReadDir(ctx context.Context) ([]*Entry, error) {
+	l := &listing{ctx, d.f.name}
+	entries, err := doCall(ctx, d.f, OpList, func(fd int) ([]*Entry, error) {
+		d.reading.Lock()
+		defer d.reading.Unlock()
+		return readEntries(fd, l)
+	})
+	return entries, pathError("readdirent", d.f.name, err)
+}
+
+// Lstat describes the file name, or a symbolic link itself. Kernel 5.6, statx(2).
+func (d *Dir) Lstat(ctx context.Context, name string) (FileInfo, error) {
+	i := &info{name: strings.TrimRight(name, "/")}
+	err := doAt(ctx, d, "lstat", OpStat, name, func(name string) ops.Op[*unix.Statx_t] {
+		return ops.Statx(d.f.fd, name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// Statx fetches the attributes in mask (unix.STATX_*) of the file name, or of a symbolic link itself. Kernel 5.6, statx(2).
+func (d *Dir) Statx(ctx context.Context, name string, mask uint32) (*unix.Statx_t, error) {
+	st := new(unix.Statx_t)
+	err := doAt(ctx, d, "statx", OpStat, name, func(name string) ops.Op[*unix.Statx_t] {
+		return ops.Statx(d.f.fd, name, unix.AT_SYMLINK_NOFOLLOW, mask, st)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// Mkdir makes a directory with the permissions perm before umask. Kernel 5.15, else a plain call; mkdirat(2).
+func (d *Dir) Mkdir(ctx context.Context, name string, perm FileMode) error {
+	return doAt(ctx, d, "mkdir", OpMkdir, name, func(name string) ops.Op[struct{}] {
+		return ops.Mkdirat(d.f.fd, name, modeBits(perm))
+	})
+}
+
+// Remove removes a name that is not a directory's. Kernel 5.11, else a plain call; unlinkat(2).
+func (d *Dir) Remove(ctx context.Context, name string) error {
+	return doAt(ctx, d, "remove", OpRemove, name, func(name string) ops.Op[struct{}] { return ops.Unlinkat(d.f.fd, name, 0) })
+}
+
+// RemoveDir removes an empty directory. Kernel 5.11, else a plain call; unlinkat(2).
+func (d *Dir) RemoveDir(ctx context.Context, name string) error {
+	return doAt(ctx, d, "remove", OpRemove, name, func(name string) ops.Op[struct{}] {
+		return ops.Unlinkat(d.f.fd, name, unix.AT_REMOVEDIR)
+	})
+}
+
+// Symlink makes name a symbolic link that says target. Kernel 5.15, else a plain call; symlinkat(2).
+func (d *Dir) Symlink(ctx context.Context, target, name string) error {
+	return doAt(ctx, d, "symlink", OpLink, name, func(name string) ops.Op[struct{}] { return ops.Symlinkat(target, d.f.fd, name) })
+}
+
+// Rename gives the file old the name new in the directory to, which may be d; flags are unix.RENAME_NOREPLACE, RENAME_EXCHANGE or 0, as
+// for [RenameFlags]. Kernel 5.11, else a plain call; renameat2(2).
+func (d *Dir) Rename(ctx context.Context, old string, to *Dir, new string, flags uint) error {
+	return doTwo(ctx, "rename", OpRename, d, old, to, new, func(old, new string) ops.Op[struct{}] {
+		return ops.Renameat2(d.f.fd, old, to.f.fd, new, uint32(flags))
+	})
+}
+
+// Link makes new, in the directory to, another name of the file old, or of a symbolic link itself. Kernel 5.15, else a plain call;
+// linkat(2).
+func (d *Dir) Link(ctx context.Context, old string, to *Dir, new string) error {
+	return doTwo(ctx, "link", OpLink, d, old, to, new, func(old, new string) ops.Op[struct{}] {
+		return ops.Linkat(d.f.fd, old, to.f.fd, new, 0)
+	})
+}
+
+// Readlink returns what a symbolic link says. readlinkat(2).
+func (d *Dir) Readlink(ctx context.Context, name string) (target string, err error) {
+	err = callAt(ctx, d, "readlink", OpList, name, func(fd int, name string) (err error) {
+		target, err = readlinkAt(fd, name)
+		return err
+	})
+	return target, err
+}
+
+// Mknod makes a FIFO, a socket, a device or a regular file; see the function [Mknod]. mknodat(2).
+func (d *Dir) Mknod(ctx context.Context, name string, mode uint32, dev uint64) error {
+	return callAt(ctx, d, "mknod", OpLink, name, func(fd int, name string) error { return unix.Mknodat(fd, name, mode, int(dev)) })
+}
+
+// Chown changes the owner and the group of the file name, or of a symbolic link itself; -1 leaves either as it is. fchownat(2).
+func (d *Dir) Chown(ctx context.Context, name string, uid, gid int) error {
+	return callAt(ctx, d, "chown", OpAttr, name, func(fd int, name string) error {
+		return unix.Fchownat(fd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
+// Chtimes sets the times of access and modification of the file name, or of a symbolic link itself; a zero Time leaves one as it is.
+// utimensat(2).
+func (d *Dir) Chtimes(ctx context.Context, name string, atime, mtime time.Time) error {
+	ts := timespecs(atime, mtime)
+	return callAt(ctx, d, "chtimes", OpAttr, name, func(fd int, name string) error {
+		return unix.UtimesNanoAt(fd, name, ts[:], unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
+// Chmod changes the permissions, and the set-id and sticky bits, of the file name. A symbolic link has none to change: EOPNOTSUPP.
+// Kernel 6.6, fchmodat2(2); before it, by way of /proc.
+func (d *Dir) Chmod(ctx context.Context, name string, mode FileMode) error {
+	return callAt(ctx, d, "chmod", OpAttr, name, func(fd int, name string) error { return chmodAt(fd, name, modeBits(mode)) })
+}
+
+// join is the path that errors show.
+func (d *Dir) join(name string) string { return d.f.name + "/" + name }

@@ -1,0 +1,101 @@
+package fs
+
+import (
+	"context"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/ops"
+)
+
+// doAt performs an operation on a name in a directory. The operation is made by mk for the name as it is to be looked up.
+func doAt[T any](ctx context.Context, d *Dir, verb string, op Operation, name string, mk func(name string) ops.Op[T]) error {
+	one := single(name)
+	if one == "" {
+		return &PathError{Op: verb, Path: d.join(name), Err: badName(name)}
+	}
+	return pathError(verb, d.join(name), do(ctx, d.f, op, mk(one)).Err)
+}
+
+// doTwo performs an operation on names in two directories.
+func doTwo(ctx context.Context, verb string, op Operation, from *Dir, old string, to *Dir, new string, mk func(old, new string) ops.Op[struct{}]) error {
+	err := twoNames(ctx, op, from, old, to, new, mk)
+	return linkError(verb, from.join(old), to.join(new), err)
+}
+
+func twoNames(ctx context.Context, op Operation, from *Dir, old string, to *Dir, new string, mk func(old, new string) ops.Op[struct{}]) error {
+	one, two := single(old), single(new)
+	if one == "" {
+		return badName(old)
+	}
+	if two == "" {
+		return badName(new)
+	}
+	if !to.f.acquire() {
+		return ErrClosed
+	}
+	o := mk(one, two)
+	if !from.f.acquire() {
+		to.f.release()
+		return ErrClosed
+	}
+	o.Release = func() {
+		from.f.release()
+		to.f.release()
+	}
+	remote := from.remote() || to.remote()
+	res := perform(ctx, choose(ctx, op, from.f.pinned(op), remote), remote, o)
+	to.f.settle(res.Err)
+	return from.f.settle(res.Err)
+}
+
+// callAt makes a plain call on a name in a directory, for what has no opcode.
+func callAt(ctx context.Context, d *Dir, verb string, op Operation, name string, fn func(fd int, name string) error) error {
+	one := single(name)
+	if one == "" {
+		return &PathError{Op: verb, Path: d.join(name), Err: badName(name)}
+	}
+	_, err := doCall(ctx, d.f, op, func(fd int) (struct{}, error) {
+		return struct{}{}, ignoringEINTR(func() error { return fn(fd, one) })
+	})
+	return pathError(verb, d.join(name), err)
+}
+
+// single returns name without trailing slashes if it is a single component other than .., or else "".
+func single(name string) string {
+	if t := strings.TrimRight(name, "/"); t != ".." && !strings.Contains(t, "/") {
+		return t
+	}
+	return ""
+}
+
+func badName(name string) error {
+	if name == "" {
+		return syscall.ENOENT
+	}
+	return errNotSingle
+}
+
+// chmodAt is fchmodat(2) that does not follow a symbolic link, which Linux has as a call of its own since 6.6. Before, there is a way
+// through the descriptor of the file itself, whatever it is.
+func chmodAt(dirfd int, name string, bits uint32) error {
+	err := unix.Fchmodat(dirfd, name, bits, unix.AT_SYMLINK_NOFOLLOW)
+	if err != syscall.ENOSYS && err != syscall.EOPNOTSUPP && err != syscall.EPERM {
+		return err
+	}
+	fd, err2 := unix.Openat(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err2 != nil {
+		return err2
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return syscall.EOPNOTSUPP
+	}
+	return unix.Chmod(procPath(fd), bits)
+}

@@ -1,0 +1,109 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"os"
+	"syscall"
+
+	"uringo/driver"
+)
+
+// What callers need beside this package, under the names of os and io/fs.
+type (
+	FileInfo  = os.FileInfo
+	FileMode  = os.FileMode
+	DirEntry  = os.DirEntry
+	PathError = os.PathError
+	LinkError = os.LinkError
+)
+
+// Types of files, as in FileMode.
+const (
+	ModeDir        = os.ModeDir
+	ModeSymlink    = os.ModeSymlink
+	ModeNamedPipe  = os.ModeNamedPipe
+	ModeSocket     = os.ModeSocket
+	ModeDevice     = os.ModeDevice
+	ModeCharDevice = os.ModeCharDevice
+	ModeType       = os.ModeType
+	ModePerm       = os.ModePerm
+)
+
+// Errors for errors.Is.
+var (
+	ErrInvalid    = os.ErrInvalid
+	ErrNotExist   = os.ErrNotExist
+	ErrExist      = os.ErrExist
+	ErrPermission = os.ErrPermission
+	ErrClosed     = os.ErrClosed
+)
+
+var (
+	errNegativeOffset = errors.New("negative offset")
+	errNegativeSize   = errors.New("negative size")
+	errAppend         = errors.New("positional write to a file opened with O_APPEND: use Write")
+	errNotSingle      = errors.New("name must be a single path component")
+)
+
+// rangeError says that offset and length together are more than a file can have. It is EINVAL, as the kernel would say.
+type rangeError struct{}
+
+func (rangeError) Error() string   { return "offset and length exceed the largest file" }
+func (rangeError) Is(t error) bool { return t == syscall.EINVAL }
+
+// rangeOverlap says that a file was to be copied onto itself in a way that would destroy it.
+type rangeOverlap struct{}
+
+func (rangeOverlap) Error() string   { return "source and destination overlap" }
+func (rangeOverlap) Is(t error) bool { return t == syscall.EINVAL }
+
+// checkRange validates where a transfer of n bytes shall take place.
+func checkRange(off, n int64) error {
+	switch {
+	case off < 0:
+		return errNegativeOffset
+	case off > math.MaxInt64-n:
+		return rangeError{}
+	}
+	return nil
+}
+
+// pathError wraps err once: an error that names a path already, and io.EOF, stay as they are.
+func pathError(op, path string, err error) error {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case *PathError, *LinkError:
+		return e
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return err
+	}
+	return &PathError{Op: op, Path: path, Err: err}
+}
+
+func linkError(op, from, to string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &LinkError{Op: op, Old: from, New: to, Err: err}
+}
+
+// canceled returns the error of ctx, if it has ended.
+func canceled(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return driver.Canceled(ctx)
+}
+
+// abandoned reports whether the kernel still has what was given to the operation.
+func abandoned(err error) bool { return err != nil && errors.Is(err, driver.ErrAbandoned) }
+
+// notPerformed reports whether a driver refused an operation without starting it.
+func notPerformed(err error) bool {
+	return err != nil && (errors.Is(err, driver.ErrClosed) || errors.Is(err, driver.ErrBroken) || errors.Is(err, driver.ErrNoDriver))
+}

@@ -1,0 +1,137 @@
+package fs
+
+import (
+	"context"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// awaitWriter makes of a FIFO that was opened for reading, without waiting, one that has or had a writer, as a blocking open does. It
+// returns the same descriptor or, after closing that, another one.
+func awaitWriter(ctx context.Context, d *driver.Driver, fd, flag int) (int, error) {
+	// A writer may have come and gone before anybody waits for one. What he left shows on the descriptor that was there.
+	came := driver.Submit(d, ops.PollAdd(fd, unix.POLLIN))
+	flag &^= unix.O_CREAT | unix.O_TRUNC | unix.O_NOFOLLOW
+	waited, err := openWaiting(ctx, d, place{dirfd: cwd}, procPath(fd), flag, 0, came)
+	came.Cancel()
+	_, _ = executor.Block(context.WithoutCancel(ctx), func() (struct{}, error) { // the operation holds the file open
+		<-came.Done()
+		return struct{}{}, nil
+	})
+	if err == nil && waited < 0 {
+		if _, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err == nil {
+			return fd, nil
+		}
+	}
+	_ = unix.Close(fd) // a FIFO has nothing to lose
+	return waited, err
+}
+
+// openWaiting opens what may make it wait, for as long as ctx lets it, or until enough has ended, which may be nil: then there is
+// no descriptor and no error.
+func openWaiting(ctx context.Context, d *driver.Driver, at place, name string, flag int, mode uint32,
+	enough *driver.Pending[struct{}]) (int, error) {
+	o := &opening{fd: -1}
+	if d.Engine() == driver.Uring {
+		o.byRing(d, at, name, flag, mode)
+	} else if err := o.byHand(at, name, flag); err != nil {
+		return -1, err
+	}
+	if enough != nil {
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			select {
+			case <-enough.Done():
+				o.news.Set()
+			case <-stop:
+			}
+		}()
+	}
+	err := o.news.Wait(ctx)
+	if o.ended.IsSet() {
+		return o.fd, o.err
+	}
+	if o.cancel() {
+		o.discard(context.WithoutCancel(ctx))
+	} else {
+		go o.discard(context.Background())
+	}
+	return -1, err
+}
+
+// opening is an open(2) that waits.
+type opening struct {
+	fd     int
+	err    error
+	ended  executor.Event // fd and err are there
+	news   executor.Event // it ended, or something else happened that its caller waits for
+	cancel func() bool    // makes it end soon, if it can
+}
+
+func (o *opening) end() {
+	o.ended.Set()
+	o.news.Set()
+}
+
+// discard waits for the outcome, which nobody wants any more.
+func (o *opening) discard(ctx context.Context) {
+	if o.ended.Wait(ctx) == nil && o.err == nil {
+		_ = unix.Close(o.fd)
+	}
+}
+
+func (o *opening) byRing(d *driver.Driver, at place, name string, flag int, mode uint32) {
+	op := at.open(name, flag, mode)
+	op.Flags |= ops.Async // a thread of the kernel waits, and lets itself be cancelled
+	p := driver.Submit(d, op)
+	o.cancel = func() bool {
+		p.Cancel()
+		return true
+	}
+	go func() {
+		r := <-p.Done()
+		o.fd, o.err = r.N, r.Err
+		o.end()
+	}()
+}
+
+// byHand waits on a goroutine. Its thread can only be freed by opening the other end of the FIFO for a moment.
+func (o *opening) byHand(at place, name string, flag int) error {
+	r := ops.Run(new(at.open(name, unix.O_PATH, 0)))
+	if r.Err != nil {
+		return r.Err
+	}
+	fifo := r.N
+	go func() {
+		o.err = ignoringEINTR(func() (err error) {
+			o.fd, err = unix.Open(procPath(fifo), flag&^(unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW)|unix.O_CLOEXEC, 0)
+			return err
+		})
+		_ = unix.Close(fifo)
+		o.end()
+	}()
+	o.cancel = func() bool {
+		other := unix.O_WRONLY
+		if flag&unix.O_ACCMODE == unix.O_WRONLY {
+			other = unix.O_RDONLY
+		}
+		end, err := unix.Open(procPath(fifo), other|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false // no permission, or it waits for something else
+		}
+		go func() {
+			_ = o.ended.Wait(context.Background()) // which never ends early
+			_ = unix.Close(end)
+		}()
+		return true
+	}
+	return nil
+}
+
+func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

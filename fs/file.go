@@ -1,0 +1,187 @@
+package fs
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+)
+
+// File is an open file. Its methods may be called from several tasks at once.
+type File struct {
+	handle
+	flag   int           // how it was opened (O_*)
+	traits atomic.Uint32 // what is known about it
+	pins   atomic.Uint32 // see Pin, two bits for each Operation
+	budget budget
+	size   int64 // when it was opened, as far as anybody looked
+	turn   turn  // for Read and Write
+
+	portable bool // the driver has no ring, so nothing is gained by giving it many operations at once
+}
+
+// Traits of a file. Without traitKnown, nobody has looked yet.
+const (
+	traitKnown   uint32 = 1 << iota
+	traitRegular        // a regular file: it has offsets, and its operations end by themselves
+	traitDir            // a directory
+	traitStream         // a FIFO, socket, terminal or the like: no offsets
+	traitRemote         // on a file system that is not local
+	traitNoTry          // reads cannot be tried in the page cache
+)
+
+// Open opens the named file for reading. Kernel 5.6, open(2).
+func Open(ctx context.Context, name string) (*File, error) {
+	return OpenFile(ctx, name, os.O_RDONLY, 0)
+}
+
+// Create creates the named file with mode 0666 before umask, or truncates it, and opens it for reading and writing.
+// Kernel 5.6, open(2).
+func Create(ctx context.Context, name string) (*File, error) {
+	return OpenFile(ctx, name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+}
+
+// OpenFile opens the named file with flags of package os, or of open(2), which further has O_DIRECT, O_PATH, O_TMPFILE and more. A
+// file that is created gets the permissions perm before umask. The descriptor is always close-on-exec. Kernel 5.6, open(2).
+//
+// Opening a FIFO waits for its other end, unless flag has O_NONBLOCK; ctx ends the wait.
+func OpenFile(ctx context.Context, name string, flag int, perm FileMode) (*File, error) {
+	d, err := driver.FromContext(ctx)
+	if err != nil {
+		return nil, &PathError{Op: "open", Path: name, Err: err}
+	}
+	f, err := openAt(ctx, d, place{dirfd: unix.AT_FDCWD, remote: remotePath(name)}, name, name, flag, perm)
+	return f, pathError("open", name, err)
+}
+
+// NewFile returns a File for a descriptor, which from now on belongs to it. The name is for error messages.
+func NewFile(ctx context.Context, fd int, name string) (*File, error) {
+	d, err := driver.FromContext(ctx)
+	if err != nil {
+		return nil, &PathError{Op: "open", Path: name, Err: err}
+	}
+	flag, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return nil, &PathError{Op: "open", Path: name, Err: err}
+	}
+	return newFile(d, fd, name, flag, 0), nil
+}
+
+// FromOS makes a File of an open file of package os, which it closes: the two share the file position, not the descriptor.
+func FromOS(ctx context.Context, f *os.File) (*File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	var dup error
+	if err := raw.Control(func(old uintptr) { fd, dup = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		dup = ErrClosed // the only way for Control to fail, under a name that callers know
+	}
+	if dup != nil {
+		return nil, &PathError{Op: "dup", Path: f.Name(), Err: dup}
+	}
+	g, err := NewFile(ctx, fd, f.Name())
+	if err != nil {
+		_ = unix.Close(fd) // the error that counts is err
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		_ = g.Close(ctx)
+		return nil, err
+	}
+	// Package os leaves pipes and sockets non-blocking; here an operation is to wait for them.
+	if g.flag&unix.O_NONBLOCK != 0 {
+		if err := unix.SetNonblock(g.fd, false); err != nil {
+			_ = g.Close(ctx)
+			return nil, &PathError{Op: "fcntl", Path: g.name, Err: err}
+		}
+		g.flag &^= unix.O_NONBLOCK
+	}
+	return g, nil
+}
+
+func newFile(d *driver.Driver, fd int, name string, flag int, traits uint32) *File {
+	f := &File{flag: flag, portable: d.Engine() == driver.Portable}
+	f.traits.Store(traits)
+	f.open(fd, name, d)
+	f.collect()
+	return f
+}
+
+// Name returns the name that the file was opened with.
+func (f *File) Name() string { return f.name }
+
+// Fd returns the file's descriptor, or ^uintptr(0) after Close. It stays the File's: do not close it, and keep the File alive.
+func (f *File) Fd() uintptr {
+	if f.state.Load()&closing != 0 {
+		return ^uintptr(0)
+	}
+	return uintptr(f.fd)
+}
+
+// Close closes the file. Operations on it that have not ended are cancelled; those that wait, on a pipe say, end with [ErrClosed], and
+// further ones fail so at once. Close waits for all of them. If ctx ends first, Close returns its error and the file is closed
+// later, in the background. A second Close is an error, [ErrClosed]. Kernel 5.6, close(2).
+//
+// Close does not sync. On most file systems an error in writing shows at SyncAll or not at all.
+func (f *File) Close(ctx context.Context) error {
+	return f.handle.close(ctx, f.closeRoute)
+}
+
+// closeRoute chooses who closes. Closing can take long for the last reference to an unlinked file, and for whatever a remote file
+// system does then.
+func (f *File) closeRoute(ctx context.Context) (r Route, remote bool) {
+	traits := f.known()
+	remote = traits&traitRemote != 0
+	return choose(ctx, OpClose, f.pinned(OpClose), remote), remote
+}
+
+// known returns the file's traits, and finds them out if need be. The caller holds a reference, or is the one to close.
+func (f *File) known() uint32 {
+	if t := f.traits.Load(); t&traitKnown != 0 {
+		return t
+	}
+	var st unix.Statx_t
+	if err := statFD(f.fd, &st); err != nil {
+		return traitRemote // be careful with what cannot be looked at
+	}
+	t := traitsOf(f.fd, &st)
+	return f.traits.Or(t) | t
+}
+
+// statFD fills in a file's type, size and mount without asking a server.
+func statFD(fd int, st *unix.Statx_t) error {
+	const flags = unix.AT_EMPTY_PATH | unix.AT_STATX_DONT_SYNC | unix.AT_NO_AUTOMOUNT
+	for {
+		err := unix.Statx(fd, "", flags, unix.STATX_TYPE|unix.STATX_SIZE|unix.STATX_MNT_ID, st)
+		if err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+func traitsOf(fd int, st *unix.Statx_t) uint32 {
+	t := traitKnown
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		t |= traitRegular
+	case unix.S_IFDIR:
+		t |= traitDir
+	case unix.S_IFIFO, unix.S_IFSOCK:
+		t |= traitStream
+	case unix.S_IFCHR:
+		// The ring ignores the offset where pread(2) says ESPIPE, so somebody has to ask.
+		if _, err := unix.Seek(fd, 0, unix.SEEK_CUR); err == syscall.ESPIPE {
+			t |= traitStream
+		}
+	}
+	if remoteFile(st) {
+		t |= traitRemote
+	}
+	return t
+}

@@ -1,0 +1,156 @@
+package fs
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// place is where a name is looked up.
+type place struct {
+	dirfd   int
+	remote  bool   // not on a local file system, as far as can be told
+	resolve uint64 // rules for the way there (RESOLVE_*)
+	free    func() // drops the reference to dirfd if the caller is let go
+}
+
+// openAt opens name, which errors show as shown.
+//
+// An open can wait: for the other end of a FIFO, or for somebody's lease. So the first attempt is non-blocking, which makes no
+// difference for anything else, and only what it cannot do is left to a thread of the kernel, where ctx can end it.
+func openAt(ctx context.Context, d *driver.Driver, at place, name, shown string, flag int, perm FileMode) (*File, error) {
+	mode := uint32(0)
+	if flag&unix.O_CREAT != 0 || flag&unix.O_TMPFILE == unix.O_TMPFILE {
+		mode = modeBits(perm)
+	}
+	const exclusive = unix.O_CREAT | unix.O_EXCL
+	if flag&(unix.O_NONBLOCK|unix.O_PATH|unix.O_DIRECTORY) != 0 || flag&exclusive == exclusive {
+		fd, err := openOnce(ctx, at, name, flag, mode)
+		if err != nil {
+			return nil, err
+		}
+		return newFile(d, fd, shown, flag, 0), nil
+	}
+
+	fd, err := openOnce(ctx, at, name, flag|unix.O_NONBLOCK, mode)
+	if err == syscall.ENXIO || err == syscall.EAGAIN {
+		if fd, err = openWaiting(ctx, d, at, name, flag, mode, nil); err == nil {
+			return newFile(d, fd, shown, flag, 0), nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Statx_t
+	if err := statFD(fd, &st); err != nil {
+		_ = unix.Close(fd) // the error that counts is err
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFIFO && flag&unix.O_ACCMODE == unix.O_RDONLY {
+		if fd, err = awaitWriter(ctx, d, fd, flag); err != nil {
+			return nil, err
+		}
+	} else if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flag&(unix.O_APPEND|unix.O_DIRECT|unix.O_NOATIME)); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	f := newFile(d, fd, shown, flag, traitsOf(fd, &st))
+	f.size = int64(st.Size)
+	return f, nil
+}
+
+// open returns the operation that opens name.
+func (at place) open(name string, flag int, mode uint32) ops.Op[struct{}] {
+	if at.resolve != 0 {
+		return ops.Openat2(at.dirfd, name, unix.OpenHow{Flags: uint64(flag), Mode: uint64(mode), Resolve: at.resolve})
+	}
+	return ops.Openat(at.dirfd, name, flag, mode)
+}
+
+// openOnce is open(2), by the route for it.
+func openOnce(ctx context.Context, at place, name string, flag int, mode uint32) (int, error) {
+	op := OpOpen
+	if flag&(unix.O_CREAT|unix.O_TRUNC) != 0 {
+		op = OpCreate
+	}
+	pin := Route(pins[op].Load())
+	r := choose(ctx, op, pin, at.remote)
+	if op == OpOpen && r == Call && pin == Auto {
+		if fd, ok, err := openCached(ctx, at, name, flag); ok {
+			return fd, err
+		}
+	}
+	o := at.open(name, flag, mode)
+	o.Release = at.free
+	res := perform(ctx, r, at.remote, o)
+	return res.N, res.Err
+}
+
+// resolveCached is RESOLVE_CACHED: fail with EAGAIN where the way is not in the cache of names. Kernel 5.12.
+const resolveCached = 0x20
+
+// noCached is set when the kernel does not know RESOLVE_CACHED.
+var noCached atomic.Bool
+
+// opened is the budget of all coroutines for opening without waiting.
+var opened budget
+
+// openCached opens a file whose path is in the kernel's cache of names, which does not block. Otherwise ok is false.
+func openCached(ctx context.Context, at place, name string, flag int) (fd int, ok bool, err error) {
+	if noCached.Load() {
+		return -1, false, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return -1, true, driver.Canceled(ctx)
+	}
+	how := unix.OpenHow{Flags: uint64(flag | unix.O_CLOEXEC), Resolve: at.resolve | resolveCached}
+	if flag&unix.O_PATH == 0 {
+		how.Flags |= unix.O_LARGEFILE
+	}
+	fd, err = unix.Openat2(at.dirfd, name, &how)
+	switch err {
+	case syscall.EAGAIN, syscall.EINTR:
+		return -1, false, nil
+	case syscall.ENOSYS, syscall.EINVAL, syscall.EPERM, syscall.E2BIG:
+		if !cachedWorks() {
+			noCached.Store(true)
+		}
+		return -1, false, nil
+	}
+	count(ctx, driver.RouteInline)
+	if opened.spend(0) {
+		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
+	}
+	return fd, true, err
+}
+
+// cachedWorks asks for what a kernel with RESOLVE_CACHED cannot fail at.
+func cachedWorks() bool {
+	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolveCached})
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err == nil || err == syscall.EAGAIN
+}
+
+// modeBits is a FileMode as the kernel writes it.
+func modeBits(m FileMode) uint32 {
+	bits := uint32(m.Perm())
+	if m&os.ModeSetuid != 0 {
+		bits |= unix.S_ISUID
+	}
+	if m&os.ModeSetgid != 0 {
+		bits |= unix.S_ISGID
+	}
+	if m&os.ModeSticky != 0 {
+		bits |= unix.S_ISVTX
+	}
+	return bits
+}

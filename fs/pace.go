@@ -1,0 +1,69 @@
+package fs
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"uringo/executor"
+)
+
+// brisk is a route of the table only: a plain call in place, on a goroutine that others share, for as long as such calls are quick.
+// What is in the kernel's caches takes two microseconds, less than handing it to anybody else. One that turns out slow, for a disk or
+// a journal was in the way, has held up the others once; those that follow take Call, the longer the more often that happens.
+const brisk Route = 4
+
+// tooLong is how long a call may take without counting as slow: what handing it over would cost, a few times.
+const tooLong = 100 * time.Microsecond
+
+// pacer decides for one kind of call.
+type pacer struct {
+	skip    atomic.Int32 // how many calls are still to take another route
+	penalty atomic.Int32 // how many the next slow one costs
+	budget  budget
+}
+
+const maxPenalty = 4096
+
+// pace has a pacer for every opcode.
+var pace [256]pacer
+
+// quick reports whether the next call is expected to be quick.
+func (p *pacer) quick() bool {
+	return p.skip.Load() <= 0 || p.skip.Add(-1) < 0
+}
+
+// enter reports whether a call by route r is to be made in place, now; then leave has to be called after it.
+func (p *pacer) enter(r Route) (start time.Time, ok bool) {
+	if r != Inline && (r != brisk || !p.quick()) || !direct.enter() {
+		return start, false
+	}
+	if r == brisk {
+		start = time.Now()
+	}
+	return start, true
+}
+
+func (p *pacer) leave(ctx context.Context, start time.Time) {
+	direct.leave()
+	if !start.IsZero() {
+		p.took(ctx, time.Since(start))
+	}
+}
+
+// took takes note of a call that was made. Now and then it lets the other tasks of the caller's worker run: a task whose calls are all
+// quick would never wait for anything.
+func (p *pacer) took(ctx context.Context, d time.Duration) {
+	if p.budget.spend(0) {
+		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
+	}
+	if d < tooLong {
+		if n := p.penalty.Load(); n > 0 {
+			p.penalty.Store(n - 1)
+		}
+		return
+	}
+	n := min(max(2*p.penalty.Load(), 16), maxPenalty)
+	p.penalty.Store(n)
+	p.skip.Store(n)
+}

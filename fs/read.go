@@ -1,0 +1,189 @@
+package fs
+
+import (
+	"context"
+	"io"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// maxTry is how many bytes a coroutine may copy out of the page cache in one go.
+const maxTry = 1 << 20
+
+// ReadAt reads once into b from offset off, and hands b back. It may be short; io.EOF means that nothing was left to read, and with an
+// empty b it returns 0 and no error. One call moves at most 1 GiB.
+//
+// What the page cache has is copied at once; the ring reads the rest, so that a slow disk holds nobody up. Files opened with
+// O_DIRECT go straight to the ring, and need b and off aligned as open(2) says. Allocates nothing. Kernel 5.6, pread(2).
+func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
+	if off < 0 {
+		return 0, b, f.wrap("readat", errNegativeOffset)
+	}
+	if err := checkRange(off, int64(len(b))); err != nil {
+		return 0, b, f.wrap("read", err)
+	}
+	if len(b) == 0 {
+		return 0, b, nil
+	}
+	n, err := f.readAt(ctx, b, off, f.free)
+	if err != nil {
+		if err == io.EOF {
+			return 0, b, err
+		}
+		if abandoned(err) {
+			b = nil
+		}
+		return n, b, f.wrap("read", err)
+	}
+	return n, b, nil
+}
+
+// ReadExactAt reads from offset off until b is full, and hands b back. The count says how much was read in any case; an end of the file
+// before that is io.ErrUnexpectedEOF, or io.EOF if nothing was read. See [File.ReadAt].
+func (f *File) ReadExactAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
+	if off < 0 {
+		return 0, b, f.wrap("readat", errNegativeOffset)
+	}
+	if err := checkRange(off, int64(len(b))); err != nil {
+		return 0, b, f.wrap("read", err)
+	}
+	done := 0
+	for done < len(b) {
+		n, err := f.readAt(ctx, b[done:], off+int64(done), f.free)
+		done += n
+		if err == nil {
+			continue
+		}
+		if err == io.EOF && done > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if abandoned(err) {
+			b = nil
+		}
+		return done, b, f.wrap("read", err)
+	}
+	return done, b, nil
+}
+
+// readAt is ReadAt for valid arguments, or for the offset -1, which means the file position. If the caller is let go while the kernel still has b, free is called later instead of
+// dropping the reference now.
+func (f *File) readAt(ctx context.Context, b []byte, off int64, free func()) (int, error) {
+	if !f.acquire() {
+		return 0, ErrClosed
+	}
+	n, err := f.transferIn(ctx, b, off, free)
+	if err != nil && err != io.EOF {
+		return n, f.settle(err)
+	}
+	f.release()
+	return n, err
+}
+
+func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func()) (int, error) {
+	if len(b) > ops.MaxTransfer {
+		b = b[:ops.MaxTransfer]
+	}
+	r := f.pinned(OpRead)
+	shared := !executor.MayBlock(ctx)
+	done := 0
+	if r == Auto && off >= 0 && f.worthTrying(shared, len(b)) {
+		n, all, err := f.tryRead(ctx, shared, b, off)
+		if all {
+			return n, err
+		}
+		done = n
+	}
+
+	if off >= 0 && f.known()&traitStream != 0 {
+		return 0, syscall.ESPIPE
+	}
+	if off >= 0 {
+		off += int64(done)
+	}
+	o := ops.ReadAt(f.fd, b[done:], off)
+	if r == Auto && f.takesLong(len(o.Buf)) {
+		o.Flags |= ops.Async
+	}
+	o.Release = free
+	if shared {
+		crowd.Add(1)
+	}
+	res := perform(ctx, r, false, o)
+	if shared {
+		crowd.Add(-1)
+	}
+	switch {
+	case abandoned(res.Err):
+		return done, res.Err
+	case done > 0:
+		return done + res.N, nil // what went wrong, if anything, will go wrong again
+	case res.Err != nil:
+		return 0, res.Err
+	case res.N == 0:
+		return 0, io.EOF
+	}
+	return res.N, nil
+}
+
+// worthTrying reports whether a read of n bytes is first tried in the page cache, given that the caller shares its goroutine or not.
+func (f *File) worthTrying(shared bool, n int) bool {
+	if f.traits.Load()&(traitNoTry|traitStream|traitRemote) != 0 || f.flag&unix.O_DIRECT != 0 {
+		return false
+	}
+	return !shared || n <= maxTry && (crowd.Load() < company || f.portable)
+}
+
+// tryRead copies what the page cache has. It reports whether that is all there is to say: b is full, the file has ended, or it failed.
+// If not, the cache ends after n bytes.
+func (f *File) tryRead(ctx context.Context, shared bool, b []byte, off int64) (n int, all bool, err error) {
+	if ctx.Err() != nil {
+		return 0, true, driver.Canceled(ctx)
+	}
+	if shared && f.budget.spend(len(b)) {
+		if !f.portable {
+			return 0, false, nil
+		}
+		_ = executor.Yield(ctx)
+	}
+	for n < len(b) {
+		m, err := ops.TryRead(f.fd, b[n:], off+int64(n))
+		if err != nil {
+			return n, f.tryFailed(n, err), err
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	f.drv.CountRoute(driver.RouteInline)
+	if n == 0 {
+		err = io.EOF
+	}
+	return n, true, err
+}
+
+// tryFailed reports whether an attempt that moved n bytes before it failed with err is to be left at that.
+func (f *File) tryFailed(n int, err error) bool {
+	switch err {
+	case syscall.EAGAIN:
+		return false
+	case syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EINVAL:
+		f.traits.Or(traitNoTry)
+		return false
+	}
+	return n == 0
+}
+
+// takesLong reports whether a read of n bytes, if the driver tried it at once, could hold it up: on a file system that may not answer,
+// or by the time that copying takes.
+func (f *File) takesLong(n int) bool {
+	return f.flag&unix.O_DIRECT == 0 && n > maxTry || f.known()&traitRemote != 0
+}
+
+// wrap adds the file's name to an error.
+func (f *File) wrap(op string, err error) error { return pathError(op, f.name, err) }

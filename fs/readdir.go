@@ -1,0 +1,130 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Entry is a name in a directory, as it was read. It is a [DirEntry].
+type Entry struct {
+	name string
+	ino  uint64
+	mode FileMode // the type bits
+	from *listing
+}
+
+// listing is what the entries of one reading share.
+type listing struct {
+	ctx context.Context
+	dir string
+}
+
+// Name returns the entry's name, without its directory.
+func (e *Entry) Name() string { return e.name }
+
+// IsDir reports whether the entry is a directory.
+func (e *Entry) IsDir() bool { return e.mode.IsDir() }
+
+// Type returns the type bits of the entry's mode.
+func (e *Entry) Type() FileMode { return e.mode }
+
+// Inode returns the number of the file in its file system. For a mount point it is that of the directory beneath.
+func (e *Entry) Inode() uint64 { return e.ino }
+
+// Info describes the file now, by its path and under the context that the directory was read with.
+func (e *Entry) Info() (FileInfo, error) { return Lstat(e.from.ctx, e.from.dir+"/"+e.name) }
+
+// String formats the entry as io/fs does.
+func (e *Entry) String() string {
+	if e.IsDir() {
+		return "d " + e.name + "/"
+	}
+	return "- " + e.name
+}
+
+// ReadDir returns the entries of the named directory, sorted by name; with an error, those read before it. getdents64(2).
+func ReadDir(ctx context.Context, name string) ([]DirEntry, error) {
+	d, err := OpenDir(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close(ctx)
+	entries, err := d.ReadDir(ctx)
+	slices.SortFunc(entries, func(a, b *Entry) int { return strings.Compare(a.name, b.name) })
+	list := make([]DirEntry, len(entries))
+	for i, e := range entries {
+		list[i] = e
+	}
+	return list, err
+}
+
+// direntBuffers are buffers for getdents64(2).
+var direntBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// readEntries reads the directory fd from its start. It stops when ctx ends.
+func readEntries(fd int, l *listing) (entries []*Entry, err error) {
+	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
+		return nil, err
+	}
+	err = eachName(l.ctx, fd, func(name string, ino uint64, typ byte) error {
+		e := &Entry{name: name, ino: ino, from: l}
+		var gone bool
+		if e.mode, gone = entryMode(fd, name, typ); !gone {
+			entries = append(entries, e)
+		}
+		return nil
+	})
+	return entries, err
+}
+
+// entryMode turns a type of getdents64(2) into a FileMode. Some file systems leave it open, so that somebody has to look; meanwhile the
+// file may have gone.
+func entryMode(fd int, name string, typ byte) (mode FileMode, gone bool) {
+	if typ != unix.DT_UNKNOWN {
+		return fileMode(uint32(typ) << 12).Type(), false
+	}
+	var st unix.Stat_t
+	err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	return fileMode(st.Mode).Type(), err != nil
+}
+
+// eachName calls f for every name in the directory fd from where it stands, except . and .. .
+func eachName(ctx context.Context, fd int, f func(name string, ino uint64, typ byte) error) error {
+	buf := direntBuffers.Get().(*[]byte)
+	defer direntBuffers.Put(buf)
+	for {
+		if err := canceled(ctx); err != nil {
+			return err
+		}
+		n := 0
+		err := ignoringEINTR(func() (err error) {
+			n, err = unix.Getdents(fd, *buf)
+			return err
+		})
+		if err == unix.ENOENT || err == nil && n == 0 { // ENOENT: it was removed
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for b := (*buf)[:n]; len(b) > 0; {
+			// struct linux_dirent64: inode, offset, record length, type, name
+			ino := binary.NativeEndian.Uint64(b)
+			record := b[:binary.NativeEndian.Uint16(b[16:])]
+			b = b[len(record):]
+			name, _, _ := bytes.Cut(record[19:], []byte{0})
+			if ino == 0 || string(name) == "." || string(name) == ".." {
+				continue
+			}
+			if err := f(string(name), ino, record[18]); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package fs
+
+import (
+	"context"
+	"sync/atomic"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// Operation is a kind of work for which a [Route] is chosen.
+type Operation uint8
+
+// The operations.
+const (
+	OpRead   Operation = iota // data of a regular file; other files always take the ring
+	OpWrite                   // the same
+	OpSync                    // SyncAll, SyncData
+	OpStat                    // Stat, Lstat, Statx
+	OpAttr                    // Chmod, Chown, Chtimes, Truncate, Fallocate, extended attributes
+	OpOpen                    // opening what exists
+	OpCreate                  // opening with O_CREATE or O_TRUNC
+	OpRemove                  // Remove
+	OpMkdir                   // Mkdir
+	OpRename                  // Rename
+	OpLink                    // Symlink, Link, Mknod
+	OpList                    // ReadDir, Readlink
+	OpCopy                    // CopyRange
+	OpClose                   // Close
+	operations
+)
+
+// Route is a way to perform an operation.
+type Route uint8
+
+const (
+	// Auto is the best one known, see table.
+	Auto Route = iota
+	// Inline is a plain system call on the caller's own goroutine. It may hold that up, and with it the other tasks of a worker,
+	// and it cannot be cancelled. At most 64 run at once; further ones take Call.
+	Inline
+	// Ring is io_uring, or what stands in for it.
+	Ring
+	// Call is a plain system call on a goroutine of the driver's pool, while the task waits.
+	Call
+)
+
+// String returns the route's name.
+func (r Route) String() string { return [...]string{"auto", "inline", "ring", "call"}[r] }
+
+// table is what Auto means for files of a local file system. A file system in user space or behind a network always gets the ring,
+// where waiting for it holds nobody up and can be cancelled.
+//
+// thread is for callers that have a goroutine to themselves. There a plain call is as fast as package os, and io_uring is not: the
+// kernel hands metadata and buffered writes of ext4 to its worker threads, at ten microseconds each. shared is for coroutines,
+// which hold up their worker for as long as they are in the kernel: see brisk.
+//
+// Reads are tried in the page cache first, on every route but Ring and Call: what is cached is there at the cost of a plain read,
+// and what is not takes the ring and so blocks nobody.
+var table = [operations]struct{ thread, shared Route }{
+	OpRead:   {Ring, Ring},
+	OpWrite:  {Inline, brisk},
+	OpSync:   {Call, Call},
+	OpStat:   {Inline, brisk},
+	OpAttr:   {Inline, Call},
+	OpOpen:   {Inline, Call},
+	OpCreate: {Inline, brisk},
+	OpRemove: {Inline, brisk},
+	OpMkdir:  {Inline, brisk},
+	OpRename: {Inline, brisk},
+	OpLink:   {Inline, brisk},
+	OpList:   {Inline, Call},
+	OpCopy:   {Inline, Call},
+	OpClose:  {Inline, Ring},
+}
+
+// pins are the choices of [Pin].
+var pins [operations]atomic.Uint32
+
+// Pin has the operations of one kind take one route from now on, everywhere in the program, and returns the one it replaces. Auto
+// undoes it. It is for measuring, and for systems on which the choices of this package are wrong. What has no opcode in io_uring
+// takes Call instead of Ring.
+func Pin(op Operation, r Route) (old Route) { return Route(pins[op].Swap(uint32(r))) }
+
+// Pin is like the function [Pin] for one file, and precedes it.
+func (f *File) Pin(op Operation, r Route) (old Route) {
+	shift := 2 * op
+	for {
+		was := f.pins.Load()
+		now := was&^(3<<shift) | uint32(r)<<shift
+		if f.pins.CompareAndSwap(was, now) {
+			return Route(was >> shift & 3)
+		}
+	}
+}
+
+func (f *File) pinned(op Operation) Route {
+	if p := f.pins.Load(); p != 0 {
+		if r := Route(p >> (2 * op) & 3); r != Auto {
+			return r
+		}
+	}
+	return Route(pins[op].Load())
+}
+
+// choose returns the route of an operation: pinned, or from the table.
+func choose(ctx context.Context, op Operation, pinned Route, remote bool) Route {
+	switch {
+	case pinned != Auto:
+		return pinned
+	case remote:
+		return Ring
+	case executor.MayBlock(ctx):
+		return table[op].thread
+	}
+	return table[op].shared
+}
+
+// perform performs o by the given route.
+func perform[T any](ctx context.Context, r Route, remote bool, o ops.Op[T]) ops.Result[T] {
+	p := &pace[o.Kind.Code]
+	if start, ok := p.enter(r); ok {
+		defer p.leave(ctx, start)
+		return performDirect(ctx, o)
+	}
+	switch {
+	case r == Inline, r == brisk, r == Call:
+		o.Route = ops.RouteCall
+	case remote:
+		o.Flags |= ops.Async
+	}
+	return executor.Do(ctx, o)
+}
+
+// performDirect is a function of its own for what its op costs: it moves to the heap.
+//
+//go:noinline
+func performDirect[T any](ctx context.Context, o ops.Op[T]) ops.Result[T] {
+	if ctx.Err() != nil {
+		return o.Result(0, driver.Canceled(ctx))
+	}
+	count(ctx, driver.RouteDirect)
+	return ops.Run(&o)
+}
+
+// call is perform for what io_uring has no opcode for. fn holds whatever it needs until it returns, also when ctx has ended.
+func call[T any](ctx context.Context, r Route, fn func() (T, error)) (T, error) {
+	if r == Inline {
+		if err := ctx.Err(); err != nil {
+			var zero T
+			return zero, driver.Canceled(ctx)
+		}
+		if direct.enter() {
+			defer direct.leave()
+			count(ctx, driver.RouteDirect)
+			return fn()
+		}
+	}
+	count(ctx, driver.RouteCall)
+	return executor.Block(ctx, fn)
+}
+
+// direct bounds the plain calls that run on their caller's goroutine: each may hold a thread while a disk is slow.
+var direct limit
+
+// limit counts what runs at once.
+type limit struct{ n atomic.Int32 }
+
+const maxDirect = 64
+
+func (l *limit) enter() bool {
+	if l.n.Add(1) <= maxDirect {
+		return true
+	}
+	l.n.Add(-1)
+	return false
+}
+
+func (l *limit) leave() { l.n.Add(-1) }
+
+// count tells the driver of an operation that it does not see.
+func count(ctx context.Context, r driver.Route) {
+	if d, err := driver.FromContext(ctx); err == nil {
+		d.CountRoute(r)
+	}
+}
+
+// budget makes coroutines that never wait give way from time to time, so that cached files do not starve the other tasks of a worker.
+type budget struct{ spent atomic.Uint32 }
+
+const maxSpent = 64 // operations, or as many pages
+
+// spend accounts for an operation that moved n bytes without waiting. It reports whether the budget is spent: then it is new.
+func (b *budget) spend(n int) bool {
+	if b.spent.Add(1+uint32(n>>12)) < maxSpent {
+		return false
+	}
+	b.spent.Store(0)
+	return true
+}
+
+// crowd counts the reads that coroutines have given to a ring. A plain call costs more than a ring's share of one call for many, so in
+// company reads go to the ring even if the page cache may have them; a coroutine alone is better off with the plain call. Who has
+// spent his budget of those goes to the ring, and so meets the company if there is one.
+var crowd atomic.Int32
+
+const company = 4

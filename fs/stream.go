@@ -1,0 +1,109 @@
+package fs
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/ops"
+)
+
+// Read reads once into b from where the file stands, and hands b back: what a pipe, a terminal or a socket has, waiting until it has
+// something. It may be short; io.EOF means that there is nothing more to come. On files with offsets it reads at the file position
+// and moves it, one call at a time. Kernel 5.6, read(2).
+func (f *File) Read(ctx context.Context, b []byte) (int, []byte, error) {
+	if len(b) == 0 {
+		return 0, b, nil
+	}
+	n, err := f.inTurn(ctx, false, func(free func()) (int, error) { return f.readAt(ctx, b, -1, free) })
+	if abandoned(err) {
+		b = nil
+	}
+	return n, b, f.wrap("read", err)
+}
+
+// Write writes all of b where the file stands, and hands b back: into a pipe, a terminal or a socket, waiting until it has room, or at the
+// end of a file opened with O_APPEND. On other files it writes at the file position and moves it, one call at a time. The count says
+// how much was written, also with an error. A pipe without a reader is EPIPE. Kernel 5.6, write(2).
+func (f *File) Write(ctx context.Context, b []byte) (int, []byte, error) {
+	if len(b) == 0 {
+		return 0, b, nil
+	}
+	n, err := f.inTurn(ctx, true, func(free func()) (int, error) { return f.writeOn(ctx, b, free) })
+	if abandoned(err) {
+		b = nil
+	}
+	return n, b, f.wrap("write", err)
+}
+
+func (f *File) writeOn(ctx context.Context, b []byte, free func()) (done int, err error) {
+	off := int64(-1)
+	if f.flag&unix.O_APPEND != 0 && f.traits.Load()&traitRegular != 0 {
+		off = 0 // which does not count, and any offset may be written in place
+	}
+	for done < len(b) {
+		n, err := f.writeSome(ctx, b[done:], off, free)
+		done += n
+		if err == nil && n == 0 {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// oldSignals is set when the kernel does not know RWF_NOSIGNAL: then writing to a pipe without a reader raises SIGPIPE, which Go
+// ignores.
+var oldSignals atomic.Bool
+
+func (f *File) writeSome(ctx context.Context, b []byte, off int64, free func()) (int, error) {
+	if f.traits.Load()&traitStream == 0 || oldSignals.Load() {
+		return f.writeAt(ctx, b, off, free)
+	}
+	if !f.acquire() {
+		return 0, ErrClosed
+	}
+	o := ops.WriteAtFlags(f.fd, b, -1, unix.RWF_NOSIGNAL)
+	o.Release = free
+	res := perform(ctx, Ring, f.traits.Load()&traitRemote != 0, o)
+	if res.Err == syscall.EOPNOTSUPP || res.Err == syscall.EINVAL {
+		oldSignals.Store(true)
+		f.release()
+		return f.writeAt(ctx, b, -1, free)
+	}
+	return res.N, f.settle(res.Err)
+}
+
+// shared reports whether several tasks may use the file position at once: where there is none, or none that counts.
+func (f *File) shared(append bool) bool {
+	return f.traits.Load()&traitStream != 0 || append && f.flag&unix.O_APPEND != 0
+}
+
+// inTurn calls move when the file position is free: two operations in flight would both move the same bytes (read(2), BUGS). move drops
+// a reference with free if its caller was let go.
+func (f *File) inTurn(ctx context.Context, append bool, move func(free func()) (int, error)) (int, error) {
+	if !f.acquire() {
+		return 0, ErrClosed
+	}
+	f.known()
+	f.release()
+	if f.shared(append) {
+		return move(f.free)
+	}
+	if err := f.turn.take(ctx); err != nil {
+		return 0, err
+	}
+	n, err := move(func() {
+		f.turn.give()
+		f.release()
+	})
+	if !abandoned(err) {
+		f.turn.give()
+	}
+	return n, err
+}

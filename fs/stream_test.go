@@ -1,0 +1,219 @@
+package fs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/executor"
+	"uringo/fs"
+)
+
+func TestPipe(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		r, w := pipe(t, ctx)
+		if r == nil {
+			return
+		}
+		const size = 300_000 // more than a pipe holds
+		writing := executor.Go(ctx, func(ctx context.Context) (int, error) {
+			n, _, err := w.Write(ctx, pattern(size, 7))
+			return n, errors.Join(err, w.Close(ctx))
+		})
+		var got []byte
+		buf := make([]byte, 10_000)
+		for {
+			n, b, err := r.Read(ctx, buf)
+			got = append(got, b[:n]...)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Error(err)
+				break
+			}
+		}
+		if n, err := writing.Join(ctx); n != size || err != nil || !bytes.Equal(got, pattern(size, 7)) {
+			t.Errorf("wrote %d, %v; read %d bytes", n, err, len(got))
+		}
+		if _, _, err := r.ReadAt(ctx, buf, 0); !errors.Is(err, unix.ESPIPE) {
+			t.Errorf("ReadAt on a pipe: %v", err)
+		}
+		if _, _, err := r.ReadvAt(ctx, [][]byte{buf}, 0); !errors.Is(err, unix.ESPIPE) {
+			t.Errorf("ReadvAt on a pipe: %v", err)
+		}
+		r.Pin(fs.OpRead, fs.Ring)
+		if _, _, err := r.ReadAt(ctx, buf, 0); !errors.Is(err, unix.ESPIPE) {
+			t.Errorf("ReadAt on a pipe by the ring: %v", err)
+		}
+		if err := r.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestBrokenPipe(t *testing.T) { // HAZARDS T35
+	each(t, func(t *testing.T, ctx context.Context) {
+		r, w := pipe(t, ctx)
+		if r == nil {
+			return
+		}
+		defer w.Close(ctx)
+		if _, _, err := w.WriteAt(ctx, []byte("x"), 0); !errors.Is(err, unix.ESPIPE) {
+			t.Errorf("WriteAt on a pipe: %v", err)
+		}
+		if _, _, err := w.WritevAt(ctx, [][]byte{{'x'}}, 0); !errors.Is(err, unix.ESPIPE) {
+			t.Errorf("WritevAt on a pipe: %v", err)
+		}
+		if err := r.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		for range 10 {
+			if n, _, err := w.Write(ctx, []byte("x")); n != 0 || !errors.Is(err, unix.EPIPE) {
+				t.Errorf("Write = %d, %v", n, err)
+			}
+		}
+	})
+}
+
+// TestPosition reads and writes at the file position from many tasks: nothing is read twice, and nothing lost.
+func TestPosition(t *testing.T) { // HAZARDS P18, T25
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, nil)
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		const tasks, each, size = 8, 25, 16
+		err := goAll(ctx, tasks, func(ctx context.Context, i int) error {
+			for range each {
+				if _, _, err := f.Write(ctx, bytes.Repeat([]byte{byte('a' + i)}, size)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		checkFrames(t, f.Name(), tasks, each, size)
+		if _, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_SET); err != nil {
+			t.Error(err)
+		}
+		counts := make([]map[byte]int, tasks)
+		err = goAll(ctx, tasks, func(ctx context.Context, i int) error {
+			counts[i] = make(map[byte]int)
+			for {
+				n, b, err := f.Read(ctx, make([]byte, size))
+				if err == io.EOF {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				if n != size || !bytes.Equal(b, bytes.Repeat(b[:1], size)) {
+					t.Errorf("read %d bytes: %q", n, b[:n])
+				}
+				counts[i][b[0]]++
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		for i := range tasks {
+			sum := 0
+			for _, c := range counts {
+				sum += c[byte('a'+i)]
+			}
+			if sum != each {
+				t.Errorf("frame %c was read %d times of %d", 'a'+i, sum, each)
+			}
+		}
+	})
+}
+
+func TestAppend(t *testing.T) { // HAZARDS P19, T25
+	each(t, func(t *testing.T, ctx context.Context) {
+		name := filepath.Join(t.TempDir(), "log")
+		f, err := fs.OpenFile(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		if n, _, err := f.WriteAt(ctx, []byte("x"), 0); n != 0 || err == nil {
+			t.Errorf("WriteAt on a file to append to = %d, %v", n, err)
+		}
+		const tasks, each, size = 8, 25, 16
+		err = goAll(ctx, tasks, func(ctx context.Context, i int) error {
+			for range each {
+				if _, _, err := f.Write(ctx, bytes.Repeat([]byte{byte('a' + i)}, size)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		checkFrames(t, name, tasks, each, size)
+	})
+}
+
+func checkFrames(t *testing.T, name string, tasks, each, size int) {
+	t.Helper()
+	got, err := os.ReadFile(name)
+	if err != nil || len(got) != tasks*each*size {
+		t.Errorf("the file has %d bytes, want %d, %v", len(got), tasks*each*size, err)
+	}
+	for i := 0; i+size <= len(got); i += size {
+		if !bytes.Equal(got[i:i+size], bytes.Repeat(got[i:i+1], size)) {
+			t.Errorf("torn at %d: %q", i, got[i:i+size])
+			return
+		}
+	}
+}
+
+// TestReaderWriter uses a file through package io.
+func TestReaderWriter(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, nil)
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		want := pattern(100_000, 5)
+		if n, err := io.Copy(f.NewWriter(ctx, 10), bytes.NewReader(want)); n != int64(len(want)) || err != nil {
+			t.Errorf("io.Copy to it = %d, %v", n, err)
+		}
+		r := f.NewReader(ctx, 10)
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("io.ReadAll = %d bytes, %v", len(got), err)
+		}
+		if pos, err := r.Seek(-5, io.SeekEnd); pos != 100_005 || err != nil {
+			t.Errorf("Seek = %d, %v", pos, err)
+		}
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want[len(want)-5:]) {
+			t.Errorf("io.ReadAll after Seek = %d bytes, %v", len(got), err)
+		}
+		part := make([]byte, 50)
+		if n, err := r.ReadAt(part, 20); n != 50 || err != nil || !bytes.Equal(part, want[10:60]) {
+			t.Errorf("ReadAt = %d, %v", n, err)
+		}
+		if n, err := r.ReadAt(part, 100_000); n != 10 || err != io.EOF {
+			t.Errorf("ReadAt over the end = %d, %v", n, err)
+		}
+		if _, err := r.Seek(-1, io.SeekStart); err == nil {
+			t.Error("Seek before the start succeeded")
+		}
+		if _, err := f.NewWriter(ctx, 0).WriteAt([]byte("x"), -1); err == nil {
+			t.Error("WriteAt before the start succeeded")
+		}
+	})
+}

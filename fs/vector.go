@@ -1,0 +1,115 @@
+package fs
+
+import (
+	"context"
+	"io"
+	"syscall"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// ReadvAt reads once into bufs, filling one after the other, from offset off, and hands bufs back; see [File.ReadAt]. One call fills at
+// most 1024 buffers and 1 GiB. Kernel 5.1, preadv(2).
+func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]byte, error) {
+	if off < 0 {
+		return 0, bufs, f.wrap("readat", errNegativeOffset)
+	}
+	total := lengthOf(bufs)
+	if err := checkRange(off, total); err != nil {
+		return 0, bufs, f.wrap("read", err)
+	}
+	if total == 0 {
+		return 0, bufs, nil
+	}
+	if !f.acquire() {
+		return 0, bufs, f.wrap("read", ErrClosed)
+	}
+	o := ops.ReadvAt(f.fd, bufs, off)
+	o.Release = f.free
+	r := f.pinned(OpRead)
+	n, all, err := 0, false, error(nil)
+	shared := !executor.MayBlock(ctx)
+	if r == Auto && f.worthTrying(shared, int(min(total, ops.MaxTransfer))) {
+		n, all, err = f.tryReadv(ctx, shared, &o)
+	}
+	switch {
+	case all:
+	case f.known()&traitStream != 0:
+		err = syscall.ESPIPE
+	default:
+		if r == Auto && f.takesLong(int(min(total, ops.MaxTransfer))) {
+			o.Flags |= ops.Async
+		}
+		res := perform(ctx, r, false, o)
+		n, err = res.N, res.Err
+	}
+	if err = f.settle(err); err != nil {
+		if abandoned(err) {
+			bufs = nil
+		}
+		return n, bufs, f.wrap("read", err)
+	}
+	if n == 0 {
+		return 0, bufs, io.EOF
+	}
+	return n, bufs, nil
+}
+
+// tryReadv is tryRead for several buffers. Anything it got is the answer.
+func (f *File) tryReadv(ctx context.Context, shared bool, o *ops.Op[[][]byte]) (n int, all bool, err error) {
+	if ctx.Err() != nil {
+		return 0, true, driver.Canceled(ctx)
+	}
+	if shared && f.budget.spend(int(lengthOf(o.Buf))) {
+		if !f.portable {
+			return 0, false, nil
+		}
+		_ = executor.Yield(ctx)
+	}
+	if n, err = ops.TryReadv(o); err != nil {
+		if f.tryFailed(0, err) {
+			return 0, true, err
+		}
+		return 0, false, nil
+	}
+	f.drv.CountRoute(driver.RouteInline)
+	return n, true, nil
+}
+
+// WritevAt writes bufs once, one after the other, at offset off, and hands bufs back; see [File.WriteAt]. One call writes at most 1024
+// buffers and 1 GiB. Kernel 5.1, pwritev(2).
+func (f *File) WritevAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]byte, error) {
+	total := lengthOf(bufs)
+	if err := f.checkWrite(off, total); err != nil {
+		return 0, bufs, err
+	}
+	if total == 0 {
+		return 0, bufs, nil
+	}
+	if !f.acquire() {
+		return 0, bufs, f.wrap("write", ErrClosed)
+	}
+	n, err := 0, error(syscall.ESPIPE)
+	if r, remote := f.writeRoute(ctx); f.known()&traitStream == 0 {
+		o := ops.WritevAt(f.fd, bufs, off)
+		o.Release = f.free
+		res := perform(ctx, r, remote, o)
+		n, err = res.N, res.Err
+	}
+	if err = f.settle(err); err != nil {
+		if abandoned(err) {
+			bufs = nil
+		}
+		return n, bufs, f.wrap("write", err)
+	}
+	return n, bufs, nil
+}
+
+func lengthOf(bufs [][]byte) (n int64) {
+	for _, b := range bufs {
+		n += int64(len(b))
+	}
+	return n
+}

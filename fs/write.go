@@ -1,0 +1,124 @@
+package fs
+
+import (
+	"context"
+	"io"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/ops"
+)
+
+// WriteAt writes b once at offset off, and hands b back. It may be short, for want of space mostly; [File.WriteAllAt] writes
+// everything. A file opened with O_APPEND refuses: it would write at its end and nowhere else. One call moves at most 1 GiB.
+//
+// What was written is in the page cache, and on the disk after [File.SyncData], or with O_DSYNC. Files opened with O_DIRECT need b and
+// off aligned as open(2) says. Allocates nothing. Kernel 5.6, pwrite(2).
+func (f *File) WriteAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
+	if err := f.checkWrite(off, int64(len(b))); err != nil {
+		return 0, b, err
+	}
+	if len(b) == 0 {
+		return 0, b, nil
+	}
+	n, err := f.writeAt(ctx, b, off, f.free)
+	if err != nil {
+		if abandoned(err) {
+			b = nil
+		}
+		return n, b, f.wrap("write", err)
+	}
+	return n, b, nil
+}
+
+// WriteAllAt writes all of b at offset off, and hands b back. The count says how much was written, also with an error; a file that takes
+// no more is io.ErrShortWrite. See [File.WriteAt].
+func (f *File) WriteAllAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
+	if err := f.checkWrite(off, int64(len(b))); err != nil {
+		return 0, b, err
+	}
+	done := 0
+	for done < len(b) {
+		n, err := f.writeAt(ctx, b[done:], off+int64(done), f.free)
+		done += n
+		if err == nil && n == 0 {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			if abandoned(err) {
+				b = nil
+			}
+			return done, b, f.wrap("write", err)
+		}
+	}
+	return done, b, nil
+}
+
+func (f *File) checkWrite(off, n int64) error {
+	if f.flag&unix.O_APPEND != 0 {
+		return f.wrap("writeat", errAppend)
+	}
+	if off < 0 {
+		return f.wrap("writeat", errNegativeOffset)
+	}
+	if err := checkRange(off, n); err != nil {
+		return f.wrap("write", err)
+	}
+	return nil
+}
+
+// writeAt is WriteAt for valid arguments; see readAt for the offset -1 and for free.
+func (f *File) writeAt(ctx context.Context, b []byte, off int64, free func()) (int, error) {
+	if !f.acquire() {
+		return 0, ErrClosed
+	}
+	n, err := f.transferOut(ctx, b, off, free)
+	if err != nil {
+		return n, f.settle(err)
+	}
+	f.release()
+	return n, nil
+}
+
+func (f *File) transferOut(ctx context.Context, b []byte, off int64, free func()) (int, error) {
+	if len(b) > ops.MaxTransfer {
+		b = b[:ops.MaxTransfer]
+	}
+	r, remote := f.writeRoute(ctx)
+	o := ops.WriteAt(f.fd, b, off)
+	if off >= 0 {
+		p := &pace[o.Kind.Code]
+		if start, ok := p.enter(r); ok {
+			defer p.leave(ctx, start)
+			if ctx.Err() != nil {
+				return 0, driver.Canceled(ctx)
+			}
+			f.drv.CountRoute(driver.RouteDirect)
+			return ops.Pwrite(f.fd, b, off)
+		}
+	}
+	if off >= 0 && f.known()&traitStream != 0 {
+		return 0, syscall.ESPIPE
+	}
+	if r == Inline || r == brisk {
+		r = Call // no room, no offset, or too slow of late
+	}
+	o.Release = free
+	res := perform(ctx, r, remote, o)
+	return res.N, res.Err
+}
+
+// writeRoute chooses who writes. Only a buffered write to a regular file is worth a plain call: it goes to the page cache.
+func (f *File) writeRoute(ctx context.Context) (r Route, remote bool) {
+	t := f.known()
+	remote = t&traitRemote != 0
+	if r = f.pinned(OpWrite); r != Auto {
+		return r, remote
+	}
+	if t&traitRegular == 0 || f.flag&(unix.O_DIRECT|unix.O_SYNC) != 0 {
+		return Ring, remote
+	}
+	return choose(ctx, OpWrite, Auto, remote), remote
+}
