@@ -72,7 +72,7 @@ func (d *Driver) sweep() {
 				next := r.Next
 				r.Next = nil
 				if r.waiter != nil {
-					r.takeBack()
+					r.touch.takeBack()
 					r.n, r.err = 0, ErrClosed
 					r.waiter.Complete(r)
 				}
@@ -185,6 +185,7 @@ func (d *Driver) fill() {
 		if r.cancel == r.cur && r.state >= stateIssued && !d.writeCancel(r) {
 			break
 		}
+		d.cancels[len(d.cancels)-1] = nil // or its memory would stay with us
 		d.cancels = d.cancels[:len(d.cancels)-1]
 	}
 	for d.waiting.n > 0 && len(d.free) > 0 && d.waits < d.waitMax {
@@ -258,7 +259,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 	}
 	d.stats.complete(k.Code)
 	if r.state == stateAbandoned {
-		r.takeBack()
+		r.touch.takeBack()
 		r.state = stateIdle
 		r.spec.Discard(c.Res)
 		if r.spec.Release != nil {
@@ -326,7 +327,7 @@ func (d *Driver) undelay(r *Request) {
 
 // deliver ends a request that the kernel does not own.
 func (d *Driver) deliver(r *Request, n int, err error) {
-	r.takeBack()
+	r.touch.takeBack()
 	r.state, r.cur, r.cancel = stateIdle, 0, 0
 	r.n, r.err = n, err
 	d.told++

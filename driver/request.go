@@ -65,12 +65,12 @@ func (r *Request) Reset(spec *ops.Spec, w Waiter) Seq {
 	if r.seq++; r.seq == 0 {
 		r.seq = 1
 	}
-	r.handOver()
+	r.touch.handOver(&r.spec)
 	return r.seq
 }
 
 // Withdraw takes back a request that was reset and will not be sent.
-func (r *Request) Withdraw() { r.takeBack() }
+func (r *Request) Withdraw() { r.touch.takeBack() }
 
 // Successor returns a request to use instead of r, which was abandoned. It goes on with r's numbers, so that whoever still knows one
 // of them means r.
