@@ -73,7 +73,7 @@ func (d *Driver) sweep() {
 				r.Next = nil
 				if r.waiter != nil {
 					r.touch.takeBack()
-					r.n, r.err = 0, ErrClosed
+					r.n, r.err = 0, d.refusal()
 					r.waiter.Complete(r)
 				}
 				r = next
