@@ -57,8 +57,9 @@ func openWaiting(ctx context.Context, d *driver.Driver, at place, name string, f
 	if o.ended.IsSet() {
 		return o.fd, o.err
 	}
-	if o.cancel() {
+	if release, ok := o.cancel(); ok {
 		o.discard(context.WithoutCancel(ctx))
+		release()
 	} else {
 		go o.discard(context.Background())
 	}
@@ -67,11 +68,13 @@ func openWaiting(ctx context.Context, d *driver.Driver, at place, name string, f
 
 // opening is an open(2) that waits.
 type opening struct {
-	fd     int
-	err    error
-	ended  executor.Event // fd and err are there
-	news   executor.Event // it ended, or something else happened that its caller waits for
-	cancel func() bool    // makes it end soon, if it can
+	fd    int
+	err   error
+	ended executor.Event // fd and err are there
+	news  executor.Event // it ended, or something else happened that its caller waits for
+
+	// cancel makes it end soon, if it can; then release is called when it has ended.
+	cancel func() (release func(), ok bool)
 }
 
 func (o *opening) end() {
@@ -90,9 +93,9 @@ func (o *opening) byRing(d *driver.Driver, at place, name string, flag int, mode
 	op := at.open(name, flag, mode)
 	op.Flags |= ops.Async // a thread of the kernel waits, and lets itself be cancelled
 	p := driver.Submit(d, op)
-	o.cancel = func() bool {
+	o.cancel = func() (func(), bool) {
 		p.Cancel()
-		return true
+		return func() {}, true
 	}
 	go func() {
 		r := <-p.Done()
@@ -116,20 +119,16 @@ func (o *opening) byHand(at place, name string, flag int) error {
 		_ = unix.Close(fifo)
 		o.end()
 	}()
-	o.cancel = func() bool {
+	o.cancel = func() (func(), bool) {
 		other := unix.O_WRONLY
 		if flag&unix.O_ACCMODE == unix.O_WRONLY {
 			other = unix.O_RDONLY
 		}
 		end, err := unix.Open(procPath(fifo), other|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return false // no permission, or it waits for something else
+			return nil, false // no permission, or it waits for something else
 		}
-		go func() {
-			_ = o.ended.Wait(context.Background()) // which never ends early
-			_ = unix.Close(end)
-		}()
-		return true
+		return func() { _ = unix.Close(end) }, true
 	}
 	return nil
 }
