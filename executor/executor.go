@@ -72,7 +72,7 @@ func WithStallAfter(d time.Duration) Option { return func(o *options) { o.stall 
 // ends, the remaining tasks are cancelled.
 //
 // Start blocks its caller. A task of Workers or Local that calls it holds its worker for that time.
-func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Option) error {
+func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Option) (err error) {
 	o := options{executor: Workers(1)}
 	for _, opt := range opts {
 		opt(&o)
@@ -92,22 +92,24 @@ func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Op
 		stop := watch(w, o.stall, s.log)
 		defer stop()
 	}
+	// Deferred, as a foreign runtime may run the root right here, where it may call runtime.Goexit.
+	defer func() {
+		s.stop()
+
+		// All tasks have ended, so the driver holds nothing but what was abandoned, if anything.
+		end := context.Background()
+		if grace := o.config.CancelGrace; grace > 0 {
+			var cancel context.CancelFunc
+			end, cancel = context.WithTimeout(end, grace)
+			defer cancel()
+		}
+		if closing := rt.Close(end); closing != nil {
+			err = errors.Join(err, closing)
+		}
+	}()
 	h := spawn(s, ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, root(ctx) }, nil)
 	<-h.t.ended.channel()
-	err = h.t.err
-	s.stop()
-
-	// All tasks have ended, so the driver holds nothing but what was abandoned, if anything.
-	end := context.Background()
-	if grace := o.config.CancelGrace; grace > 0 {
-		var cancel context.CancelFunc
-		end, cancel = context.WithTimeout(end, grace)
-		defer cancel()
-	}
-	if closing := rt.Close(end); closing != nil {
-		err = errors.Join(err, closing)
-	}
-	return err
+	return h.t.err
 }
 
 func logger(cfg driver.Config) *zap.Logger {
