@@ -277,7 +277,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 
 // refused handles what is special about an operation that ended with an error. It reports false if nothing is.
 func (d *Driver) refused(r *Request, res int32) bool {
-	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED)
+	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait()
 	switch {
 	case stopped && (r.cancel == r.cur || r.hit):
 		d.deliver(r, 0, syscall.ECANCELED) // under whatever name the kernel says it
