@@ -141,7 +141,7 @@ func (e *rig) model(sim ring.SimConfig, cfg driver.Config) (*driver.Driver, erro
 func on(t *testing.T, ways []way, test func(e *rig)) {
 	t.Helper()
 	for _, w := range ways {
-		if !wanted(t, w.engine) {
+		if !engineWanted(t, w.engine) {
 			continue
 		}
 		t.Run(w.name, func(t *testing.T) {
@@ -159,8 +159,8 @@ func on(t *testing.T, ways []way, test func(e *rig)) {
 	}
 }
 
-// wanted reports whether the environment lets a test run that needs an engine.
-func wanted(t *testing.T, engine driver.Engine) bool {
+// engineWanted reports whether the environment lets a test run that needs an engine.
+func engineWanted(t *testing.T, engine driver.Engine) bool {
 	t.Helper()
 	only, err := driver.ParseEngine(os.Getenv(driver.EngineVar))
 	if os.Getenv(driver.EngineVar) != "" && err != nil {
