@@ -53,7 +53,7 @@ func MkdirAll(ctx context.Context, path string, perm FileMode) error {
 	}
 	// Not by filepath.Dir, which would take a/../b for b.
 	name := strings.TrimRight(path, "/")
-	if parent := name[:strings.LastIndexByte(name, '/')+1]; parent != "" {
+	if parent := name[:max(0, strings.LastIndexByte(name, '/'))]; parent != "" {
 		if err := MkdirAll(ctx, parent, perm); err != nil {
 			return err
 		}

@@ -33,8 +33,11 @@ func RemoveAll(ctx context.Context, path string) error {
 	}
 	d, err := OpenDir(ctx, dir)
 	if err != nil {
-		if errors.Is(err, ErrNotExist) {
+		switch {
+		case errors.Is(err, ErrNotExist):
 			return nil
+		case errors.Is(err, syscall.ENOTDIR):
+			return &PathError{Op: "unlinkat", Path: path, Err: syscall.ENOTDIR}
 		}
 		return err
 	}

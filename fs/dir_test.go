@@ -1,0 +1,281 @@
+package fs_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	iofs "io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/executor"
+	"uringo/fs"
+)
+
+func TestDir(t *testing.T) { // C32
+	each(t, func(t *testing.T, ctx context.Context) {
+		root := t.TempDir()
+		d, err := fs.OpenDir(ctx, root)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		check := func(what string, err error) {
+			t.Helper()
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		check("Mkdir", d.Mkdir(ctx, "sub", 0o755))
+		check("Mkdir with a slash", d.Mkdir(ctx, "sub2/", 0o755))
+		sub, err := d.OpenDir(ctx, "sub")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		f, err := sub.OpenFile(ctx, "file", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if f.Name() != root+"/sub/file" {
+			t.Errorf("its name is %s", f.Name())
+		}
+		_, _, err = f.WriteAllAt(ctx, []byte("content"), 0)
+		check("WriteAllAt", err)
+		check("Close", f.Close(ctx))
+		if f, err = d.OpenFile(ctx, "sub/file", os.O_RDONLY, 0); err != nil {
+			t.Error(err)
+			return
+		}
+		if n, b, err := f.ReadAt(ctx, make([]byte, 10), 0); string(b[:n]) != "content" {
+			t.Errorf("ReadAt = %q, %v", b[:n], err)
+		}
+		check("Close", f.Close(ctx))
+		check("Symlink", sub.Symlink(ctx, "file", "link"))
+		if target, err := sub.Readlink(ctx, "link"); target != "file" || err != nil {
+			t.Errorf("Readlink = %q, %v", target, err)
+		}
+		check("Link", sub.Link(ctx, "file", d, "hard"))
+		check("Rename", sub.Rename(ctx, "file", d, "moved", unix.RENAME_NOREPLACE))
+		if err := d.Rename(ctx, "hard", d, "moved", unix.RENAME_NOREPLACE); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("Rename onto something: %v", err)
+		}
+		check("Mknod", sub.Mknod(ctx, "fifo", unix.S_IFIFO|0o600, 0))
+		check("Chmod", d.Chmod(ctx, "moved", os.ModeSetgid|0o604))
+		check("Chmod of itself", sub.Chmod(ctx, ".", 0o711))
+		check("Chown", d.Chown(ctx, "moved", -1, -1))
+		when := time.Unix(1234567890, 123456789)
+		check("Chtimes", d.Chtimes(ctx, "moved", when, when))
+		check("Chtimes of a link", sub.Chtimes(ctx, "link", when, when))
+		check("Sync", d.Sync(ctx))
+		info, err := d.Lstat(ctx, "moved")
+		if err != nil || info.Mode() != os.ModeSetgid|0o604 || !info.ModTime().Equal(when) || info.Name() != "moved" {
+			t.Errorf("Lstat = %v, %v", info, err)
+		}
+		if info, err := sub.Lstat(ctx, "link"); err != nil || info.Mode().Type() != fs.ModeSymlink || !info.ModTime().Equal(when) {
+			t.Errorf("Lstat of a link = %v, %v", info, err)
+		}
+		if st, err := sub.Statx(ctx, "fifo", unix.STATX_TYPE); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+			t.Errorf("Statx = %v, %v", st, err)
+		}
+		if info, err := sub.Stat(ctx); err != nil || info.Mode() != fs.ModeDir|0o711 {
+			t.Errorf("Stat = %v, %v", info, err)
+		}
+		for range 2 { // from the start each time
+			entries, err := sub.ReadDir(ctx)
+			var got []string
+			for _, e := range entries {
+				got = append(got, e.String()+" "+e.Type().String())
+				if info, err := sub.Lstat(ctx, e.Name()); err != nil || info.Sys().(*unix.Statx_t).Ino != e.Inode() {
+					t.Errorf("inode %d, %v", e.Inode(), err)
+				}
+			}
+			slices.Sort(got)
+			if want := []string{"- fifo p---------", "- link L---------"}; err != nil || !slices.Equal(got, want) {
+				t.Errorf("ReadDir = %q, %v", got, err)
+			}
+		}
+		check("Remove", sub.Remove(ctx, "fifo"))
+		check("Remove", sub.Remove(ctx, "link"))
+		check("RemoveDir", d.RemoveDir(ctx, "sub"))
+		if entries, err := sub.ReadDir(ctx); len(entries) != 0 || err != nil {
+			t.Errorf("ReadDir of a removed directory = %v, %v", entries, err)
+		}
+		check("Close", sub.Close(ctx))
+		check("Close", d.Close(ctx))
+		if _, err := d.ReadDir(ctx); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("ReadDir after Close: %v", err)
+		}
+		if _, err := d.OpenFile(ctx, "moved", os.O_RDONLY, 0); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("OpenFile after Close: %v", err)
+		}
+		if err := d.Rename(ctx, "a", d, "b", 0); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("Rename after Close: %v", err)
+		}
+		if err := d.Close(ctx); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("second Close: %v", err)
+		}
+	})
+}
+
+// TestDirStays tries to get out of a directory.
+func TestDirStays(t *testing.T) { // HAZARDS H46
+	each(t, func(t *testing.T, ctx context.Context) {
+		base := t.TempDir()
+		root := base + "/root"
+		for _, err := range []error{
+			os.Mkdir(root, 0o755),
+			os.Mkdir(root+"/sub", 0o755),
+			os.WriteFile(base+"/secret", []byte("secret"), 0o600),
+			os.Symlink("../secret", root+"/link"),
+			os.Symlink(base, root+"/up"),
+			os.Symlink("sub", root+"/inside"),
+		} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		d, err := fs.OpenDir(ctx, root)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer d.Close(ctx)
+		for _, name := range []string{"link", "link/", "up/secret", "up", "inside", "inside/", "inside/x", "../secret", "..", "sub/../../secret",
+			base + "/secret", "/", ""} {
+			if f, err := d.OpenFile(ctx, name, os.O_RDONLY, 0); err == nil {
+				t.Errorf("opened %q", name)
+				f.Close(ctx)
+			}
+			if sub, err := d.OpenDir(ctx, name); err == nil {
+				t.Errorf("opened directory %q", name)
+				sub.Close(ctx)
+			}
+		}
+		for _, name := range []string{"../secret", "..", "sub/x", "/", ""} {
+			for what, call := range map[string]func() error{
+				"Lstat":    func() error { _, err := d.Lstat(ctx, name); return err },
+				"Mkdir":    func() error { return d.Mkdir(ctx, name, 0o755) },
+				"Remove":   func() error { return d.Remove(ctx, name) },
+				"Rename":   func() error { return d.Rename(ctx, name, d, "x", 0) },
+				"RenameTo": func() error { return d.Rename(ctx, "link", d, name, 0) },
+				"Symlink":  func() error { return d.Symlink(ctx, "x", name) },
+				"Chmod":    func() error { return d.Chmod(ctx, name, 0) },
+				"Mknod":    func() error { return d.Mknod(ctx, name, unix.S_IFIFO, 0) },
+				"Readlink": func() error { _, err := d.Readlink(ctx, name); return err },
+			} {
+				if err := call(); err == nil {
+					t.Errorf("%s(%q) succeeded", what, name)
+				}
+			}
+		}
+		if err := d.Chmod(ctx, "link", 0o777); !errors.Is(err, syscall.EOPNOTSUPP) {
+			t.Errorf("Chmod of a link: %v", err)
+		}
+		if err := d.Chown(ctx, "link", -1, -1); err != nil {
+			t.Errorf("Chown of a link: %v", err)
+		}
+		if info, err := os.Stat(base + "/secret"); err != nil || info.Mode() != 0o600 {
+			t.Errorf("the file outside: %v, %v", info.Mode(), err)
+		}
+	})
+}
+
+// TestDirRace opens files through directories that somebody swaps for symbolic links meanwhile.
+func TestDirRace(t *testing.T) { // HAZARDS H46
+	each(t, func(t *testing.T, ctx context.Context) {
+		base := t.TempDir()
+		for _, err := range []error{
+			os.MkdirAll(base+"/root/dir", 0o755), os.MkdirAll(base+"/outside", 0o755),
+			os.WriteFile(base+"/root/dir/file", []byte("inside"), 0o600), os.WriteFile(base+"/outside/file", []byte("OUTSIDE"), 0o600),
+			os.Symlink("../outside", base+"/root/link"),
+		} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		d, err := fs.OpenDir(ctx, base+"/root")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer d.Close(ctx)
+		var stop atomic.Bool
+		var swapper sync.WaitGroup
+		swapper.Go(func() {
+			for !stop.Load() {
+				if err := unix.Renameat2(unix.AT_FDCWD, base+"/root/dir", unix.AT_FDCWD, base+"/root/link", unix.RENAME_EXCHANGE); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		opened := 0
+		for range 300 {
+			f, err := d.OpenFile(ctx, "dir/file", os.O_RDONLY, 0)
+			if err != nil {
+				continue
+			}
+			opened++
+			if n, b, err := f.ReadAt(ctx, make([]byte, 10), 0); string(b[:n]) != "inside" {
+				t.Errorf("read %q, %v", b[:n], err)
+			}
+			if err := f.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		stop.Store(true)
+		if _, err := executor.Block(ctx, func() (struct{}, error) { swapper.Wait(); return struct{}{}, nil }); err != nil {
+			t.Error(err)
+		}
+		t.Logf("opened %d of 300 times", opened)
+	})
+}
+
+func TestDirFS(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := t.TempDir()
+		for _, err := range []error{
+			os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o755),
+			os.WriteFile(filepath.Join(dir, "a/b/c/file.txt"), []byte("content"), 0o644),
+			os.WriteFile(filepath.Join(dir, "empty"), nil, 0o644),
+			os.Symlink("a/b", filepath.Join(dir, "link")),
+			os.WriteFile(filepath.Join(dir, "a/big"), []byte(strings.Repeat("big", 100_000)), 0o644),
+		} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		fsys := fs.DirFS(ctx, dir)
+		if err := fstest.TestFS(fsys, "a/b/c/file.txt", "empty", "a/big", "link"); err != nil {
+			t.Error(err)
+		}
+		for _, bad := range []string{"/a", "../x", "a/", "", "nul\x00"} {
+			var pe *fs.PathError
+			if _, err := fsys.Open(bad); !errors.Is(err, fs.ErrInvalid) || !errors.As(err, &pe) || pe.Path != bad {
+				t.Errorf("Open(%q): %v", bad, err)
+			}
+		}
+		if b, err := iofs.ReadFile(fsys, "a/b/c/file.txt"); string(b) != "content" || err != nil {
+			t.Errorf("ReadFile = %q, %v", b, err)
+		}
+		if target, err := iofs.ReadLink(fsys, "link"); target != "a/b" || err != nil {
+			t.Errorf("ReadLink = %q, %v", target, err)
+		}
+		var pe *fs.PathError
+		if _, err := iofs.Stat(fsys, "missing"); !errors.As(err, &pe) || pe.Path != "missing" || pe.Op != "stat" {
+			t.Errorf("Stat: %v", err)
+		}
+	})
+}
