@@ -330,6 +330,21 @@ func TestInlineGoexit(t *testing.T) {
 	})
 }
 
+// If that stack is Start's own, Start does not return, but leaves nothing behind.
+func TestInlineGoexitOfTheRoot(t *testing.T) {
+	onHostile(t, func(w *world, h *hostile) {
+		h.spawn = func(_ int32, run func()) error { run(); return nil }
+		err := w.quick(context.Background(), func(ctx context.Context) error {
+			executor.Go(ctx, task(nop))
+			leave()
+			return nil
+		})
+		if err != nil {
+			w.Error(err)
+		}
+	})
+}
+
 func TestExecutorThatRunsTwice(t *testing.T) {
 	onHostile(t, func(w *world, h *hostile) {
 		var runs sync.WaitGroup
