@@ -41,10 +41,14 @@ func TestFaultyCopy(t *testing.T) {
 	throughRing(t)
 	dir := shm(t)
 	y := yard{t, dir}
+	large := 256 << 20
+	if raceEnabled {
+		large /= 4
+	}
 	for _, c := range []struct {
 		executor string
 		size     int
-	}{{"workers:2", 256 << 20}, {"goroutines", 40 << 20}, {"pool:3", 40 << 20}, {"local", 40 << 20}} {
+	}{{"workers:2", large}, {"goroutines", 40 << 20}, {"pool:3", 40 << 20}, {"local", 40 << 20}} {
 		t.Run(c.executor, func(t *testing.T) {
 			y.file("a", c.size)
 			args := []string{"--executor=" + c.executor, "--engine=uring", "--method=blocks", y.path("a"), y.path("b")}
@@ -69,6 +73,29 @@ func TestFaultyCopy(t *testing.T) {
 			noTemps(t, dir)
 		})
 	}
+}
+
+// TestLostWrite has the kernel say that it wrote what it did not write. Verify must find out, and nothing may have the final name.
+func TestLostWrite(t *testing.T) {
+	throughRing(t)
+	y := yard{t, shm(t)}
+	y.file("a", 3<<20)
+	lost := false
+	cfg := ring.FaultConfig{Inject: 1, Results: []int32{1 << 20}, Match: func(e *ring.SQE) bool {
+		hit := !lost && e.Op == ring.OpWrite && e.Off == 1<<20 && e.Len == 1<<20
+		lost = lost || hit
+		return hit
+	}}
+	o, stats := runFaulty(t, 1, cfg, "--engine=uring", "--method=blocks", "--verify", y.path("a"), y.path("b"))
+	if stats.Injected != 1 {
+		t.Fatalf("injected %d times", stats.Injected)
+	}
+	o.want(t, exitFailed)
+	o.says(t, y.path("b")+": differs from its source: xxh64 is ")
+	if _, err := os.Lstat(y.path("b")); err == nil {
+		t.Error("the file exists")
+	}
+	noTemps(t, y.dir)
 }
 
 // TestFaultyTree copies a tree through faults and compares it with what cp makes.

@@ -55,9 +55,13 @@ func onlyComplete(t *testing.T, dst string, want map[string][]byte) (files int) 
 func TestInterrupt(t *testing.T) {
 	y := yard{t, t.TempDir()}
 	want := interruptible(y)
+	rounds := 4
+	if raceEnabled {
+		rounds = 2
+	}
 	everyWay(t, func(t *testing.T, w way) {
 		early := 0
-		for i := range 4 {
+		for i := range rounds {
 			dst := filepath.Join(t.TempDir(), "dst")
 			signal := []os.Signal{os.Interrupt, syscall.SIGTERM}[i%2]
 			cmd := w.command(t.Context(), t, "-a", "--method=blocks", y.path("src"), dst)
@@ -90,7 +94,7 @@ func TestInterrupt(t *testing.T) {
 			onlyComplete(t, dst, want)
 			noTemps(t, dst)
 		}
-		t.Logf("%d of 4 were interrupted before the end", early)
+		t.Logf("%d of %d were interrupted before the end", early, rounds)
 	})
 }
 
@@ -119,11 +123,11 @@ func TestKill(t *testing.T) {
 // TestNoReader closes the pipe that the program writes names to.
 func TestNoReader(t *testing.T) {
 	y := yard{t, t.TempDir()}
-	for i := range 5000 {
+	for i := range 2000 {
 		y.file("src/"+itoa(i%10)+"/"+itoa(i), 1000)
 	}
 	want := make(map[string][]byte)
-	for i := range 5000 {
+	for i := range 2000 {
 		name := itoa(i%10) + "/" + itoa(i)
 		want[name] = content("src/"+name, 1000)
 	}
@@ -145,7 +149,7 @@ func TestNoReader(t *testing.T) {
 		if code := cmd.ProcessState.ExitCode(); code != exitNoReader || stderr.Len() > 0 {
 			t.Errorf("exit code %d, said %q", code, stderr.String())
 		}
-		if n := onlyComplete(t, dst, want); n == 5000 {
+		if n := onlyComplete(t, dst, want); n == 2000 {
 			t.Error("did not stop")
 		}
 		noTemps(t, dst)

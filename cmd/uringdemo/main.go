@@ -73,6 +73,7 @@ func (o *options) run(ctx context.Context, stdout, stderr io.Writer) int {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	out := newOutput(stdout, stderr, o, func() { stop(errNoReader) })
+	defer context.AfterFunc(ctx, out.interrupted)()
 	begin := time.Now()
 	report, engine, err := copyAll(ctx, o, out)
 	if err != nil {

@@ -23,8 +23,9 @@ type output struct {
 
 	mu      sync.Mutex
 	lines   []line
-	gone    bool
+	gone    bool // the reader of stdout
 	closed  bool
+	hurry   bool      // the copy was interrupted
 	above   io.Writer // the bar's, while there is one; it takes lines for stderr
 	written sync.Cond // lines have been taken
 	wake    chan struct{}
@@ -96,6 +97,24 @@ func (o *output) write() {
 	}
 }
 
+// room waits until there is room for more lines, or nobody wants them any more.
+func (o *output) room() (struct{}, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.lines) >= maxLines && !o.hurry {
+		o.written.Wait()
+	}
+	return struct{}{}, nil
+}
+
+// interrupted lets those go who wait for room.
+func (o *output) interrupted() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hurry = true
+	o.written.Broadcast()
+}
+
 func (o *output) full() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -146,14 +165,7 @@ func (o *output) Copied(ctx context.Context, src, dst, sum string) {
 		return
 	}
 	if o.full() {
-		_, _ = executor.Block(ctx, func() (struct{}, error) { // it ends early when ctx does, and then it matters no more
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			for len(o.lines) >= maxLines {
-				o.written.Wait()
-			}
-			return struct{}{}, nil
-		})
+		_, _ = executor.Block(ctx, o.room)
 	}
 	text := fmt.Sprintf("%s -> %s", copier.Quote(src), copier.Quote(dst))
 	if sum != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,11 +141,9 @@ func (y yard) file(name string, size int) {
 }
 
 func content(seed string, size int) []byte {
-	out := make([]byte, 0, size+sha256.Size)
-	for block := sha256.Sum256([]byte(seed)); len(out) < size; block = sha256.Sum256(block[:]) {
-		out = append(out, block[:]...)
-	}
-	return out[:size]
+	out := make([]byte, size)
+	_, _ = rand.NewChaCha8(sha256.Sum256([]byte(seed))).Read(out) // never fails
+	return out
 }
 
 func (y yard) mkdir(name string) {

@@ -46,11 +46,12 @@ func (c *Copier) Run(ctx context.Context, sources []string, target string) *Repo
 	c.large.left = min(c.opts.Jobs, maxLarge)
 
 	root, err := c.plan(ctx, sources, target)
-	if err != nil {
-		c.journal.fail(target, err)
-	} else {
+	switch {
+	case err == nil:
 		c.push(ctx, root)
 		c.wait(ctx)
+	case !interrupted(ctx, err):
+		c.journal.fail(target, err)
 	}
 	c.handles.closeAll(ctx)
 

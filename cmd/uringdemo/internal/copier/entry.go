@@ -22,8 +22,8 @@ func (w *worker) copy(ctx context.Context, j job) {
 	case errors.Is(err, errSkip):
 		w.journal.count(&w.journal.report.Skipped, 1)
 		w.progress.Entries.Add(1)
-	case ctx.Err() != nil:
-		// Interrupted; that is no failure of this entry.
+	case interrupted(ctx, err):
+		// That is no failure of this entry.
 	default:
 		var at *placeError
 		if errors.As(err, &at) {
@@ -32,6 +32,12 @@ func (w *worker) copy(ctx context.Context, j job) {
 			w.journal.fail(j.src.path(), err)
 		}
 	}
+}
+
+// interrupted reports whether err only says that the copy was told to stop. A task may learn that from another one before its own
+// context says so.
+func interrupted(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, context.Canceled)
 }
 
 // entry finds out what the entry is and hands it to the one who copies that. It fills in where j really leads.

@@ -150,7 +150,9 @@ func (c *Copier) finish(ctx context.Context, n *node) {
 		return // interrupted: nobody has said that it is complete
 	}
 	if err := c.seal(ctx, n); err != nil {
-		c.journal.fail(n.dst.path(), err)
+		if !interrupted(ctx, err) {
+			c.journal.fail(n.dst.path(), err)
+		}
 		return
 	}
 	if n.src != nil {
