@@ -91,7 +91,7 @@ func (d *Driver) beginClose() {
 	}
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && r.cancel != r.cur {
-			r.cancel = r.cur
+			r.cancel, r.shut = r.cur, true
 			d.cancelIssued(r)
 		}
 	}

@@ -328,6 +328,7 @@ func (d *Driver) sleep() {
 	default:
 		err := d.ring.SubmitAndWait(0)
 		d.status.Store(awake)
+		d.tick() // it may have been long
 		d.enter(err)
 	}
 }

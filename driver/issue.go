@@ -94,7 +94,7 @@ func (d *Driver) Issue(r *Request) {
 	case r.cancel == r.cur:
 		d.deliver(r, 0, syscall.ECANCELED)
 	default:
-		r.attempts, r.hit = 0, false
+		r.attempts, r.hit, r.shut = 0, false, false
 		if r.op() == ring.OpAsyncCancel {
 			d.cancelMatching(r)
 		}
@@ -279,10 +279,10 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 func (d *Driver) refused(r *Request, res int32) bool {
 	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait()
 	switch {
+	case stopped && r.shut:
+		d.deliver(r, 0, ErrClosed)
 	case stopped && (r.cancel == r.cur || r.hit):
 		d.deliver(r, 0, syscall.ECANCELED) // under whatever name the kernel says it
-	case stopped && d.closing.Load():
-		d.deliver(r, 0, ErrClosed)
 	default:
 		return d.again(r, res)
 	}

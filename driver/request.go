@@ -37,6 +37,7 @@ type Request struct {
 	state    state
 	attempts uint8
 	hit      bool     // somebody else's cancellation may have found it; the driver's
+	shut     bool     // cancelled by the end of the driver; the driver's
 	ended    bool     // the maker's, see End
 	prev     *Request // in the driver's queues, with Next
 	control  func()   // instead of an operation: to be called on the driver goroutine
