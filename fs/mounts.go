@@ -60,12 +60,19 @@ func currentMounts() *mountTable {
 }
 
 func readMounts() *mountTable {
-	t := &mountTable{local: make(map[uint64]bool), read: time.Since(epoch)}
+	now := time.Since(epoch)
 	text, err := os.ReadFile("/proc/self/mountinfo")
+	t := parseMounts(string(text))
 	if err != nil {
 		t.points = []mountPoint{{path: "/"}} // unknown is as bad as remote
 	}
-	for line := range strings.Lines(string(text)) {
+	t.read = now
+	return t
+}
+
+func parseMounts(mountinfo string) *mountTable {
+	t := &mountTable{local: make(map[uint64]bool)}
+	for line := range strings.Lines(mountinfo) {
 		// 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
 		before, after, ok := strings.Cut(line, " - ")
 		fields, types := strings.Fields(before), strings.Fields(after)

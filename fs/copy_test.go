@@ -1,0 +1,170 @@
+package fs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/fs"
+)
+
+func TestCopyRange(t *testing.T) { // HAZARDS H49, G4
+	each(t, func(t *testing.T, ctx context.Context) {
+		want := pattern(1_000_000, 9)
+		src := openNew(t, ctx, want)
+		dst := openNew(t, ctx, []byte("old content"))
+		if src == nil || dst == nil {
+			return
+		}
+		defer src.Close(ctx)
+		defer dst.Close(ctx)
+		n, how, err := dst.CopyRange(ctx, 0, src, 0, -1)
+		if n != int64(len(want)) || how == fs.CopiedNothing || err != nil {
+			t.Errorf("CopyRange = %d, %v, %v", n, how, err)
+		}
+		if got, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("the copy has %d bytes, %v", len(got), err)
+		}
+		if n, how, err = dst.CopyRange(ctx, 10, src, 100, 5000); n != 5000 || err != nil {
+			t.Errorf("CopyRange of a part = %d, %v, %v", n, how, err)
+		}
+		copy(want[10:5010], pattern(1_000_000, 9)[100:])
+		if got, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("a part was copied wrong: %v", err)
+		}
+		if n, _, err = dst.CopyRange(ctx, 0, src, 999_000, 5000); n != 1000 || err != nil {
+			t.Errorf("CopyRange over the end = %d, %v", n, err)
+		}
+		if n, how, err = dst.CopyRange(ctx, 0, src, 2_000_000, -1); n != 0 || how != fs.CopiedNothing || err != nil {
+			t.Errorf("CopyRange beyond the end = %d, %v, %v", n, how, err)
+		}
+		if n, how, err = dst.CopyRange(ctx, 0, src, 0, 0); n != 0 || how != fs.CopiedNothing || err != nil {
+			t.Errorf("CopyRange of nothing = %d, %v, %v", n, how, err)
+		}
+		// Forth and back within one file, apart and overlapping.
+		if n, _, err = src.CopyRange(ctx, 500_000, src, 0, 100_000); n != 100_000 || err != nil {
+			t.Errorf("CopyRange within a file = %d, %v", n, err)
+		}
+		if n, _, err = src.CopyRange(ctx, 10, src, 0, 100_000); n != 0 || !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("CopyRange onto itself = %d, %v", n, err)
+		}
+		var pe *fs.PathError
+		for _, bad := range [][3]int64{{-1, 0, 1}, {0, -1, 1}, {math.MaxInt64, 0, 1}} {
+			if _, _, err := dst.CopyRange(ctx, bad[0], src, bad[1], bad[2]); !errors.As(err, &pe) || pe.Op != "copy" {
+				t.Errorf("CopyRange(%v): %v", bad, err)
+			}
+		}
+	})
+}
+
+// TestCopyOddSources copies what copy_file_range cannot, or copies nothing of and says that is all.
+func TestCopyOddSources(t *testing.T) { // HAZARDS H49
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, name := range []string{"/proc/version", "/proc/filesystems", "/sys/kernel/mm/transparent_hugepage/enabled", "/dev/null"} {
+			want, err := os.ReadFile(name)
+			if err != nil {
+				continue // not everywhere
+			}
+			src, err := fs.Open(ctx, name)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			dst := openNew(t, ctx, nil)
+			if dst == nil {
+				return
+			}
+			n, how, err := dst.CopyRange(ctx, 0, src, 0, -1)
+			got, rerr := os.ReadFile(dst.Name())
+			if n != int64(len(want)) || err != nil || rerr != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: copied %d of %d bytes by %v, %v", name, n, len(want), how, err)
+			}
+			if err := errors.Join(src.Close(ctx), dst.Close(ctx)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestCopyToFull(t *testing.T) { // HAZARDS T22
+	each(t, func(t *testing.T, ctx context.Context) {
+		src := openNew(t, ctx, pattern(10_000, 1))
+		if src == nil {
+			return
+		}
+		defer src.Close(ctx)
+		dst, err := fs.OpenFile(ctx, "/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer dst.Close(ctx)
+		if n, _, err := dst.CopyRange(ctx, 0, src, 0, -1); n != 0 || !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("CopyRange to a full device = %d, %v", n, err)
+		}
+		if n, _, err := src.CopyRange(ctx, 0, dst, 0, 1); n != 0 || !errors.Is(err, syscall.EBADF) {
+			t.Errorf("CopyRange from a file open to write = %d, %v", n, err)
+		}
+		ro, err := fs.Open(ctx, src.Name())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer ro.Close(ctx)
+		if n, _, err := ro.CopyRange(ctx, 0, src, 0, 1); n != 0 || !errors.Is(err, syscall.EBADF) && !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("CopyRange to a file open to read = %d, %v", n, err)
+		}
+	})
+}
+
+func TestSparse(t *testing.T) { // HAZARDS H50
+	each(t, func(t *testing.T, ctx context.Context) {
+		name := filepath.Join(t.TempDir(), "sparse")
+		f, err := fs.Create(ctx, name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		const island, size = 1 << 30, 4 << 30
+		if _, _, err := f.WriteAllAt(ctx, pattern(8192, 1), island); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(f.Truncate(ctx, size), f.SyncAll(ctx)); err != nil {
+			t.Error(err)
+		}
+		data, err := f.SeekData(ctx, 0)
+		if err == nil && data == 0 {
+			t.Skip("needs a file system that knows holes")
+		}
+		if data != island || err != nil {
+			t.Errorf("SeekData(0) = %d, %v", data, err)
+		}
+		if hole, err := f.SeekHole(ctx, data); hole != island+8192 || err != nil {
+			t.Errorf("SeekHole = %d, %v", hole, err)
+		}
+		if hole, err := f.SeekHole(ctx, 0); hole != 0 || err != nil {
+			t.Errorf("SeekHole(0) = %d, %v", hole, err)
+		}
+		var pe *fs.PathError
+		if _, err := f.SeekData(ctx, island+8192); !errors.Is(err, unix.ENXIO) || !errors.As(err, &pe) || pe.Op != "seek" {
+			t.Errorf("SeekData in the last hole: %v", err)
+		}
+		if _, err := f.SeekHole(ctx, size); !errors.Is(err, unix.ENXIO) {
+			t.Errorf("SeekHole at the end: %v", err)
+		}
+		if _, err := f.SeekData(ctx, -1); err == nil {
+			t.Error("SeekData(-1) succeeded")
+		}
+		if n, b, err := f.ReadExactAt(ctx, make([]byte, 10), size-10); n != 10 || err != nil || !bytes.Equal(b, make([]byte, 10)) {
+			t.Errorf("reading a hole: %d, %v", n, err)
+		}
+	})
+}

@@ -1,0 +1,132 @@
+package fs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/fs"
+	"uringo/internal/ring"
+)
+
+// faulty runs test on every executor over io_uring with faults.
+func faulty(t *testing.T, cfg ring.FaultConfig, test func(t *testing.T, ctx context.Context, faults *ring.Faults)) {
+	for i, e := range executors() {
+		t.Run(e.String(), func(t *testing.T) {
+			if engines(t)[0] != driver.Uring {
+				t.Skip("needs io_uring")
+			}
+			faults := ring.NewFaults(ring.Linux(), uint64(i+1), cfg)
+			if cfg.Inject > 0 && !faults.CanInject() {
+				t.Skip("needs IORING_NOP_INJECT_RESULT (6.10)")
+			}
+			run(t, e, driver.OnKernel(driver.Config{Engine: driver.Uring}, faults), func(t *testing.T, ctx context.Context) {
+				test(t, ctx, faults)
+			})
+		})
+	}
+}
+
+// TestShortTransfers has the kernel move less than it was asked for: what is to be exact is exact.
+func TestShortTransfers(t *testing.T) { // HAZARDS T10, N2
+	faulty(t, ring.FaultConfig{Shorten: 0.5}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		f := openNew(t, ctx, nil)
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		f.Pin(fs.OpRead, fs.Ring)
+		f.Pin(fs.OpWrite, fs.Ring)
+		for round := range 50 {
+			want := pattern(20_000+round*100, uint32(round))
+			n, _, err := f.WriteAllAt(ctx, want, 7)
+			if n != len(want) || err != nil {
+				t.Errorf("WriteAllAt = %d, %v", n, err)
+			}
+			n, got, err := f.ReadExactAt(ctx, make([]byte, len(want)), 7)
+			if n != len(want) || err != nil || !bytes.Equal(got, want) {
+				t.Errorf("ReadExactAt = %d, %v", n, err)
+			}
+			two := [][]byte{bytes.Clone(want[:100]), want[100:]}
+			if n, _, err := f.WritevAt(ctx, two, 7); n <= 0 || n > len(want) || err != nil {
+				t.Errorf("WritevAt = %d, %v", n, err)
+			}
+		}
+		if faults.Stats().Shortened == 0 {
+			t.Error("no transfer was shortened")
+		}
+	})
+}
+
+// TestTransientResults injects results that mean "again".
+func TestTransientResults(t *testing.T) { // HAZARDS T10, N8
+	faulty(t, ring.FaultConfig{Inject: 0.1, Results: []int32{-int32(syscall.EINTR), -int32(syscall.EAGAIN), -512}},
+		func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+			for _, op := range operations {
+				defer fs.Pin(op, fs.Pin(op, fs.Ring))
+			}
+			for range 5 {
+				someOfAll(t, ctx)
+			}
+			if faults.Stats().Injected == 0 {
+				t.Error("no result was injected")
+			}
+		})
+}
+
+// TestRealErrors injects what means trouble: it comes out as an error with the file's name, once, and everything goes on.
+func TestRealErrors(t *testing.T) { // HAZARDS T20
+	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		f := openNew(t, ctx, pattern(1000, 1))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		for _, op := range operations {
+			f.Pin(op, fs.Ring)
+		}
+		buf := make([]byte, 100)
+		calls := map[string]func() error{
+			"read":      func() error { _, _, err := f.ReadAt(ctx, buf, 0); return err },
+			"write":     func() error { _, _, err := f.WriteAt(ctx, buf, 0); return err },
+			"sync":      func() error { return f.SyncAll(ctx) },
+			"stat":      func() error { _, err := f.Stat(ctx); return err },
+			"truncate":  func() error { return f.Truncate(ctx, 1000) },
+			"fallocate": func() error { return f.Fallocate(ctx, 0, 0, 100) },
+		}
+		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.ENOMEM, syscall.ESTALE} {
+			faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(errno)}})
+			for verb, call := range calls {
+				var pe *fs.PathError
+				if err := call(); !errors.As(err, &pe) || pe.Op != verb || pe.Path != f.Name() || pe.Err != errno {
+					t.Errorf("%s with %v: %v", verb, errno, err)
+				}
+			}
+			faults.Set(ring.FaultConfig{})
+			for verb, call := range calls {
+				if err := call(); err != nil {
+					t.Errorf("%s after %v: %v", verb, errno, err)
+				}
+			}
+		}
+		// A write that writes nothing, for ever.
+		faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{0}})
+		if n, _, err := f.WriteAllAt(ctx, buf, 0); n != 0 || err == nil || err.Error() != fmt.Sprintf("write %s: short write", f.Name()) {
+			t.Errorf("WriteAllAt that writes nothing = %d, %v", n, err)
+		}
+		// More than was asked for.
+		faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{101}})
+		if n, b, err := f.ReadAt(ctx, buf, 0); n != 0 || err == nil || len(b) != 100 {
+			t.Errorf("ReadAt that reads too much = %d, %v", n, err)
+		}
+		faults.Set(ring.FaultConfig{})
+		if err := executor.Yield(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}

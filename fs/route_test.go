@@ -1,0 +1,341 @@
+package fs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/fs"
+)
+
+var operations = []fs.Operation{fs.OpRead, fs.OpWrite, fs.OpSync, fs.OpStat, fs.OpAttr, fs.OpOpen, fs.OpCreate, fs.OpRemove, fs.OpMkdir,
+	fs.OpRename, fs.OpLink, fs.OpList, fs.OpCopy, fs.OpClose}
+
+// TestRoutes does a bit of everything by every route: what comes out is the same.
+func TestRoutes(t *testing.T) {
+	for _, route := range []fs.Route{fs.Auto, fs.Inline, fs.Ring, fs.Call} {
+		t.Run(route.String(), func(t *testing.T) {
+			for _, op := range operations {
+				defer fs.Pin(op, fs.Pin(op, route))
+			}
+			each(t, func(t *testing.T, ctx context.Context) { someOfAll(t, ctx) })
+		})
+	}
+}
+
+func someOfAll(t *testing.T, ctx context.Context) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "sub/file")
+	check := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	check("Mkdir", fs.Mkdir(ctx, filepath.Dir(name), 0o755))
+	f, err := fs.Create(ctx, name)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	want := pattern(50_000, 4)
+	_, _, err = f.WriteAllAt(ctx, want, 0)
+	check("WriteAllAt", err)
+	_, _, err = f.WritevAt(ctx, [][]byte{want[:10], want[10:20]}, 50_000)
+	check("WritevAt", err)
+	check("SyncAll", f.SyncAll(ctx))
+	check("SyncData", f.SyncData(ctx))
+	check("Truncate", f.Truncate(ctx, 50_000))
+	check("Chmod", f.Chmod(ctx, 0o600))
+	if info, err := f.Stat(ctx); err != nil || info.Size() != 50_000 || info.Mode() != 0o600 {
+		t.Errorf("Stat = %v, %v", info, err)
+	}
+	if n, b, err := f.ReadExactAt(ctx, make([]byte, 50_000), 0); n != 50_000 || err != nil || !bytes.Equal(b, want) {
+		t.Errorf("ReadExactAt = %d, %v", n, err)
+	}
+	two := [][]byte{make([]byte, 20_000), make([]byte, 40_000)}
+	if n, _, err := f.ReadvAt(ctx, two, 0); n != 50_000 || err != nil || !bytes.Equal(append(two[0], two[1][:30_000]...), want) {
+		t.Errorf("ReadvAt = %d, %v", n, err)
+	}
+	g, err := fs.OpenFile(ctx, name+".copy", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if n, _, err := g.CopyRange(ctx, 0, f, 0, -1); n != 50_000 || err != nil {
+		t.Errorf("CopyRange = %d, %v", n, err)
+	}
+	check("Close", errors.Join(f.Close(ctx), g.Close(ctx)))
+	check("Rename", fs.Rename(ctx, name+".copy", name+".2"))
+	check("Link", fs.Link(ctx, name, name+".3"))
+	check("Symlink", fs.Symlink(ctx, "file", name+".4"))
+	if info, err := fs.Lstat(ctx, name+".4"); err != nil || info.Mode().Type() != fs.ModeSymlink {
+		t.Errorf("Lstat = %v, %v", info, err)
+	}
+	if b, err := fs.ReadFile(ctx, name+".2"); err != nil || !bytes.Equal(b, want) {
+		t.Errorf("ReadFile = %d bytes, %v", len(b), err)
+	}
+	if list, err := fs.ReadDir(ctx, filepath.Dir(name)); err != nil || len(list) != 4 {
+		t.Errorf("ReadDir = %v, %v", list, err)
+	}
+	check("Remove", fs.Remove(ctx, name))
+	check("RemoveAll", fs.RemoveAll(ctx, filepath.Dir(name)))
+	if _, err := fs.Stat(ctx, name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Stat of what was removed: %v", err)
+	}
+}
+
+// TestPinFile pins one file, which precedes the program.
+func TestPinFile(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, pattern(4096, 1))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		for _, op := range operations {
+			for _, route := range []fs.Route{fs.Ring, fs.Call, fs.Inline, fs.Auto} {
+				f.Pin(op, route)
+				if was := f.Pin(op, route); was != route {
+					t.Errorf("pinned %v, found %v", route, was)
+				}
+			}
+		}
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		buf := make([]byte, 4096)
+		for route, counter := range map[fs.Route]string{fs.Auto: "inline", fs.Inline: "direct"} {
+			f.Pin(fs.OpRead, route)
+			before := d.Stats().Routes[counter]
+			if _, _, err := f.ReadAt(ctx, buf, 0); err != nil {
+				t.Error(err)
+			}
+			if after := d.Stats().Routes[counter]; after != before+1 {
+				t.Errorf("%v: %d operations counted as %s", route, after-before, counter)
+			}
+		}
+	})
+}
+
+// TestDirect reads and writes past the page cache.
+func TestDirect(t *testing.T) { // T12
+	each(t, func(t *testing.T, ctx context.Context) {
+		name := filepath.Join(t.TempDir(), "direct")
+		f, err := fs.OpenFile(ctx, name, os.O_RDWR|os.O_CREATE|unix.O_DIRECT, 0o600)
+		if errors.Is(err, unix.EINVAL) {
+			t.Skip("needs a file system with O_DIRECT")
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		mem, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS) // which is aligned
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Munmap(mem)
+		copy(mem, pattern(1<<20, 8))
+		if n, _, err := f.WriteAllAt(ctx, mem, 0); n != 1<<20 || err != nil {
+			t.Errorf("WriteAllAt = %d, %v", n, err)
+		}
+		clear(mem)
+		if n, _, err := f.ReadExactAt(ctx, mem, 0); n != 1<<20 || err != nil || !bytes.Equal(mem, pattern(1<<20, 8)) {
+			t.Errorf("ReadExactAt = %d, %v", n, err)
+		}
+	})
+}
+
+// TestColdRead reads a file that has been dropped from the page cache, and one of which a part is there.
+func TestColdRead(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		const size = 4 << 20
+		want := pattern(size, 6)
+		f := openNew(t, ctx, want)
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		for round := range 3 {
+			if err := errors.Join(f.SyncAll(ctx), f.Fadvise(ctx, 0, 0, unix.FADV_DONTNEED)); err != nil {
+				t.Error(err)
+			}
+			if round > 0 { // pages here and there
+				for range 20 {
+					if _, err := unix.Pread(int(f.Fd()), make([]byte, 10), rand.Int64N(size)); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			for off := 0; off < size; {
+				n, b, err := f.ReadAt(ctx, make([]byte, 300_000), int64(off))
+				if n <= 0 || err != nil || !bytes.Equal(b[:n], want[off:off+n]) {
+					t.Errorf("ReadAt(%d) = %d, %v", off, n, err)
+					return
+				}
+				if n < 300_000 && off+n != size {
+					t.Errorf("ReadAt(%d) = %d, short before the end", off, n)
+				}
+				off += n
+			}
+		}
+	})
+}
+
+// TestConcurrent has many tasks read and write their parts of one file, and compares with what they know.
+func TestConcurrent(t *testing.T) { // HAZARDS T25
+	each(t, func(t *testing.T, ctx context.Context) {
+		const tasks, part = 16, 64 << 10
+		f := openNew(t, ctx, make([]byte, tasks*part))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		err := goAll(ctx, tasks, func(ctx context.Context, i int) error {
+			rng := rand.New(rand.NewPCG(1, uint64(i)))
+			oracle := make([]byte, part)
+			for round := range 60 {
+				off := rng.IntN(part)
+				b := make([]byte, 1+rng.IntN(min(9000, part-off)))
+				if round%3 == 0 {
+					copy(b, pattern(len(b), rng.Uint32()))
+					if n, _, err := f.WriteAllAt(ctx, b, int64(i*part+off)); n != len(b) || err != nil {
+						return fmt.Errorf("WriteAllAt = %d, %w", n, err)
+					}
+					copy(oracle[off:], b)
+					continue
+				}
+				if n, _, err := f.ReadExactAt(ctx, b, int64(i*part+off)); n != len(b) || err != nil {
+					return fmt.Errorf("ReadExactAt = %d, %w", n, err)
+				}
+				if !bytes.Equal(b, oracle[off:off+len(b)]) {
+					return fmt.Errorf("task %d, round %d: %d bytes at %d differ", i, round, len(b), off)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestAllocs sees that reading and writing allocate nothing.
+func TestAllocs(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, pattern(8192, 1))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		buf := make([]byte, 4096)
+		d, _ := driver.FromContext(ctx)
+		for _, route := range []fs.Route{fs.Auto, fs.Ring} {
+			if d.Engine() == driver.Portable && route == fs.Ring {
+				continue // which has goroutines to start
+			}
+			f.Pin(fs.OpRead, route)
+			f.Pin(fs.OpWrite, route)
+			read := testing.AllocsPerRun(200, func() {
+				if _, _, err := f.ReadAt(ctx, buf, 4096); err != nil {
+					t.Error(err)
+				}
+			})
+			write := testing.AllocsPerRun(200, func() {
+				if _, _, err := f.WriteAt(ctx, buf, 4096); err != nil {
+					t.Error(err)
+				}
+			})
+			if read >= 1 || write >= 1 {
+				t.Errorf("%v: ReadAt allocates %.1f times, WriteAt %.1f times", route, read, write)
+			}
+		}
+	})
+}
+
+// TestOutside uses files from a plain goroutine whose context carries a driver, and from one whose context carries none.
+func TestOutside(t *testing.T) {
+	for _, engine := range engines(t) {
+		t.Run(engine.String(), func(t *testing.T) {
+			before := descriptors(t)
+			d, err := driver.Open(driver.Config{Engine: engine})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx := driver.NewContext(t.Context(), d)
+			someOfAll(t, ctx)
+			if _, err := fs.Open(t.Context(), "/"); !errors.Is(err, driver.ErrNoDriver) {
+				t.Errorf("Open without a driver: %v", err)
+			}
+			f := openNew(t, ctx, []byte("outlives"))
+			g := openNew(t, ctx, []byte("closed without"))
+			if err := g.Close(context.Background()); err != nil {
+				t.Errorf("Close without a driver: %v", err)
+			}
+			if err := d.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if _, _, err := f.ReadAt(ctx, make([]byte, 10), 100); err != nil && !errors.Is(err, driver.ErrClosed) && err.Error() != "EOF" {
+				t.Errorf("ReadAt after the driver's end: %v", err)
+			}
+			f.Pin(fs.OpRead, fs.Ring)
+			if _, _, err := f.ReadAt(ctx, make([]byte, 10), 0); !errors.Is(err, driver.ErrClosed) {
+				t.Errorf("ReadAt by the ring after the driver's end: %v", err)
+			}
+			if err := f.Close(ctx); err != nil {
+				t.Errorf("Close after the driver's end: %v", err)
+			}
+			leakCheck(t, before)
+		})
+	}
+}
+
+// TestFairness has one task read cached data without end beside one that only wants to run now and then.
+func TestFairness(t *testing.T) { // HAZARDS T31
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, make([]byte, 4096))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		reads, turns := 0, 0
+		done := new(executor.Event)
+		greedy := executor.GoHere(ctx, func(ctx context.Context) (struct{}, error) {
+			buf := make([]byte, 4096)
+			for ; !done.IsSet() && reads < 2_000_000; reads++ {
+				if _, _, err := f.ReadAt(ctx, buf, 0); err != nil {
+					return struct{}{}, err
+				}
+			}
+			return struct{}{}, nil
+		})
+		for ; turns < 20; turns++ {
+			if err := executor.Yield(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		done.Set()
+		if _, err := greedy.Join(ctx); err != nil {
+			t.Error(err)
+		}
+		if reads > 1_000_000 {
+			t.Errorf("%d reads went by before another task had run %d times", reads, turns)
+		}
+	})
+}
