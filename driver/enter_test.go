@@ -421,11 +421,13 @@ func TestFiftyNops(t *testing.T) {
 	on(t, everywhere, func(e *rig) {
 		d := e.open(driver.Config{Entries: 2, InFlight: 4})
 		var nops []*driver.Pending[struct{}]
+		var want []int
 		for i := range 50 {
-			nops = append(nops, driver.Submit(d, ops.NopResult(int32(i))))
+			op, n := e.nop(i)
+			nops, want = append(nops, driver.Submit(d, op)), append(want, n)
 		}
 		for i, p := range nops {
-			if r := result(e, p); r.N != i || r.Err != nil {
+			if r := result(e, p); r.N != want[i] || r.Err != nil {
 				e.Errorf("%d: %+v", i, r)
 			}
 		}

@@ -293,6 +293,21 @@ func pending[T any](e *rig, p *driver.Pending[T]) {
 	}
 }
 
+// nop returns a no-operation and what it returns: n, if the kernel can be told to.
+func (e *rig) nop(n int) (ops.Op[struct{}], int) {
+	k := ring.Linux()
+	switch {
+	case e.sim != nil:
+		k = e.sim
+	case strings.Contains(e.name, "portable"):
+		k = ring.NewPortable(ops.Calls(), 1)
+	}
+	if !ring.NewFaults(k, 0, ring.FaultConfig{}).CanInject() {
+		n = 0 // before IORING_NOP_INJECT_RESULT (Linux 6.10)
+	}
+	return ops.NopResult(int32(n)), n
+}
+
 // keep has descriptors closed at the end of the test, after the driver.
 func (e *rig) keep(fd int, err error) int {
 	e.Helper()

@@ -114,8 +114,8 @@ func (m *mix) done() {
 func (m *mix) start(rng *rand.Rand) (cancel func(), check func(ended ...error) error) {
 	switch rng.IntN(12) {
 	case 0:
-		n := rng.IntN(1000)
-		return begin(m, ops.NopResult(int32(n)), func(r ops.Result[struct{}]) error { return wanted(r.N, n) })
+		op, n := m.nop(rng.IntN(1000))
+		return begin(m, op, func(r ops.Result[struct{}]) error { return wanted(r.N, n) })
 	case 1:
 		off, n := rng.IntN(len(m.content)-2000), 1+rng.IntN(2000)
 		return begin(m, ops.ReadAt(m.file, make([]byte, n), int64(off)), func(r ops.Result[[]byte]) error {

@@ -20,9 +20,10 @@ import (
 func TestDone(t *testing.T) {
 	on(t, everywhere, func(e *rig) {
 		d := e.open(driver.Config{})
-		p := driver.Submit(d, ops.NopResult(7))
+		op, n := e.nop(7)
+		p := driver.Submit(d, op)
 		c := p.Done()
-		if r := <-c; r.N != 7 || r.Err != nil {
+		if r := <-c; r.N != n || r.Err != nil {
 			e.Errorf("nop: %+v", r)
 		}
 		if _, ok := <-c; ok {
@@ -31,7 +32,7 @@ func TestDone(t *testing.T) {
 		if again := p.Done(); again != c {
 			e.Error("a second Done is another channel")
 		}
-		if r := p.Wait(context.Background()); r.N != 7 || r.Err != nil {
+		if r := p.Wait(context.Background()); r.N != n || r.Err != nil {
 			e.Errorf("wait after done: %+v", r)
 		}
 	})
@@ -41,17 +42,18 @@ func TestDone(t *testing.T) {
 func TestEndsUnasked(t *testing.T) {
 	on(t, everywhere, func(e *rig) {
 		d := e.open(driver.Config{})
-		p := driver.Submit(d, ops.NopResult(3))
+		op, n := e.nop(3)
+		p := driver.Submit(d, op)
 		e.eventually("the operation ends", func() bool { return d.Stats().InFlight == 0 && d.Stats().Completed > 0 })
-		if r := result(e, p); r.N != 3 || r.Err != nil {
+		if r := result(e, p); r.N != n || r.Err != nil {
 			e.Errorf("done: %+v", r)
 		}
 		if r, ok := <-p.Done(); ok {
 			e.Errorf("a second value: %+v", r)
 		}
-		q := driver.Submit(d, ops.NopResult(4))
+		q := driver.Submit(d, op)
 		e.eventually("the operation ends", func() bool { return d.Stats().InFlight == 0 && d.Stats().Completed > 1 })
-		if r := q.Wait(context.Background()); r.N != 4 || r.Err != nil {
+		if r := q.Wait(context.Background()); r.N != n || r.Err != nil {
 			e.Errorf("wait: %+v", r)
 		}
 	})
@@ -174,11 +176,12 @@ func TestCancelTwice(t *testing.T) {
 		}
 
 		// Afterwards it changes nothing.
-		q := driver.Submit(d, ops.NopResult(5))
+		op, n := e.nop(5)
+		q := driver.Submit(d, op)
 		result(e, q)
 		q.Cancel()
 		p.Cancel()
-		if r := q.Wait(context.Background()); r.N != 5 || r.Err != nil {
+		if r := q.Wait(context.Background()); r.N != n || r.Err != nil {
 			e.Errorf("cancelled after its end: %+v", r)
 		}
 		if s := d.Stats(); s.Cancelled != 1 {
