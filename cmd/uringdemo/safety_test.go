@@ -129,6 +129,38 @@ func TestFull(t *testing.T) {
 	})
 }
 
+// TestSyncFindsNoSpace copies to a file system that takes the data and learns only at fsync that there is no room for it.
+func TestSyncFindsNoSpace(t *testing.T) {
+	needRoot(t)
+	mkfs, err := exec.LookPath("mkfs.ext4")
+	if err != nil {
+		t.Skip("needs mkfs.ext4: not installed")
+	}
+	dir := t.TempDir()
+	y := yard{t, dir}
+	mount(t, "tmpfs", y.path("small"), "tmpfs", 0, "size=20m")
+	image := y.path("small/image")
+	must(t, os.WriteFile(image, nil, 0600))
+	must(t, os.Truncate(image, 100<<20))
+	must(t, exec.Command(mkfs, "-q", "-O", "^has_journal", image).Run())
+	y.mkdir("disk")
+	if out, err := exec.Command("mount", "-o", "loop", image, y.path("disk")).CombinedOutput(); err != nil {
+		t.Skipf("cannot mount an image: %s", out)
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(y.path("disk"), 0)) })
+	y.file("a", 40<<20)
+	everyWay(t, func(t *testing.T, w way) {
+		for _, method := range []string{"auto", "blocks"} {
+			o := w.run(t, "--method="+method, y.path("a"), y.path("disk/a"))
+			o.want(t, exitFailed)
+			o.says(t, y.path("disk/a")+": sync: ")
+			if left, err := os.ReadDir(y.path("disk")); err != nil || len(left) != 1 { // lost+found
+				t.Errorf("left: %v, %v", left, err)
+			}
+		}
+	})
+}
+
 // TestDevFull writes to the device that is always full, which must still be a device afterwards.
 func TestDevFull(t *testing.T) {
 	y := yard{t, t.TempDir()}
@@ -371,5 +403,27 @@ func TestModeWindow(t *testing.T) {
 		w.run(t, "-a", y.path("src")+"/.", dst).want(t, exitOK)
 		stop()
 		t.Logf("looked at unfinished files %d times", <-seen)
+	})
+}
+
+// TestSecurityAttributes keeps capabilities on request only.
+func TestSecurityAttributes(t *testing.T) {
+	needRoot(t)
+	y := yard{t, t.TempDir()}
+	y.file("a", 10)
+	capability := "\x01\x00\x00\x02" + strings.Repeat("\x00\x04\x00\x00", 1) + strings.Repeat("\x00", 12) // cap_net_bind_service
+	if err := unix.Setxattr(y.path("a"), "security.capability", []byte(capability), 0); err != nil {
+		t.Skipf("cannot set a capability: %v", err)
+	}
+	everyWay(t, func(t *testing.T, w way) {
+		out := yard{t, t.TempDir()}
+		w.run(t, "-a", y.path("a"), out.path("without")).want(t, exitOK)
+		w.run(t, "-a", "--security-xattrs", y.path("a"), out.path("with")).want(t, exitOK)
+		if got := attributes(t, out.path("without")); len(got) != 0 {
+			t.Errorf("without: %q", got)
+		}
+		if got, want := attributes(t, out.path("with")), attributes(t, y.path("a")); !slices.Equal(got, want) {
+			t.Errorf("with: %q, want %q", got, want)
+		}
 	})
 }

@@ -89,11 +89,18 @@ func (w *worker) once(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	e := entry{job: *j, sdir: sdir, ddir: ddir, attrs: a, old: old}
 	if a.isDir() {
 		return w.enter(ctx, *j, a, old)
 	}
-	return w.file(ctx, &e)
+	if err := w.file(ctx, &entry{job: *j, sdir: sdir, ddir: ddir, attrs: a, old: old}); err != nil {
+		return err
+	}
+	if j.dst.folder != j.node.dst { // a link led there, so finishing the node will not sync it
+		if err := w.syncDir(ctx, j.dst.folder, ddir); err != nil {
+			return atPath(j.dst, err)
+		}
+	}
+	return nil
 }
 
 // An entry is a job whose source and target have been looked at.

@@ -164,6 +164,13 @@ func (h *handles) release(ctx context.Context, f *folder) {
 	}
 }
 
+// opened reports whether the folder was ever open.
+func (h *handles) opened(f *folder) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return f.known
+}
+
 // idOf returns what an acquired folder is.
 func (h *handles) idOf(f *folder) fileID {
 	h.mu.Lock()

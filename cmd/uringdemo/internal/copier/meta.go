@@ -69,7 +69,7 @@ func (w *worker) dress(ctx context.Context, e *entry, src, dst *fs.File, a *attr
 		if err != nil {
 			return err
 		}
-		return dst.Chtimes(ctx, a.atime, a.mtime)
+		return w.lacking(e.dst.path(), "times", dst.Chtimes(ctx, a.atime, a.mtime))
 
 	case e.old != nil && e.old.kind() == unix.S_IFREG:
 		// cp writes into the existing file, which keeps its owner and mode. This is another file, so it is given them.
@@ -103,6 +103,17 @@ func (w *worker) chown(a *attrs, set func(uid, gid int) error) (uint32, error) {
 	return mode, nil
 }
 
+// lacking turns the answer of a file system that does not keep something at all into a note. Other errors stay errors.
+func (c *Copier) lacking(path, what string, err error) error {
+	if !is(err, unix.ENOTSUP, unix.ENOSYS) {
+		return err
+	}
+	if c.journal.once(what) {
+		c.journal.note(path, "this file system does not keep "+what)
+	}
+	return nil
+}
+
 // preserveDir gives a directory the attributes of its source.
 func (c *Copier) preserveDir(ctx context.Context, n *node, src, dst *fs.Dir) error {
 	w := &worker{Copier: c}
@@ -119,7 +130,7 @@ func (c *Copier) preserveDir(ctx context.Context, n *node, src, dst *fs.Dir) err
 	if err != nil {
 		return err
 	}
-	return dst.Chtimes(ctx, ".", n.attrs.atime, n.attrs.mtime)
+	return c.lacking(n.dst.path(), "times", dst.Chtimes(ctx, ".", n.attrs.atime, n.attrs.mtime))
 }
 
 // preserveNamed gives something that cannot be opened the attributes of its source.
@@ -139,7 +150,7 @@ func (w *worker) preserveNamed(ctx context.Context, e *entry, name string) error
 	if err != nil {
 		return err
 	}
-	return e.ddir.Chtimes(ctx, name, e.attrs.atime, e.attrs.mtime)
+	return w.lacking(e.dst.path(), "times", e.ddir.Chtimes(ctx, name, e.attrs.atime, e.attrs.mtime))
 }
 
 // copyXattrs copies extended attributes. Those that dst has by inheritance and src has not are ACLs, which have to go: they would
@@ -190,10 +201,7 @@ func (c *Copier) setXattr(path string, dst xattrs, name string, value []byte) er
 	case err == nil:
 		return nil
 	case is(err, unix.ENOTSUP):
-		if c.journal.once("xattr") {
-			c.journal.note(path, "this file system does not keep attribute "+Quote(name))
-		}
-		return nil
+		return c.lacking(path, "attribute "+Quote(name), err)
 	case privileged(name) && is(err, unix.EPERM, unix.EINVAL):
 		if c.journal.once(name) {
 			c.journal.note(path, fmt.Sprintf("attribute %s is not kept: %v", Quote(name), err))

@@ -162,6 +162,9 @@ func (c *Copier) finish(ctx context.Context, n *node) {
 }
 
 func (c *Copier) seal(ctx context.Context, n *node) error {
+	if n.src == nil && !c.handles.opened(n.dst) {
+		return nil // nothing came as far as the target, and why was said
+	}
 	dir, err := c.handles.acquire(ctx, n.dst)
 	if err != nil {
 		return err
@@ -172,14 +175,19 @@ func (c *Copier) seal(ctx context.Context, n *node) error {
 			return err
 		}
 	}
+	return c.syncDir(ctx, n.dst, dir)
+}
+
+// syncDir makes the names in a directory durable.
+func (c *Copier) syncDir(ctx context.Context, f *folder, dir *fs.Dir) error {
 	if !c.opts.Sync {
 		return nil
 	}
-	err = dir.Sync(ctx)
+	err := dir.Sync(ctx)
 	if is(err, unix.EINVAL, unix.ENOTSUP) {
 		// Some network file systems sync no directories. They order renames themselves, or nothing can be done about it.
 		if c.journal.once("sync") {
-			c.journal.note(n.dst.path(), "this file system does not sync directories")
+			c.journal.note(f.path(), "this file system does not sync directories")
 		}
 		return nil
 	}
