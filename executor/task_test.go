@@ -186,7 +186,7 @@ func TestAbortWhileWaiting(t *testing.T) {
 					is(w, forever(ctx), context.Canceled)
 					return err
 				}))
-				other := executor.Go(ctx, task(func(ctx context.Context) error { return executor.Sleep(ctx, 20*time.Millisecond) }))
+				other := executor.Go(ctx, task(func(ctx context.Context) error { return executor.Sleep(ctx, 5*time.Millisecond) }))
 				if err := begun.Wait(ctx); err != nil {
 					return err
 				}

@@ -68,8 +68,8 @@ func TestManySleepers(t *testing.T) {
 	everywhere(t, func(w *world) {
 		w.ok(func(ctx context.Context) error {
 			n := 10_000
-			if raceEnabled {
-				n = rounds(n * 5)
+			if raceEnabled && !exhaustive {
+				n = 500
 			}
 			begin := time.Now()
 			all := make([]*executor.JoinHandle[struct{}], n)
