@@ -237,8 +237,11 @@ func soon(t testing.TB, limit time.Duration, what string, f func()) {
 
 // stacks returns the stacks of all goroutines.
 func stacks() []byte {
-	buf := make([]byte, 1<<22)
-	return buf[:runtime.Stack(buf, true)]
+	for buf := make([]byte, 1<<18); ; buf = make([]byte, 2*len(buf)) {
+		if n := runtime.Stack(buf, true); n < len(buf) || n >= 1<<24 {
+			return buf[:n]
+		}
+	}
 }
 
 // await waits for a condition that somebody else brings about.
