@@ -59,17 +59,22 @@ func (c *Copier) Run(ctx context.Context, sources []string, target string) *Repo
 	return &c.journal.report
 }
 
-// push offers the names of a directory to the workers, and starts as many as are missing.
+// push offers the names of a directory to the workers, and starts as many as are missing. They are joined in time: whoever pushes is
+// a worker itself, or the one who waits for all of them.
 func (c *Copier) push(ctx context.Context, n *node) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.stack = append(c.stack, n)
-	for range min(c.opts.Jobs-c.workers, n.remaining()) {
-		c.workers++
-		c.tasks = append(c.tasks, executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+	missing := min(c.opts.Jobs-c.workers, n.remaining())
+	c.workers += missing
+	c.mu.Unlock()
+	for range missing {
+		t := executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
 			c.work(ctx)
 			return struct{}{}, nil
-		}))
+		})
+		c.mu.Lock()
+		c.tasks = append(c.tasks, t)
+		c.mu.Unlock()
 	}
 }
 

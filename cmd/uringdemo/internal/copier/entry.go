@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"unicode"
-	"unicode/utf8"
-
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -185,28 +181,4 @@ func (w *worker) content(ctx context.Context, e *entry) (fileID, error) {
 		return w.symlink(ctx, e)
 	}
 	return w.special(ctx, e)
-}
-
-// placeError is an error at another path than that of the source.
-type placeError struct {
-	path string
-	err  error
-}
-
-func (e *placeError) Error() string { return Quote(e.path) + ": " + e.err.Error() }
-func (e *placeError) Unwrap() error { return e.err }
-
-func atPath(p place, err error) error { return &placeError{p.path(), err} }
-
-// Quote makes a path fit for one line of a message: as it is if that is possible.
-func Quote(path string) string {
-	if !utf8.ValidString(path) {
-		return strconv.Quote(path)
-	}
-	for _, r := range path {
-		if !unicode.IsPrint(r) {
-			return strconv.Quote(path)
-		}
-	}
-	return path
 }

@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -34,27 +33,6 @@ func (f *folder) path() string {
 	}
 	return join(f.parent.path(), f.name)
 }
-
-// join is filepath.Join without its cleaning: "a/.." stays what the user wrote.
-func join(dir, name string) string {
-	switch {
-	case dir == "" || dir == ".":
-		return name
-	case name == ".":
-		return dir
-	case dir[len(dir)-1] == filepath.Separator:
-		return dir + name
-	}
-	return dir + string(filepath.Separator) + name
-}
-
-// place is a name in a folder.
-type place struct {
-	folder *folder
-	name   string
-}
-
-func (p place) path() string { return join(p.folder.path(), p.name) }
 
 var errMoved = errors.New("directory was exchanged for another one during the copy")
 
