@@ -1,8 +1,8 @@
 package executor
 
 import (
+	"errors"
 	"iter"
-	"slices"
 
 	"uringo/driver"
 )
@@ -35,6 +35,7 @@ type coroutine struct {
 	running *task      // what runs on it
 	to      *coroutine // when resumed while idle: hand over to this one
 	quit    bool       // when resumed while idle: end
+	spent   bool       // a task called runtime.Goexit on it: it takes no other
 }
 
 // crew is the goroutines of one home: its own and its coroutines. Exactly one of them runs at a time, so they share the crew
@@ -44,6 +45,7 @@ type crew struct {
 	budget int          // how many ready tasks may still run in this round
 	home   *berth       // where the home's own goroutine is parked
 	idle   []*coroutine // parked, without a task
+	spent  []*coroutine // parked, for good
 }
 
 // enqueue makes t run in the next round.
@@ -58,6 +60,9 @@ func (c *crew) enqueue(t *task) {
 func (c *crew) round() {
 	c.budget = c.ready.len()
 	c.pass(nil)
+	if len(c.spent) > 0 {
+		c.dismiss(&c.spent)
+	}
 }
 
 // pass lets the next ready task of the round run, or the home's own goroutine if there is none. me is the coroutine of the
@@ -123,13 +128,19 @@ func (c *crew) book(me, to *coroutine) *berth {
 	return b
 }
 
-// serve runs tasks until told to quit. A task that calls runtime.Goexit does not end the coroutine: Goexit runs deferred
-// functions, and in this one the coroutine goes on serving.
+// errSpent is the panic of a coroutine that a task's runtime.Goexit has ended.
+var errSpent = errors.New("uringo: coroutine ended")
+
+// serve runs tasks until told to quit. A task that calls runtime.Goexit takes the coroutine along, but only when the home has time
+// for that: Goexit runs deferred functions, and in this one the coroutine waits. By its panic iter.Pull then tells the home of
+// something that can be recovered; of a Goexit it would make another one.
 func (co *coroutine) serve() {
 	returned := false
 	defer func() {
 		if !returned {
+			co.spent = true
 			co.serve()
+			panic(errSpent)
 		}
 	}()
 	c := co.crew
@@ -137,37 +148,65 @@ func (co *coroutine) serve() {
 		if t := co.task; t != nil {
 			co.task, co.running = nil, t
 			t.run()
-			continue
 		}
-		if to := co.to; to != nil {
-			co.to = nil
+		if co.spent {
+			c.spent = append(c.spent, co)
+		} else {
 			c.idle = append(c.idle, co)
-			c.book(co, to).swap()
-			continue
 		}
-		c.idle = append(c.idle, co)
 		c.pass(co)
+		for co.to != nil { // still in that list
+			to := co.to
+			co.to = nil
+			c.book(co, to).swap()
+		}
 	}
 	returned = true
 }
 
-// dismiss ends the coroutines. All of them are idle, and the caller is the home's own goroutine. A coroutine whose task called
-// Goexit passes that on now, to the caller: dismiss can be called again.
-func (c *crew) dismiss() {
-	for n := len(c.idle); n > 0; n = len(c.idle) {
-		co := c.idle[n-1]
-		c.idle = c.idle[:n-1]
-		co.quit = true
-		// The end of a coroutine resumes whoever is parked in its own berth, and that must be us. If another is there, it lets
-		// us in and hands over to the one that is to end.
-		first := co
-		if i := slices.IndexFunc(c.idle, func(o *coroutine) bool { return o.at == &co.own }); i >= 0 {
-			first = c.idle[i]
-			first.to = co
-			c.idle = slices.Delete(c.idle, i, i+1) // serve puts it in again
+// dismiss ends the coroutines of one of the two lists. The caller is the home's own goroutine.
+func (c *crew) dismiss(list *[]*coroutine) {
+	parked := make(map[*berth]*coroutine, len(c.idle)+len(c.spent))
+	for _, l := range [][]*coroutine{c.idle, c.spent} {
+		for _, co := range l {
+			parked[co.at] = co
 		}
-		c.book(nil, first).swap()
 	}
+	stay := (*list)[:0]
+	for _, co := range *list {
+		// The end of a coroutine resumes whoever is parked in its own berth, and that must be us. If another is there, it lets
+		// us in and hands over to the one that is to end. One that has a task cannot do that: later.
+		first := parked[&co.own]
+		if first == nil {
+			stay = append(stay, co)
+			continue
+		}
+		if first != co {
+			first.to = co
+			parked[co.at] = first
+		}
+		delete(parked, &co.own)
+		co.quit = true
+		c.end(first)
+	}
+	clear((*list)[len(stay):])
+	*list = stay
+}
+
+// end resumes a coroutine that is to end, or to hand over to one that is, and returns when that has ended.
+func (c *crew) end(first *coroutine) {
+	defer func() {
+		if p := recover(); p != nil && p != any(errSpent) {
+			panic(p)
+		}
+	}()
+	c.book(nil, first).swap()
+}
+
+// dismissAll ends all coroutines. None of them has a task any more.
+func (c *crew) dismissAll() {
+	c.dismiss(&c.spent)
+	c.dismiss(&c.idle)
 }
 
 // pause parks the running task until it is made ready again.

@@ -112,18 +112,10 @@ func (l *local) gather() {
 	}
 	l.spare = woken
 	if closing != nil {
-		l.retire(closing)
+		l.crew.dismissAll()
+		l.closing = nil
+		close(closing)
 	}
-}
-
-// retire ends the coroutines. One whose task called runtime.Goexit passes that on; the driver survives it, and the next pass
-// goes on here.
-func (l *local) retire(closing chan struct{}) {
-	l.mail.Store(true)
-	l.crew.dismiss()
-	l.mail.Store(false)
-	l.closing = nil
-	close(closing)
 }
 
 // submit leaves the request for the end of the round, where the driver's own goroutine issues it: on one stack, not on all of them.

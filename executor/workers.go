@@ -119,19 +119,7 @@ func (w *worker) live() {
 		w.pulse.end()
 		w.flush()
 	}
-	w.retire()
-}
-
-// retire ends the coroutines. One whose task called runtime.Goexit passes that on, so this goroutine ends too, and another goes on.
-func (w *worker) retire() {
-	retired := false
-	defer func() {
-		if !retired {
-			go w.retire()
-		}
-	}()
-	w.crew.dismiss()
-	retired = true
+	w.crew.dismissAll()
 	close(w.gone)
 }
 
