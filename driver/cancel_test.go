@@ -179,6 +179,7 @@ func TestCancelledReadsLoseNothing(t *testing.T) {
 						sent.Add(int64(len(b)))
 					}
 					spin(time.Duration(rng.IntN(60)) * time.Microsecond)
+					runtime.Gosched() // on one processor the others would get a turn every ten milliseconds
 				}
 			})
 			cancelled := 0

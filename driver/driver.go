@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -159,7 +160,7 @@ func (d *Driver) setup() error {
 	rc := d.cfg.ring(d.guest != nil)
 	var err error
 	if d.engine != Portable {
-		d.ring, err = ring.Open(rc)
+		d.ring, err = d.openRing(rc)
 		if err != nil && (d.engine == Uring || !errors.Is(err, ring.ErrUnavailable)) {
 			return fmt.Errorf("uringo: %w", err)
 		}
@@ -190,6 +191,25 @@ func (d *Driver) setup() error {
 	d.log.Debug("driver open", zap.Stringer("engine", d.engine), zap.Uint32("entries", d.ring.SQEntries()),
 		zap.Int("in_flight", len(d.slots)))
 	return nil
+}
+
+// openRing opens a ring, a smaller one if the user may not lock enough memory for what was asked.
+func (d *Driver) openRing(rc ring.Config) (*ring.Ring, error) {
+	r, err := ring.Open(rc)
+	asked := rc
+	for errors.Is(err, syscall.ENOMEM) && rc.Shrink() {
+		r, err = ring.Open(rc)
+	}
+	// The memory of rings that were closed counts for a while longer.
+	for pause := time.Millisecond; errors.Is(err, syscall.ENOMEM) && pause < time.Second; pause *= 2 {
+		time.Sleep(pause)
+		r, err = ring.Open(rc)
+	}
+	if err == nil && rc.Entries != asked.Entries {
+		d.log.Warn("little memory to lock (RLIMIT_MEMLOCK): smaller ring", zap.Uint32("entries", rc.Entries),
+			zap.Uint32("asked", asked.Entries))
+	}
+	return r, err
 }
 
 // run makes passes until the driver has ended. A task of the guest that ends its goroutine (runtime.Goexit) must not end the

@@ -1,7 +1,6 @@
 package ring
 
 import (
-	"errors"
 	"os"
 	"testing"
 	"time"
@@ -10,7 +9,7 @@ import (
 // TestCloseDisarms closes a ring whose wake-up read is in flight. It must be over before the memory it writes to may go.
 func TestCloseDisarms(t *testing.T) {
 	r, err := Open(Config{Entries: 2})
-	if errors.Is(err, ErrUnavailable) {
+	if Unavailable(err) {
 		release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 		t.Skipf("needs io_uring: %v, running Linux %s", err, release)
 	}

@@ -145,7 +145,7 @@ func eachWorld(t *testing.T, cfg ring.Config, test func(*rig)) {
 			}
 			r, err := ring.Open(cfg)
 			if err != nil {
-				if errors.Is(err, ring.ErrUnavailable) {
+				if ring.Unavailable(err) {
 					t.Skipf("needs io_uring: %v, running %s", err, release())
 				}
 				t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 func openRing(t *testing.T, cfg ring.Config) *ring.Ring {
 	t.Helper()
 	r, err := ring.Open(cfg)
-	if errors.Is(err, ring.ErrUnavailable) {
+	if ring.Unavailable(err) {
 		t.Skipf("needs io_uring: %v, running %s", err, release())
 	}
 	if err != nil {

@@ -465,6 +465,7 @@ func TestPoolWithoutPoller(t *testing.T) {
 	}()
 	p.Start(readEntry(t, 1, rd, heap(1)))
 	r.none()
+	time.Sleep(200 * time.Millisecond) // until the goroutine sits in the read, also on one busy processor
 	if res := p.Cancel(cancelData(1)); res != already {
 		t.Errorf("cancel: %d", res)
 	}

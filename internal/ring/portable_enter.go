@@ -95,7 +95,7 @@ func (k *portable) submit(n uint32) int {
 			k.chain(&link, e, errno)
 		} else if errno != 0 {
 			k.complete(CQE{UserData: e.UserData, Res: -int32(errno)})
-		} else {
+		} else if !k.tryNow(e) {
 			k.pool.start(e, nil)
 		}
 		if errno != 0 && k.flags&sys.IORING_SETUP_SUBMIT_ALL == 0 {
@@ -105,6 +105,21 @@ func (k *portable) submit(n uint32) int {
 	atomic.StoreUint32(&k.shared.sqHead, head)
 	k.launch(&link) // a chain ends with its batch, if not before
 	return taken
+}
+
+// tryNow performs an entry on a stream on the spot if it need not wait, as the kernel does: what has arrived is there for whoever
+// asks, and a cancellation on the heels of the request comes too late.
+func (k *portable) tryNow(e *SQE) bool {
+	c := &k.pool.table[e.Op&(OpCount-1)]
+	if c.Try == nil || e.Off != ^uint64(0) || e.Flags != 0 || (e.Op != OpRead && e.Op != OpWrite && e.Op != OpReadv && e.Op != OpWritev) {
+		return false
+	}
+	res := c.Try(e)
+	if res == -int32(syscall.EAGAIN) && e.OpFlags&c.NoWait == 0 {
+		return false
+	}
+	k.complete(CQE{UserData: e.UserData, Res: res})
+	return true
 }
 
 // chain adds an entry to the chain being collected, and begins that if the entry is its last.

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	sys "github.com/iceber/iouring-go/syscall"
+	"golang.org/x/sys/unix"
 )
 
 // ErrUnavailable means that the system does not offer io_uring, or not enough of it; errors.Is finds the errno beside it.
@@ -135,7 +136,7 @@ func setupError(err error) error {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return fmt.Errorf("ring: io_uring_setup: %w (is RLIMIT_NOFILE too low?)", err)
 	case errors.Is(err, syscall.ENOMEM):
-		return fmt.Errorf("ring: io_uring_setup: %w (is RLIMIT_MEMLOCK too low?)", err)
+		return fmt.Errorf("ring: io_uring_setup: %w (RLIMIT_MEMLOCK, the limit of memory to lock, is %d KiB)", err, memlock()>>10)
 	default:
 		return fmt.Errorf("ring: io_uring_setup: %w", err)
 	}
@@ -289,3 +290,25 @@ func (r *Ring) limitWorkers(cfg Config) error {
 
 // roundUp returns the power of two not below n.
 func roundUp(n uint32) uint32 { return 1 << bits.Len32(n-1) }
+
+// memlock returns the limit of memory that the user may lock, in bytes. The queues count against it.
+func memlock() uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
+		return 0
+	}
+	return limit.Cur
+}
+
+// Shrink makes cfg ask for less memory, if a ring of its size takes more than half of what the user may lock. It reports false when that is
+// not so, or when there is nothing to give up.
+func (cfg *Config) Shrink() bool {
+	const smallest = 16
+	size := uint64(cfg.Entries)*uint64(unsafe.Sizeof(SQE{})) + uint64(cfg.CQEntries)*uint64(unsafe.Sizeof(CQE{}))
+	if size <= memlock()/2 || cfg.CQEntries <= smallest {
+		return false
+	}
+	cfg.CQEntries = max(cfg.CQEntries/2, smallest)
+	cfg.Entries = max(min(cfg.Entries/2, cfg.CQEntries), 4)
+	return true
+}

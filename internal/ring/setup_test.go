@@ -106,7 +106,7 @@ func TestSetupUnwinds(t *testing.T) {
 				k, _ := kernel()
 				all := &failing{Kernel: k}
 				r, err := ring.Open(ring.Config{Kernel: all, Allow: allow})
-				if errors.Is(err, ring.ErrUnavailable) {
+				if ring.Unavailable(err) {
 					t.Skipf("needs io_uring: %v, running %s", err, release())
 				}
 				if err != nil {
@@ -226,7 +226,7 @@ func TestSetupErrors(t *testing.T) {
 func TestDescriptorLimit(t *testing.T) {
 	if r, err := ring.Open(ring.Config{Entries: 2}); err == nil {
 		r.Close()
-	} else if errors.Is(err, ring.ErrUnavailable) {
+	} else if ring.Unavailable(err) {
 		t.Skipf("needs io_uring: %v, running %s", err, release())
 	}
 	var limit unix.Rlimit
@@ -398,7 +398,7 @@ func TestSizes(t *testing.T) {
 		for _, k := range []ring.Kernel{ring.NewSim(ring.SimConfig{}), ring.Linux()} {
 			r, err := ring.Open(ring.Config{Kernel: k, Entries: c.entries, CQEntries: c.cq})
 			if err != nil {
-				if errors.Is(err, ring.ErrUnavailable) {
+				if ring.Unavailable(err) {
 					continue
 				}
 				t.Fatal(err)

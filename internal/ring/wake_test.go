@@ -148,7 +148,7 @@ func TestWakeAfterClose(t *testing.T) {
 				lockThread(t)
 			}
 			r, err := ring.Open(cfg)
-			if errors.Is(err, ring.ErrUnavailable) {
+			if ring.Unavailable(err) {
 				t.Skipf("needs io_uring: %v, running %s", err, release())
 			}
 			if err != nil {
@@ -206,7 +206,7 @@ func TestCloseWhileArmed(t *testing.T) {
 			k = ring.NewFaults(k, uint64(i), ring.FaultConfig{EnterFails: 0.7, Limit: 0.7})
 		}
 		r, err := ring.Open(ring.Config{Kernel: k, Entries: 4})
-		if errors.Is(err, ring.ErrUnavailable) {
+		if ring.Unavailable(err) {
 			t.Skipf("needs io_uring: %v, running %s", err, release())
 		}
 		if err != nil {
