@@ -238,6 +238,7 @@ func TestGoexitInARow(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			before := runtime.NumGoroutine()
 			for i := range rounds(5000) {
 				h := executor.Go(ctx, task(func(ctx context.Context) error {
 					if w.local && !d.OnDriver() {
@@ -263,7 +264,15 @@ func TestGoexitInARow(t *testing.T) {
 					return fmt.Errorf("task %d: %w", i, err)
 				}
 			}
-			return nil
+			for range 1000 { // let those that are about to end do so
+				if runtime.NumGoroutine() <= before+10 {
+					return nil
+				}
+				if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+					return err
+				}
+			}
+			return fmt.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 		})
 	})
 }

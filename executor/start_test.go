@@ -380,3 +380,37 @@ func TestStartInsideAnAbortedTask(t *testing.T) {
 		})
 	})
 }
+
+// The end of very many tasks takes no longer than their beginning.
+func TestEndOfACrowd(t *testing.T) {
+	everywhere(t, func(w *world) {
+		n := 10_000
+		if raceEnabled {
+			n = 1000
+		}
+		if exhaustive {
+			n *= 10
+		}
+		var begin, end time.Time
+		w.ok(func(ctx context.Context) error {
+			begin = time.Now()
+			var waiting atomic.Int32
+			for range n {
+				executor.Go(ctx, task(func(ctx context.Context) error {
+					waiting.Add(1)
+					return forever(ctx)
+				}))
+			}
+			for int(waiting.Load()) < n {
+				if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+					return err
+				}
+			}
+			end = time.Now()
+			return nil
+		})
+		if took, limit := time.Since(end), 10*end.Sub(begin)+time.Second; took > limit {
+			w.Errorf("the end of %d tasks took %v, their beginning %v", n, took, end.Sub(begin))
+		}
+	})
+}
