@@ -53,8 +53,8 @@ func ParseEngine(s string) (Engine, error) {
 
 // Config configures a driver. The zero value works.
 type Config struct {
-	// Entries is the size of the submission queue, the largest batch that one enter hands over. Zero means 256. It is
-	// rounded up to a power of two; the limit is 32768.
+	// Entries is the size of the submission queue, the largest batch that one enter hands over. Zero means 256, or InFlight
+	// if that is less. It is rounded up to a power of two; the limit is 32768.
 	Entries uint32
 
 	// InFlight bounds the operations in the kernel at any time; further ones wait in a queue of the driver. It is also the
@@ -93,12 +93,12 @@ func OnKernel(cfg Config, k ring.Kernel) Config {
 func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Entries == 0 {
 		cfg.Entries = 256
+		if cfg.InFlight > 0 {
+			cfg.Entries = min(256, cfg.InFlight)
+		}
 	}
 	if cfg.Entries > ring.MaxEntries {
 		return cfg, fmt.Errorf("uringo: Config.Entries is %d, the limit is %d", cfg.Entries, ring.MaxEntries)
-	}
-	if cfg.Entries < 4 {
-		cfg.Entries = 4 // an entry for the wake-up, one for cancellation, and some for work
 	}
 	if cfg.InFlight == 0 {
 		cfg.InFlight = min(16*cfg.Entries, 2*ring.MaxEntries)
@@ -109,6 +109,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.InFlight < cfg.Entries {
 		return cfg, fmt.Errorf("uringo: Config.InFlight is %d, less than Entries, %d", cfg.InFlight, cfg.Entries)
 	}
+	cfg.Entries = max(cfg.Entries, 4) // an entry for the wake-up, one for cancellation, and some for work
 	cfg.InFlight = max(cfg.InFlight, 16)
 	if cfg.CancelGrace < 0 {
 		return cfg, fmt.Errorf("uringo: Config.CancelGrace is negative: %v", cfg.CancelGrace)
