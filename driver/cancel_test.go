@@ -112,7 +112,7 @@ func TestCancelRaces(t *testing.T) {
 		var mu sync.Mutex
 		e.together(8, func(i int) {
 			rng := e.random(i)
-			for range size(400, 40_000) {
+			for range size(250, 40_000) {
 				k := rng.IntN(len(targets))
 				cancel, end := targets[k].start()
 				switch rng.IntN(4) {
@@ -198,7 +198,7 @@ func TestCancelledReadsLoseNothing(t *testing.T) {
 				}
 				got.Add(int64(r.N))
 			}
-			for range size(1500, 100_000) / 2 {
+			for range size(800, 100_000) / 2 {
 				buf := make([]byte, 1+e.rng.IntN(64))
 				p := driver.Submit(d, ops.ReadAt(in, buf, -1))
 				spin(time.Duration(e.rng.IntN([]int{1, 20, 100, 400}[e.rng.IntN(4)])) * time.Microsecond)
@@ -222,7 +222,7 @@ func TestCancelledReadsLoseNothing(t *testing.T) {
 // A hundred thousand cancellations, more than there are places for.
 func TestCancelStorm(t *testing.T) {
 	on(t, everywhere, func(e *rig) {
-		n := size(4000, 100_000)
+		n := size(2000, 100_000)
 		places := []uint32{65536, 1024} // room in the kernel for all of them, or not
 		if e.name == "sim" {
 			places = places[1:] // the model looks at all that wait, at each step
@@ -327,7 +327,7 @@ func TestCancelIntoFullQueue(t *testing.T) {
 		}
 		d := open()
 		r, w := e.pipe()
-		for range size(20, 1000) {
+		for range size(10, 1000) {
 			held := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
 			pending(e, held)
 			g.mu.Lock()
@@ -376,7 +376,7 @@ func TestQueuedWhileKernelWasBusy(t *testing.T) {
 		}
 		d := open()
 		r, w := e.pipe()
-		for i := range size(20, 1000) {
+		for i := range size(10, 1000) {
 			held := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
 			pending(e, held)
 			g.mu.Lock()
@@ -448,7 +448,7 @@ func TestCancelFD(t *testing.T) {
 		}
 		r, _ := e.pipe()
 		s, _ := e.pipe()
-		for range size(20, 2000) {
+		for range size(5, 2000) {
 			var mine, others []*driver.Pending[[]byte]
 			for range 10 + e.rng.IntN(20) {
 				mine = append(mine, driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1)))

@@ -372,7 +372,7 @@ func TestCloseByGuest(t *testing.T) {
 func TestThreadAfterClose(t *testing.T) {
 	on(t, []way{onLocked, onLockedPortable}, func(e *rig) {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-		for range size(50, 2000) {
+		for range size(15, 2000) {
 			d := e.open(driver.Config{})
 			must(e, d, ops.Nop())
 			e.shut(d)

@@ -100,13 +100,13 @@ func TestKernelStaysBusy(t *testing.T) {
 						e.fault.Set(ring.FaultConfig{EnterFails: chance, EnterErrnos: []syscall.Errno{errno}})
 					}
 				}
-				for range 2 {
+				for range size(1, 10) {
 					// With nothing in flight.
 					refuse(1)
 					nop := driver.Submit(d, ops.Nop())
 					d.Stats()
-					if n := enters(d, 200*time.Millisecond); n > 200 {
-						e.Errorf("%d calls in 200ms, nothing in flight", n)
+					if n := enters(d, 100*time.Millisecond); n > 100 {
+						e.Errorf("%d calls in 100ms, nothing in flight", n)
 					}
 					refuse(0)
 					if r := result(e, nop); r.Err != nil {
@@ -118,8 +118,8 @@ func TestKernelStaysBusy(t *testing.T) {
 					refuse(1)
 					nop = driver.Submit(d, ops.Nop())
 					d.Stats()
-					if n := enters(d, 200*time.Millisecond); n > 200 {
-						e.Errorf("%d calls in 200ms, one in flight", n)
+					if n := enters(d, 100*time.Millisecond); n > 100 {
+						e.Errorf("%d calls in 100ms, one in flight", n)
 					}
 					e.write(w, []byte{1})
 					refuse(0)
@@ -145,12 +145,12 @@ func TestQuietWhileBlocked(t *testing.T) {
 		r, w := e.pipe()
 		read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
 		pending(e, read)
-		bound := 60
+		bound := 30
 		if e.name == "sim" {
 			bound = 10_000 // it returns early by chance, and has no readiness to wait for
 		}
-		if n := enters(d, 300*time.Millisecond); n > bound {
-			e.Errorf("%d calls in 300ms", n)
+		if n := enters(d, 100*time.Millisecond); n > bound {
+			e.Errorf("%d calls in 100ms", n)
 		}
 		e.write(w, []byte{1})
 		result(e, read)

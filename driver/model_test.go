@@ -24,7 +24,7 @@ func TestModel(t *testing.T) {
 	if !engineWanted(t, driver.Uring) {
 		t.Skip("the model is an io_uring")
 	}
-	n := size(40, 2000)
+	n := size(20, 200)
 	if os.Getenv("URINGO_SEED") != "" {
 		n = 1
 	}

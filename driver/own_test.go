@@ -99,7 +99,7 @@ func TestGiveUp(t *testing.T) {
 				const callers = 4
 				var got, cancelled, abandoned atomic.Int32
 				e.together(callers, func(i int) {
-					e.giveUp(d, i, size(600, 20_000), c.grace == 0, &got, &cancelled, &abandoned)
+					e.giveUp(d, i, size(500, 20_000), c.grace == 0, &got, &cancelled, &abandoned)
 				})
 				e.Logf("%d delivered, %d cancelled, %d abandoned", got.Load(), cancelled.Load(), abandoned.Load())
 				if s := d.Stats(); s.Abandoned != uint64(abandoned.Load()) {
@@ -330,7 +330,7 @@ func TestMetadata(t *testing.T) {
 		for name, test := range tests {
 			e.together(2, func(i int) {
 				rng := e.random(i)
-				for round := range size(6, 10_000) {
+				for round := range size(3, 10_000) {
 					async := uint8(0)
 					if rng.IntN(2) == 0 {
 						async = ops.Async
@@ -553,7 +553,7 @@ func TestReadAbandonedAtEnd(t *testing.T) {
 			direct, err = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		}
 		fd := e.keep(direct, err)
-		for range size(5, 200) {
+		for range size(2, 200) {
 			d := e.open(driver.Config{})
 			var gone []*atomic.Bool
 			func() {

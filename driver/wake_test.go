@@ -1,0 +1,267 @@
+package driver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/internal/ring"
+	"uringo/ops"
+)
+
+// TestNoWakeupLost has goroutines submit when the driver is about to sleep, asleep, or about to wake, with an operation in flight that
+// never ends and without. Nothing else comes by: what is not noticed at once is noticed never.
+func TestNoWakeupLost(t *testing.T) {
+	ways := append([]way{onLockedPortable}, engines...)
+	cycles := size(100_000, 1_000_000) / (len(ways) * 3 * 3 * 2)
+	if raceEnabled {
+		cycles /= 8
+	}
+	on(t, ways, func(e *rig) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+		var slowest atomic.Int64
+		for _, procs := range []int{1, 2, 8} {
+			runtime.GOMAXPROCS(procs)
+			for _, goroutines := range []int{1, 2, 64} {
+				for _, pendingRead := range []bool{false, true} {
+					d := e.open(driver.Config{})
+					var held *driver.Pending[[]byte]
+					if pendingRead {
+						r, _ := e.pipe()
+						held = driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+					}
+					e.together(goroutines, func(i int) {
+						rng := e.random(i)
+						for range max(1, cycles/goroutines) {
+							switch pause := time.Duration(rng.IntN(50)) * time.Microsecond; rng.IntN(4) {
+							case 0:
+								time.Sleep(pause)
+							case 1:
+								runtime.Gosched()
+							default:
+								spin(pause / 4)
+							}
+							start := time.Now()
+							var err error
+							switch rng.IntN(8) {
+							case 0: // the way of plain calls
+								op := ops.Nop()
+								op.Route = ops.RouteCall
+								err = do(e, d, op).Err
+							case 1:
+								d.Stats()
+							case 2:
+								op := ops.Statx(unix.AT_FDCWD, "/", 0, unix.STATX_MODE, new(unix.Statx_t))
+								op.Route = ops.RouteCall
+								err = do(e, d, op).Err
+							default:
+								err = do(e, d, ops.Nop()).Err
+							}
+							if err != nil {
+								e.Error(err)
+							}
+							if took := int64(time.Since(start)); took > slowest.Load() {
+								slowest.Store(took)
+							}
+						}
+					})
+					if held != nil {
+						held.Cancel()
+						result(e, held)
+					}
+					e.shut(d)
+				}
+			}
+		}
+		e.Logf("%d cycles, at most %v", cycles*3*3*2, time.Duration(slowest.Load()))
+		if slowest.Load() > int64(time.Second) {
+			e.Errorf("an operation took %v", time.Duration(slowest.Load()))
+		}
+	})
+}
+
+// Everything that a driver has to notice while it sleeps: requests, cancellations, ends of contexts, its own end.
+func TestWakers(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		r, w := e.pipe()
+		for round := range size(20, 1000) {
+			d := e.open(driver.Config{})
+			read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+			pending(e, read)
+			start := time.Now()
+			switch round % 6 {
+			case 0:
+				must(e, d, ops.Nop())
+			case 1:
+				read.Cancel()
+				result(e, read)
+			case 2:
+				ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+				if r := read.Wait(ctx); !errors.Is(r.Err, os.ErrDeadlineExceeded) {
+					e.Error(r.Err)
+				}
+				cancel()
+			case 3:
+				e.write(w, []byte{1})
+				result(e, read)
+			case 4:
+				d.Poke()
+				d.Stats()
+			case 5:
+				op := ops.Statx(unix.AT_FDCWD, "/", 0, unix.STATX_MODE, new(unix.Statx_t))
+				op.Route = ops.RouteCall
+				must(e, d, op)
+			}
+			e.shut(d)
+			if took := time.Since(start); took > 2*time.Second {
+				e.Errorf("round %d took %v", round, took)
+			}
+			if r := read.Wait(context.Background()); r.Err != driver.ErrClosed && r.Err != nil && !driver.IsCanceled(r.Err) {
+				e.Errorf("round %d: %+v", round, r)
+			}
+		}
+	})
+}
+
+// processorTime is what this process has used.
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// A driver with nothing to do does nothing, whether it waits for a request or for an operation.
+func TestIdle(t *testing.T) {
+	on(t, []way{onUring, onPortable, onLocked, onLockedPortable}, func(e *rig) {
+		for _, waits := range []bool{false, true} {
+			d := e.open(driver.Config{})
+			r, w := e.pipe()
+			must(e, d, ops.Nop())
+			var read *driver.Pending[[]byte]
+			if waits {
+				read = driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+				pending(e, read)
+			}
+			runtime.GC()
+			const while = 200 * time.Millisecond
+			cpu, n := while, uint64(0)
+			for try := 0; try < 10 && cpu > while/200; try++ { // the Go runtime has its own affairs now and then
+				before := d.Stats()
+				used := processorTime(e)
+				time.Sleep(while)
+				cpu = min(cpu, processorTime(e)-used)
+				n = max(n, d.Stats().Enters-before.Enters)
+			}
+			e.Logf("an operation in flight: %v; in %v: %d enters, %v of processor time (%.2f %%)", waits, while, n, cpu,
+				100*float64(cpu)/float64(while))
+			if n > 2 { // asking takes one
+				e.Errorf("%d enters", n)
+			}
+			if cpu > while/200 {
+				e.Errorf("%v of processor time", cpu)
+			}
+			if waits {
+				e.write(w, []byte{1})
+				result(e, read)
+			}
+			e.shut(d)
+		}
+	})
+}
+
+// blocked returns how many tasks of the machine wait for input or output right now, as the load of a machine is reckoned.
+func blocked(t testing.TB) int {
+	t.Helper()
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Skip(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), "procs_blocked ")
+	n, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// leastBlocked is the least that blocked returned in a while: what others do for a moment does not count.
+func leastBlocked(t testing.TB) int {
+	t.Helper()
+	least := blocked(t)
+	for range 100 {
+		if least == 0 {
+			break
+		}
+		time.Sleep(3 * time.Millisecond)
+		least = min(least, blocked(t))
+	}
+	return least
+}
+
+// A driver that waits for a read does not count as waiting for a disk: an idle service must not look like a machine under load.
+func TestIdleIsNotIowait(t *testing.T) {
+	const (
+		featNoIowait  = 1 << 17
+		enterNoIowait = 1 << 7
+	)
+	for _, honest := range []bool{true, false} {
+		for _, locked := range []bool{false, true} {
+			on(t, []way{{fmt.Sprintf("flag kept: %v, locked: %v", honest, locked), driver.Uring, nil}}, func(e *rig) {
+				k := &kept{hooked: hooked{Kernel: ring.Linux()}}
+				k.enter = func(fd int, submit, minComplete, flags uint32, arg *ring.WaitArg) (int, syscall.Errno) {
+					if !honest {
+						flags &^= enterNoIowait
+					}
+					return k.Kernel.Enter(fd, submit, minComplete, flags, arg)
+				}
+				cfg := driver.OnKernel(driver.Config{Engine: driver.Uring}, k)
+				open := driver.Open
+				if locked {
+					open = func(cfg driver.Config) (*driver.Driver, error) { return driver.OpenGuest(cfg, idle{}) }
+				}
+				others := leastBlocked(e)
+				d := e.opened(open(cfg))
+				if k.p.Features&featNoIowait == 0 {
+					e.Skip("needs IORING_ENTER_NO_IOWAIT (Linux 6.15)")
+				}
+				r, _ := e.pipe()
+				read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+				pending(e, read)
+				n := leastBlocked(e)
+				e.Logf("%d tasks wait for a disk, %d before", n, others)
+				if honest && n > others {
+					e.Errorf("%d tasks wait for a disk, %d before", n, others)
+				}
+				if !honest && n <= others {
+					e.Logf("and this cannot be told from waiting without the flag")
+				}
+			})
+		}
+	}
+}
+
+// kept is a kernel that remembers what it was set up with.
+type kept struct {
+	hooked
+	p ring.Params
+}
+
+func (k *kept) Setup(entries uint32, p *ring.Params) (int, error) {
+	fd, err := k.Kernel.Setup(entries, p)
+	k.p = *p
+	return fd, err
+}
