@@ -48,7 +48,7 @@ func TestDerivedContexts(t *testing.T) {
 						}
 					}
 				}
-				timeout, cancel := context.WithTimeout(context.WithValue(ctx, 1, 2), 2*time.Millisecond)
+				timeout, cancel := context.WithTimeout(context.WithValue(ctx, other{}, 2), 2*time.Millisecond)
 				fails("a timeout", timeout, context.DeadlineExceeded, os.ErrDeadlineExceeded)
 				fails("a timeout that is over", timeout, context.DeadlineExceeded, os.ErrDeadlineExceeded)
 				cancel()
@@ -59,7 +59,7 @@ func TestDerivedContexts(t *testing.T) {
 
 				cancelled, cancel := context.WithCancel(ctx)
 				time.AfterFunc(2*time.Millisecond, cancel)
-				fails("a cancellation", context.WithValue(cancelled, 1, 2), context.Canceled)
+				fails("a cancellation", context.WithValue(cancelled, other{}, 2), context.Canceled)
 				cancel()
 
 				caused, cause := context.WithCancelCause(ctx)
@@ -130,13 +130,14 @@ func TestTheTaskAsAContext(t *testing.T) {
 			if v := ctx.Value(key{}); v != "of Start" {
 				w.Errorf("value %v", v)
 			}
-			if d, err := driver.FromContext(context.WithValue(ctx, 1, 2)); d == nil || err != nil {
+			if d, err := driver.FromContext(context.WithValue(ctx, other{}, 2)); d == nil || err != nil {
 				w.Errorf("driver: %v, %v", d, err)
 			}
-			if s := fmt.Sprint(context.WithValue(ctx, 1, 2)); s == "" {
+			if s := fmt.Sprint(context.WithValue(ctx, other{}, 2)); s == "" {
 				w.Error("no text")
 			}
-			if ctx.Done() == nil || ctx.Done() != ctx.Done() || ctx.Err() != nil || context.Cause(ctx) != nil {
+			done := ctx.Done()
+			if done == nil || done != ctx.Done() || ctx.Err() != nil || context.Cause(ctx) != nil {
 				w.Error("a running task's context has ended")
 			}
 
@@ -182,7 +183,7 @@ func TestTheTaskAsAContext(t *testing.T) {
 			}
 			is(w, child.Err(), context.Canceled)
 			is(w, context.Cause(child), context.Canceled)
-			is(w, context.Cause(context.WithValue(child, 1, 2)), context.Canceled)
+			is(w, context.Cause(context.WithValue(child, other{}, 2)), context.Canceled)
 			stop := context.AfterFunc(child, func() { after.Add(1) })
 			if stop() {
 				w.Error("stop of an AfterFunc that ran")
@@ -205,7 +206,7 @@ func TestCauses(t *testing.T) {
 				child := executor.Go(ctx, task(func(ctx context.Context) error {
 					err := forever(ctx)
 					is(w, context.Cause(ctx), errTest)
-					is(w, context.Cause(context.WithValue(ctx, 1, 2)), errTest)
+					is(w, context.Cause(context.WithValue(ctx, other{}, 2)), errTest)
 					is(w, nop(ctx), errTest)
 					derived, cancel := context.WithCancel(ctx)
 					defer cancel()

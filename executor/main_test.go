@@ -317,3 +317,6 @@ func is(t testing.TB, err error, targets ...error) {
 	}
 	t.Errorf("error is %v; want one of %v", err, targets)
 }
+
+// other is a key for values of contexts.
+type other struct{}

@@ -46,7 +46,7 @@ func TestOperationsDoNotAllocate(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			value := context.WithValue(ctx, 1, 2)
+			value := context.WithValue(ctx, other{}, 2)
 			plain := driver.NewContext(context.Background(), d)
 			for _, c := range []struct {
 				name string

@@ -73,7 +73,7 @@ func TestJoinGivesUp(t *testing.T) {
 			if v != 0 {
 				w.Errorf("the value of a failed Join is %d", v)
 			}
-			v, err = h.Join(short)
+			_, err = h.Join(short)
 			is(w, err, context.DeadlineExceeded)
 			proceed.Set()
 			if v, err = h.Join(ctx); v != 7 || err != nil {
@@ -163,7 +163,7 @@ func TestAbortWhileWaiting(t *testing.T) {
 				return err
 			},
 			"derived": func(ctx context.Context) error {
-				ctx, cancel := context.WithTimeout(context.WithValue(ctx, 1, 2), time.Hour)
+				ctx, cancel := context.WithTimeout(context.WithValue(ctx, other{}, 2), time.Hour)
 				defer cancel()
 				_, _, err := read(ctx, r, make([]byte, 8))
 				return err
@@ -280,12 +280,12 @@ func TestChildOutlivesItsParent(t *testing.T) {
 		w.ok(func(ctx context.Context) error {
 			proceed := new(executor.Event)
 			parent := executor.Go(ctx, func(ctx context.Context) (*executor.JoinHandle[int], error) {
-				ctx = context.WithValue(ctx, "key", "inherited")
+				ctx = context.WithValue(ctx, other{}, "inherited")
 				return executor.Go(ctx, func(ctx context.Context) (int, error) {
 					if err := proceed.Wait(ctx); err != nil {
 						return 0, err
 					}
-					if v := ctx.Value("key"); v != "inherited" {
+					if v := ctx.Value(other{}); v != "inherited" {
 						w.Errorf("the child's context has %v", v)
 					}
 					return 7, nop(ctx)
