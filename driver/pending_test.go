@@ -401,7 +401,7 @@ func TestContext(t *testing.T) {
 	on(t, []way{onPortable}, func(e *rig) {
 		d := e.open(driver.Config{})
 		ctx := driver.NewContext(context.Background(), d)
-		for _, c := range []context.Context{ctx, context.WithValue(ctx, "a", "b"), context.WithoutCancel(ctx)} {
+		for _, c := range []context.Context{ctx, context.WithValue(ctx, struct{ int }{}, "b"), context.WithoutCancel(ctx)} {
 			if got, err := driver.FromContext(c); got != d || err != nil {
 				e.Errorf("from %v: %v", c, err)
 			}
