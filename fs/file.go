@@ -17,11 +17,10 @@ type File struct {
 	flag   int           // how it was opened (O_*)
 	traits atomic.Uint32 // what is known about it
 	pins   atomic.Uint32 // see Pin, two bits for each Operation
-	budget budget
-	size   int64 // when it was opened, as far as anybody looked
-	turn   turn  // for Read and Write
+	size   int64         // when it was opened, as far as anybody looked
+	turn   turn          // for Read and Write
 
-	portable bool // the driver has no ring, so nothing is gained by giving it many operations at once
+	company int32 // how many reads in the ring at once make a read that the page cache may have join them
 }
 
 // Traits of a file. Without traitKnown, nobody has looked yet.
@@ -106,7 +105,7 @@ func FromOS(ctx context.Context, f *os.File) (*File, error) {
 }
 
 func newFile(d *driver.Driver, fd int, name string, flag int, traits uint32) *File {
-	f := &File{flag: flag, portable: d.Engine() == driver.Portable}
+	f := &File{flag: flag, company: companyOn(d)}
 	f.traits.Store(traits)
 	f.open(fd, name, d)
 	f.collect()

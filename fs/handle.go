@@ -20,7 +20,10 @@ import (
 type handle struct {
 	// state is the number of references times refOne, and the two bits below. An operation takes a reference before it is
 	// queued and drops it when it has ended, or, if its caller was let go, when the kernel has.
-	state atomic.Uint64
+	state  atomic.Uint64
+	tries  atomic.Uint32 // see countTry
+	budget budget
+	_      [48]byte // every operation writes to the cache line above; what follows is only read
 
 	fd      int
 	name    string

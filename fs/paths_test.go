@@ -255,8 +255,9 @@ func TestAttributes(t *testing.T) {
 		check("File.Chtimes", f.Chtimes(ctx, at, mt), os.ModeSetuid|0o700, mt)
 		check("Chtimes", fs.Chtimes(ctx, link, mt, at), os.ModeSetuid|0o700, at)
 		check("Chtimes of nothing", fs.Chtimes(ctx, link, time.Time{}, time.Time{}), os.ModeSetuid|0o700, at)
-		check("Truncate", fs.Truncate(ctx, link, 3), os.ModeSetuid|0o700, time.Time{})
-		check("File.Chown", f.Chown(ctx, uid, -1), 0o700, time.Time{}) // which takes the set-id bit away
+		check("Chmod back", fs.Chmod(ctx, link, 0o700), 0o700, at) // before what takes a set-id bit away
+		check("Truncate", fs.Truncate(ctx, link, 3), 0o700, time.Time{})
+		check("File.Chown", f.Chown(ctx, uid, -1), 0o700, time.Time{})
 		check("Chown", fs.Chown(ctx, link, -1, gid), 0o700, time.Time{})
 		check("Lchown", fs.Lchown(ctx, link, uid, gid), 0o700, time.Time{})
 		if info, err := f.Stat(ctx); err != nil || info.Size() != 3 {
@@ -439,6 +440,48 @@ func TestRemoveAllDeep(t *testing.T) {
 		}
 		if b, err := os.ReadFile(outside); string(b) != "stays" || err != nil {
 			t.Errorf("what a link led to is gone: %v", err)
+		}
+	})
+}
+
+// TestNoPermission asks for what only root may do.
+func TestNoPermission(t *testing.T) { // T41, M24, M26
+	if os.Geteuid() == 0 {
+		t.Skip("needs an unprivileged user: root may do everything")
+	}
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := t.TempDir()
+		locked := dir + "/locked"
+		for _, err := range []error{os.Mkdir(locked, 0o700), os.WriteFile(locked+"/file", nil, 0o600), os.Mkdir(locked+"/sub", 0o700),
+			os.WriteFile(dir+"/unreadable", nil, 0), os.Chmod(locked, 0o500)} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		defer os.Chmod(locked, 0o700)
+		_, openErr := fs.Open(ctx, dir+"/unreadable")
+		_, readErr := fs.ReadFile(ctx, dir+"/unreadable")
+		for what, err := range map[string]error{
+			"Open":      openErr,
+			"ReadFile":  readErr,
+			"Mkdir":     fs.Mkdir(ctx, locked+"/new", 0o755),
+			"MkdirAll":  fs.MkdirAll(ctx, locked+"/new/er", 0o755),
+			"WriteFile": fs.WriteFile(ctx, locked+"/new", nil, 0o644),
+			"Remove":    fs.Remove(ctx, locked+"/file"),
+			"RemoveDir": fs.Remove(ctx, locked+"/sub"),
+			"RemoveAll": fs.RemoveAll(ctx, locked),
+			"Rename":    fs.Rename(ctx, locked+"/file", locked+"/other"),
+			"RenameOut": fs.Rename(ctx, locked+"/file", dir+"/other"),
+			"Symlink":   fs.Symlink(ctx, "x", locked+"/link"),
+			"Link":      fs.Link(ctx, locked+"/file", locked+"/hard"),
+			"Chown":     fs.Chown(ctx, locked+"/file", 0, 0),
+		} {
+			if !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if list, err := fs.ReadDir(ctx, locked); err != nil || len(list) != 2 {
+			t.Errorf("ReadDir = %v, %v", list, err)
 		}
 	})
 }

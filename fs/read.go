@@ -135,7 +135,7 @@ func (f *File) worthTrying(shared bool, n int) bool {
 	if f.traits.Load()&(traitNoTry|traitStream|traitRemote) != 0 || f.flag&unix.O_DIRECT != 0 {
 		return false
 	}
-	return !shared || n <= maxTry && (crowd.Load() < company || f.portable)
+	return !shared || n <= maxTry && crowd.Load() < f.company
 }
 
 // tryRead copies what the page cache has. It reports whether that is all there is to say: b is full, the file has ended, or it failed.
@@ -144,11 +144,8 @@ func (f *File) tryRead(ctx context.Context, shared bool, b []byte, off int64) (n
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if shared && f.budget.spend(len(b)) {
-		if !f.portable {
-			return 0, false, nil
-		}
-		_ = executor.Yield(ctx)
+	if shared && f.budget.spend(len(b)) && f.inCompany(ctx) {
+		return 0, false, nil
 	}
 	for n < len(b) {
 		m, err := ops.TryRead(f.fd, b[n:], off+int64(n))
@@ -160,11 +157,29 @@ func (f *File) tryRead(ctx context.Context, shared bool, b []byte, off int64) (n
 		}
 		n += m
 	}
-	f.drv.CountRoute(driver.RouteInline)
+	f.countTry()
 	if n == 0 {
 		err = io.EOF
 	}
 	return n, true, err
+}
+
+// countTry tells the driver of reads that it does not see, many at a time: the count is one for all files and processors.
+func (f *File) countTry() {
+	if f.tries.Add(1)%countEvery == 0 {
+		for range countEvery {
+			f.drv.CountRoute(driver.RouteInline)
+		}
+	}
+}
+
+const countEvery = 16
+
+// inCompany lets the other tasks of a worker run, and reports whether some of them read in the same way.
+func (f *File) inCompany(ctx context.Context) bool {
+	before := readers.Add(1)
+	_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
+	return int32(readers.Load()-before) >= f.company-1
 }
 
 // tryFailed reports whether an attempt that moved n bytes before it failed with err is to be left at that.
@@ -172,7 +187,7 @@ func (f *File) tryFailed(n int, err error) bool {
 	switch err {
 	case syscall.EAGAIN:
 		return false
-	case syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EINVAL:
+	case syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EINVAL, syscall.EPERM: // of the file, the kernel, or what filters its calls
 		f.traits.Or(traitNoTry)
 		return false
 	}

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 
 	"uringo/driver"
@@ -72,7 +73,7 @@ var table = [operations]struct{ thread, shared Route }{
 	OpLink:   {Inline, brisk},
 	OpList:   {Inline, Call},
 	OpCopy:   {Inline, Call},
-	OpClose:  {Inline, Ring},
+	OpClose:  {Inline, brisk},
 }
 
 // pins are the choices of [Pin].
@@ -201,8 +202,21 @@ func (b *budget) spend(n int) bool {
 }
 
 // crowd counts the reads that coroutines have given to a ring. A plain call costs more than a ring's share of one call for many, so in
-// company reads go to the ring even if the page cache may have them; a coroutine alone is better off with the plain call. Who has
-// spent his budget of those goes to the ring, and so meets the company if there is one.
+// company reads go to the ring even if the page cache may have them; a coroutine alone is better off with the plain call.
 var crowd atomic.Int32
 
-const company = 4
+// companyOn is how many reads it takes for that. On a driver that is locked to its thread, of Local, four of them are ahead. Workers
+// have to hand them over and back, and meanwhile could make the calls themselves, so there it takes more. Without a ring, no number
+// is enough.
+func companyOn(d *driver.Driver) int32 {
+	switch {
+	case d.Engine() == driver.Portable:
+		return math.MaxInt32
+	case d.OnDriver():
+		return 4
+	}
+	return 16
+}
+
+// readers counts the coroutines that have spent a budget on plain calls. Those who did so while one let them run are his company.
+var readers atomic.Uint32

@@ -62,11 +62,8 @@ func (f *File) tryReadv(ctx context.Context, shared bool, o *ops.Op[[][]byte]) (
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if shared && f.budget.spend(int(lengthOf(o.Buf))) {
-		if !f.portable {
-			return 0, false, nil
-		}
-		_ = executor.Yield(ctx)
+	if shared && f.budget.spend(int(lengthOf(o.Buf))) && f.inCompany(ctx) {
+		return 0, false, nil
 	}
 	if n, err = ops.TryReadv(o); err != nil {
 		if f.tryFailed(0, err) {
@@ -74,7 +71,7 @@ func (f *File) tryReadv(ctx context.Context, shared bool, o *ops.Op[[][]byte]) (
 		}
 		return 0, false, nil
 	}
-	f.drv.CountRoute(driver.RouteInline)
+	f.countTry()
 	return n, true, nil
 }
 

@@ -17,6 +17,9 @@ import (
 // the driver if it was tried at once, such as a request to a file system in user space or over a network.
 const Async = ring.SQEAsync
 
+// brief is how many bytes are copied in so little time that the scheduler need not be told of the call.
+const brief = 16 << 10
+
 // TryRead reads into b from offset off of fd, on the calling goroutine, as far as that is possible without waiting for a disk: what
 // is in the page cache. It is a plain system call and allocates nothing. The count is short where the cache ends, and 0 at the end
 // of the file. EAGAIN means that nothing is cached, EOPNOTSUPP that the file cannot tell. Kernel 4.14, preadv2(2) with RWF_NOWAIT.
@@ -27,8 +30,15 @@ func TryRead(fd int, b []byte, off int64) (int, error) {
 	for {
 		iov := unix.Iovec{Base: unsafe.SliceData(b)}
 		iov.SetLen(min(len(b), MaxTransfer))
-		n, _, errno := syscall.Syscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1,
-			offsetLow(off), offsetHigh(off), unix.RWF_NOWAIT)
+		var n uintptr
+		var errno syscall.Errno
+		if len(b) <= brief {
+			n, _, errno = syscall.RawSyscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1,
+				offsetLow(off), offsetHigh(off), unix.RWF_NOWAIT)
+		} else {
+			n, _, errno = syscall.Syscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1,
+				offsetLow(off), offsetHigh(off), unix.RWF_NOWAIT)
+		}
 		switch {
 		case errno == syscall.EINTR:
 			continue
