@@ -149,6 +149,7 @@ func (co *coroutine) serve() {
 			co.task, co.running = nil, t
 			t.run()
 		}
+		co.running = nil
 		if co.spent {
 			c.spent = append(c.spent, co)
 		} else {

@@ -196,7 +196,8 @@ func Sleep(ctx context.Context, d time.Duration) error {
 }
 
 // Block runs fn, which may block on anything, on a goroutine of its own while the task waits. It returns when fn has returned: a
-// ctx that ends meanwhile does not interrupt fn. A panic in fn is an error, as in a task. At most 512 run at once.
+// ctx that ends meanwhile does not interrupt fn. At most 512 run at once; one that still waits for its turn when ctx ends does not
+// run. A panic in fn is an error, as in a task.
 func Block[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	var value T
 	t := taskOf(ctx)
@@ -208,8 +209,10 @@ func Block[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	go func() {
 		defer e.Set()
 		if t != nil {
-			// The task's place is taken: a task that is cancelled waits for its turn, and fn runs all the same.
-			_ = t.scope.blocking.Acquire(context.Background(), 1)
+			if t.scope.blocking.Acquire(ctx, 1) != nil {
+				err = driver.Canceled(ctx)
+				return
+			}
 			defer t.scope.blocking.Release(1)
 		}
 		defer recoverInto(&err)
