@@ -138,9 +138,9 @@ func TestWaitEndsWithContext(t *testing.T) {
 			e.Errorf("cancelled: %d, and another buffer", got.N)
 		}
 
+		start := time.Now()
 		soon, cancel2 := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel2()
-		start := time.Now()
 		got = driver.Submit(d, ops.ReadAt(r, buf, -1)).Wait(soon)
 		var timeout interface{ Timeout() bool }
 		if !errors.Is(got.Err, context.DeadlineExceeded) || !errors.Is(got.Err, os.ErrDeadlineExceeded) ||
