@@ -414,3 +414,67 @@ func TestEndOfACrowd(t *testing.T) {
 		}
 	})
 }
+
+// Something happens after all who waited for it are gone.
+func TestWakeAfterTheEnd(t *testing.T) {
+	everywhere(t, func(w *world) {
+		for i := range rounds(200) {
+			var e executor.Event
+			var set sync.WaitGroup
+			w.ok(func(ctx context.Context) error {
+				for range 5 {
+					executor.Go(ctx, task(e.Wait))
+				}
+				if i%2 == 0 {
+					set.Go(e.Set)
+				}
+				return executor.Yield(ctx)
+			})
+			e.Set()
+			set.Wait()
+		}
+	})
+}
+
+// Many more operations than the ring holds: they wait for a place, in turns, and those that are to wake them get through.
+func TestMoreOperationsThanTheRingHolds(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.config.Entries, w.config.InFlight = 4, 16
+		rd, wr := pipe(w)
+		for _, abort := range []bool{false, true} {
+			w.ok(func(ctx context.Context) error {
+				var all []*executor.JoinHandle[struct{}]
+				for range 600 {
+					all = append(all, executor.Go(ctx, task(func(ctx context.Context) error {
+						n, buf, err := read(ctx, rd, make([]byte, 8))
+						if err == nil && (n != 8 || string(buf) != "12345678") {
+							w.Errorf("read %q", buf[:n])
+						}
+						return err
+					})))
+				}
+				for range 50 {
+					if err := nop(ctx); err != nil {
+						return err
+					}
+				}
+				for _, h := range all {
+					if abort {
+						h.Abort()
+					} else if err := write(ctx, wr, "12345678"); err != nil {
+						return err
+					}
+				}
+				for _, h := range all {
+					_, err := h.Join(ctx)
+					if abort {
+						is(w, err, context.Canceled)
+					} else if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+	})
+}
