@@ -27,6 +27,9 @@
 //	runtime.Goexit (t.Fatal)                     ends the task with ErrGoexit  ends the task with ErrGoexit
 //	runtime.LockOSThread, then waiting           ends the process              ends the process
 //
+// Code inside an iter.Pull must not wait there for another task of the same worker, which cannot run meanwhile: Join says
+// [ErrNested] on Local, and on Workers waits until its context ends.
+//
 // The last row is Go's: a coroutine may not change its thread locking between switches, and the runtime ends the program
 // ("OS thread locking must match locking at coroutine creation"). Nothing can catch it. Code that locks its thread belongs into
 // [Block], or into a task of Goroutines.
