@@ -130,6 +130,19 @@ func works() []work {
 				return fs.Remove(ctx, name)
 			}
 		}},
+		{"readfile", fs.OpRead, func(b *testing.B, dir string) func(int) error {
+			name := filepath.Join(dir, "small")
+			if err := os.WriteFile(name, make([]byte, 4096), 0o600); err != nil {
+				b.Fatal(err)
+			}
+			return func(int) error { _, err := os.ReadFile(name); return err }
+		}, func(b *testing.B, ctx context.Context, dir string) func(context.Context, int) error {
+			name := filepath.Join(dir, "small")
+			if err := os.WriteFile(name, make([]byte, 4096), 0o600); err != nil {
+				b.Error(err)
+			}
+			return func(ctx context.Context, i int) error { _, err := fs.ReadFile(ctx, name); return err }
+		}},
 		{"sync", fs.OpSync, func(b *testing.B, dir string) func(int) error {
 			list := make([]*os.File, benchTasks)
 			buf := make([]byte, 4096)

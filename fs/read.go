@@ -99,13 +99,32 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 		done = n
 	}
 
-	if off >= 0 && f.known()&traitStream != 0 {
-		return 0, syscall.ESPIPE
-	}
-	if off >= 0 {
-		off += int64(done)
-	}
 	o := ops.ReadAt(f.fd, b[done:], off)
+	if off >= 0 {
+		if f.known()&traitStream != 0 {
+			return 0, syscall.ESPIPE
+		}
+		o = ops.ReadAt(f.fd, b[done:], off+int64(done))
+		if r == Auto {
+			r = f.untried(shared, len(b))
+		}
+		p := &pace[o.Kind.Code]
+		if start, ok := p.enter(r); ok {
+			defer p.leave(ctx, start)
+			if ctx.Err() != nil {
+				return 0, driver.Canceled(ctx)
+			}
+			f.drv.CountRoute(driver.RouteDirect)
+			n, err := ops.Pread(f.fd, b, off)
+			if n == 0 && err == nil {
+				err = io.EOF
+			}
+			return n, err
+		}
+		if r == Inline || r == brisk {
+			r = Call // no room, or too slow of late
+		}
+	}
 	if r == Auto && f.takesLong(len(o.Buf)) {
 		o.Flags |= ops.Async
 	}
@@ -128,6 +147,21 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 		return 0, io.EOF
 	}
 	return res.N, nil
+}
+
+// untried returns the route of a read of n bytes that the page cache was not asked for. If the file is one that cannot tell what is
+// cached, as on tmpfs, overlayfs or proc, the ring would hand the read to a thread of the kernel.
+func (f *File) untried(shared bool, n int) Route {
+	if f.traits.Load()&(traitNoTry|traitRegular|traitRemote) != traitNoTry|traitRegular || f.flag&unix.O_DIRECT != 0 {
+		return Auto
+	}
+	if !shared {
+		return Inline
+	}
+	if n <= maxTry {
+		return brisk
+	}
+	return Call
 }
 
 // worthTrying reports whether a read of n bytes is first tried in the page cache, given that the caller shares its goroutine or not.

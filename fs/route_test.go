@@ -156,16 +156,19 @@ func TestPinFile(t *testing.T) {
 			return
 		}
 		buf := make([]byte, 4096)
-		for route, counter := range map[fs.Route]string{fs.Auto: "inline", fs.Inline: "direct"} {
+		for _, route := range []fs.Route{fs.Auto, fs.Inline} {
 			f.Pin(fs.OpRead, route)
-			before := d.Stats().Routes[counter]
+			before := d.Stats().Routes
 			for range 16 { // which are counted at once
 				if _, _, err := f.ReadAt(ctx, buf, 0); err != nil {
 					t.Error(err)
 				}
 			}
-			if after := d.Stats().Routes[counter]; after != before+16 {
-				t.Errorf("%v: %d operations counted as %s", route, after-before, counter)
+			after := d.Stats().Routes
+			tried, direct := after["inline"]-before["inline"], after["direct"]-before["direct"]
+			// On some file systems, nothing can be tried; and what proves slow is handed over.
+			if tried+direct == 0 || route == fs.Inline && direct != 16 {
+				t.Errorf("%v: %d tried, %d direct", route, tried, direct)
 			}
 		}
 	})

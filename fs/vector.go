@@ -39,6 +39,9 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 	case f.known()&traitStream != 0:
 		err = syscall.ESPIPE
 	default:
+		if r == Auto {
+			r = f.untried(shared, int(min(total, ops.MaxTransfer)))
+		}
 		if r == Auto && f.takesLong(int(min(total, ops.MaxTransfer))) {
 			o.Flags |= ops.Async
 		}

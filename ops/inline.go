@@ -79,6 +79,18 @@ func TryReadv(o *Op[[][]byte]) (int, error) {
 	}
 }
 
+// Pread reads into b from offset off of fd with a plain system call on the calling goroutine, once. It may block, and allocates
+// nothing. pread(2).
+func Pread(fd int, b []byte, off int64) (int, error) {
+	b = b[:min(len(b), MaxTransfer)]
+	for {
+		n, err := syscall.Pread(fd, b, off)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
 // Pwrite writes b at offset off of fd with a plain system call on the calling goroutine, once. It may block, and allocates nothing.
 // pwrite(2).
 func Pwrite(fd int, b []byte, off int64) (int, error) {
