@@ -78,7 +78,7 @@ type Driver struct {
 	backoff   time.Duration
 	broken    error
 	asked     bool // Close was called
-	pumping   bool // passes leave the guest alone
+	until     func() bool // while pumping: passes leave the guest alone, and what to wait for instead
 	ended     bool
 	zombie    bool // closed, but the kernel still holds operations
 	stats     Stats
@@ -239,7 +239,7 @@ func (d *Driver) pass() {
 	told := d.told
 	d.takeIn()
 	d.reapCalls() // their message was among those
-	if d.guest != nil && !d.pumping {
+	if d.guest != nil && d.until == nil {
 		d.guest.Run()
 	}
 	if d.broken != nil {
@@ -265,7 +265,7 @@ func (d *Driver) passBroken() {
 	d.tell()
 	if d.asked || d.guest == nil {
 		d.ended = true
-	} else if d.pumping || !d.guest.Ready() {
+	} else if !d.pressed() {
 		d.accept(<-d.intake)
 	}
 }
@@ -273,9 +273,9 @@ func (d *Driver) passBroken() {
 // Pump makes passes without running the guest until done says so. It is for a guest's code that must wait where its own task
 // cannot yield. Driver goroutine only.
 func (d *Driver) Pump(done func() bool) {
-	outer := d.pumping
-	d.pumping = true
-	defer func() { d.pumping = outer }()
+	outer := d.until
+	d.until = done
+	defer func() { d.until = outer }()
 	if b, ok := d.guest.(Batcher); ok {
 		b.Flush() // what the guest holds back until the end of its run is due now
 	}
@@ -321,7 +321,16 @@ func (d *Driver) sleepy() bool {
 	if d.closing.Load() && d.issued == 0 && len(d.cancelOut) == 0 {
 		return false // the kernel need only take what is queued, and no news will come
 	}
-	return d.broken == nil && (d.guest == nil || d.pumping || !d.guest.Ready()) && len(d.flush) == 0 && !d.fillable()
+	return d.broken == nil && !d.pressed() && len(d.flush) == 0 && !d.fillable()
+}
+
+// pressed reports whether somebody on this goroutine wants to go on: the guest, or who pumps. The message that brought it about may
+// have been taken in already.
+func (d *Driver) pressed() bool {
+	if d.until != nil {
+		return d.until()
+	}
+	return d.guest != nil && d.guest.Ready()
 }
 
 // sleep waits for news. With operations in the ring, or for a driver that is locked to its thread, it waits in the kernel:
