@@ -89,7 +89,13 @@ func (f *File) Chown(ctx context.Context, uid, gid int) error {
 // utimensat(2).
 func (f *File) Chtimes(ctx context.Context, atime, mtime time.Time) error {
 	ts := timespecs(atime, mtime)
-	return f.change(ctx, "chtimes", func(fd int) error { return unix.UtimesNanoAt(fd, "", ts[:], unix.AT_EMPTY_PATH) })
+	return f.change(ctx, "chtimes", func(fd int) error {
+		err := unix.UtimesNanoAt(fd, "", ts[:], unix.AT_EMPTY_PATH)
+		if err == unix.EINVAL { // before kernel 5.8
+			err = unix.UtimesNanoAt(cwd, procPath(fd), ts[:], 0)
+		}
+		return err
+	})
 }
 
 func (f *File) change(ctx context.Context, verb string, fn func(fd int) error) error {

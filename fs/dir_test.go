@@ -131,65 +131,76 @@ func TestDir(t *testing.T) { // C32
 
 // TestDirStays tries to get out of a directory.
 func TestDirStays(t *testing.T) { // HAZARDS H46
-	each(t, func(t *testing.T, ctx context.Context) {
-		base := t.TempDir()
-		root := base + "/root"
-		for _, err := range []error{
-			os.Mkdir(root, 0o755),
-			os.Mkdir(root+"/sub", 0o755),
-			os.WriteFile(base+"/secret", []byte("secret"), 0o600),
-			os.Symlink("../secret", root+"/link"),
-			os.Symlink(base, root+"/up"),
-			os.Symlink("sub", root+"/inside"),
-		} {
-			if err != nil {
-				t.Error(err)
-			}
-		}
-		d, err := fs.OpenDir(ctx, root)
+	each(t, tryToLeave)
+	t.Run("without openat2", func(t *testing.T) {
+		defer fs.WithoutOpenat2()()
+		each(t, tryToLeave)
+	})
+}
+
+func tryToLeave(t *testing.T, ctx context.Context) {
+	base := t.TempDir()
+	root := base + "/root"
+	for _, err := range []error{
+		os.Mkdir(root, 0o755),
+		os.Mkdir(root+"/sub", 0o755),
+		os.WriteFile(base+"/secret", []byte("secret"), 0o600),
+		os.Symlink("../secret", root+"/link"),
+		os.Symlink(base, root+"/up"),
+		os.Symlink("sub", root+"/inside"),
+	} {
 		if err != nil {
 			t.Error(err)
-			return
 		}
-		defer d.Close(ctx)
-		for _, name := range []string{"link", "link/", "up/secret", "up", "inside", "inside/", "inside/x", "../secret", "..", "sub/../../secret",
-			base + "/secret", "/", ""} {
-			if f, err := d.OpenFile(ctx, name, os.O_RDONLY, 0); err == nil {
-				t.Errorf("opened %q", name)
-				f.Close(ctx)
+	}
+	d, err := fs.OpenDir(ctx, root)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer d.Close(ctx)
+	for _, name := range []string{"link", "link/", "up/secret", "up", "inside", "inside/", "inside/x", "../secret", "..", "sub/../../secret",
+		base + "/secret", "/", ""} {
+		if f, err := d.OpenFile(ctx, name, os.O_RDONLY, 0); err == nil {
+			t.Errorf("opened %q", name)
+			f.Close(ctx)
+		}
+		if sub, err := d.OpenDir(ctx, name); err == nil {
+			t.Errorf("opened directory %q", name)
+			sub.Close(ctx)
+		}
+	}
+	for _, name := range []string{"../secret", "..", "sub/x", "/", ""} {
+		for what, call := range map[string]func() error{
+			"Lstat":    func() error { _, err := d.Lstat(ctx, name); return err },
+			"Mkdir":    func() error { return d.Mkdir(ctx, name, 0o755) },
+			"Remove":   func() error { return d.Remove(ctx, name) },
+			"Rename":   func() error { return d.Rename(ctx, name, d, "x", 0) },
+			"RenameTo": func() error { return d.Rename(ctx, "link", d, name, 0) },
+			"Symlink":  func() error { return d.Symlink(ctx, "x", name) },
+			"Chmod":    func() error { return d.Chmod(ctx, name, 0) },
+			"Mknod":    func() error { return d.Mknod(ctx, name, unix.S_IFIFO, 0) },
+			"Readlink": func() error { _, err := d.Readlink(ctx, name); return err },
+		} {
+			if err := call(); err == nil {
+				t.Errorf("%s(%q) succeeded", what, name)
 			}
-			if sub, err := d.OpenDir(ctx, name); err == nil {
-				t.Errorf("opened directory %q", name)
-				sub.Close(ctx)
-			}
 		}
-		for _, name := range []string{"../secret", "..", "sub/x", "/", ""} {
-			for what, call := range map[string]func() error{
-				"Lstat":    func() error { _, err := d.Lstat(ctx, name); return err },
-				"Mkdir":    func() error { return d.Mkdir(ctx, name, 0o755) },
-				"Remove":   func() error { return d.Remove(ctx, name) },
-				"Rename":   func() error { return d.Rename(ctx, name, d, "x", 0) },
-				"RenameTo": func() error { return d.Rename(ctx, "link", d, name, 0) },
-				"Symlink":  func() error { return d.Symlink(ctx, "x", name) },
-				"Chmod":    func() error { return d.Chmod(ctx, name, 0) },
-				"Mknod":    func() error { return d.Mknod(ctx, name, unix.S_IFIFO, 0) },
-				"Readlink": func() error { _, err := d.Readlink(ctx, name); return err },
-			} {
-				if err := call(); err == nil {
-					t.Errorf("%s(%q) succeeded", what, name)
-				}
-			}
-		}
-		if err := d.Chmod(ctx, "link", 0o777); !errors.Is(err, syscall.EOPNOTSUPP) {
-			t.Errorf("Chmod of a link: %v", err)
-		}
-		if err := d.Chown(ctx, "link", -1, -1); err != nil {
-			t.Errorf("Chown of a link: %v", err)
-		}
-		if info, err := os.Stat(base + "/secret"); err != nil || info.Mode() != 0o600 {
-			t.Errorf("the file outside: %v, %v", info.Mode(), err)
-		}
-	})
+	}
+	if err := d.Chmod(ctx, "link", 0o777); !errors.Is(err, syscall.EOPNOTSUPP) {
+		t.Errorf("Chmod of a link: %v", err)
+	}
+	if err := d.Chown(ctx, "link", -1, -1); err != nil {
+		t.Errorf("Chown of a link: %v", err)
+	}
+	if f, err := d.OpenFile(ctx, "sub/", os.O_RDONLY, 0); err != nil {
+		t.Error(err)
+	} else if err := f.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(base + "/secret"); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the file outside: %v, %v", info.Mode(), err)
+	}
 }
 
 // TestDirRace opens files through directories that somebody swaps for symbolic links meanwhile.

@@ -29,8 +29,7 @@
 // # Files
 //
 // A [File] is positional: [File.ReadAt] and [File.WriteAt] take an offset, and may be called from many tasks at once. Each is one
-// operation and may be short, a read at least never before the end of a regular file; [File.ReadExactAt] and [File.WriteAllAt]
-// move everything. [File.Read] and [File.Write] are for pipes, terminals and files opened to append. [File.NewReader] and
+// operation and may be short; [File.ReadExactAt] and [File.WriteAllAt] move everything. [File.Read] and [File.Write] are for pipes, terminals and files opened to append. [File.NewReader] and
 // [File.NewWriter] adapt a File to package io.
 //
 // Operations on one file are not ordered among each other: what a Sync must cover, or a read must see, has to have returned before

@@ -14,7 +14,7 @@ import (
 const brisk Route = 4
 
 // tooLong is how long a call may take without counting as slow: what handing it over would cost, a few times.
-const tooLong = 100 * time.Microsecond
+const tooLong = 200 * time.Microsecond
 
 // pacer decides for one kind of call.
 type pacer struct {

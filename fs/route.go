@@ -82,14 +82,14 @@ var pins [operations]atomic.Uint32
 // Pin has the operations of one kind take one route from now on, everywhere in the program, and returns the one it replaces. Auto
 // undoes it. It is for measuring, and for systems on which the choices of this package are wrong. What has no opcode in io_uring
 // takes Call instead of Ring.
-func Pin(op Operation, r Route) (old Route) { return Route(pins[op].Swap(uint32(r))) }
+func Pin(op Operation, r Route) (old Route) { return Route(pins[op].Swap(uint32(r & 3))) }
 
 // Pin is like the function [Pin] for one file, and precedes it.
 func (f *File) Pin(op Operation, r Route) (old Route) {
 	shift := 2 * op
 	for {
 		was := f.pins.Load()
-		now := was&^(3<<shift) | uint32(r)<<shift
+		now := was&^(3<<shift) | uint32(r&3)<<shift
 		if f.pins.CompareAndSwap(was, now) {
 			return Route(was >> shift & 3)
 		}
@@ -212,11 +212,17 @@ func companyOn(d *driver.Driver) int32 {
 	switch {
 	case d.Engine() == driver.Portable:
 		return math.MaxInt32
+	case d == locked.Load():
+		return 4
 	case d.OnDriver():
+		locked.Store(d)
 		return 4
 	}
 	return 16
 }
+
+// locked is the last driver that was found to be locked to its thread: asking is a system call. It may be a dead one, which is small.
+var locked atomic.Pointer[driver.Driver]
 
 // readers counts the coroutines that have spent a budget on plain calls. Those who did so while one let them run are his company.
 var readers atomic.Uint32
