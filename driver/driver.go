@@ -77,7 +77,7 @@ type Driver struct {
 	pooled    int // of these, the ones that the pool performs
 	backoff   time.Duration
 	broken    error
-	asked     bool // Close was called
+	asked     bool        // Close was called
 	until     func() bool // while pumping: passes leave the guest alone, and what to wait for instead
 	ended     bool
 	zombie    bool // closed, but the kernel still holds operations

@@ -147,8 +147,8 @@ func TestWaitEndsWithContext(t *testing.T) {
 			!errors.As(got.Err, &timeout) || !timeout.Timeout() {
 			e.Errorf("timed out: %v", got.Err)
 		}
-		if waited := time.Since(start); waited < 20*time.Millisecond || waited > time.Second {
-			e.Errorf("timed out after %v", waited)
+		if waited := time.Since(start); waited < 15*time.Millisecond || waited > 5*time.Second {
+			e.Errorf("timed out after %v", waited) // processors of a virtual machine may disagree on the time by a little
 		}
 
 		// What is there already is delivered, whatever the context says.

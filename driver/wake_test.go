@@ -157,9 +157,13 @@ func TestIdle(t *testing.T) {
 				pending(e, read)
 			}
 			runtime.GC()
-			const while = 200 * time.Millisecond
+			const while = 400 * time.Millisecond
+			most := while / 200
+			if raceEnabled {
+				most *= 2
+			}
 			cpu, n := while, uint64(0)
-			for try := 0; try < 10 && cpu > while/200; try++ { // the Go runtime has its own affairs now and then
+			for try := 0; try < 8 && cpu > most; try++ { // the Go runtime has its own affairs now and then
 				before := d.Stats()
 				used := processorTime(e)
 				time.Sleep(while)
@@ -171,7 +175,11 @@ func TestIdle(t *testing.T) {
 			if n > 2 { // asking takes one
 				e.Errorf("%d enters", n)
 			}
-			if cpu > while/200 {
+			limit := while / 200 // half a percent
+			if raceEnabled {
+				limit *= 4 // the detector has its own
+			}
+			if cpu > limit {
 				e.Errorf("%v of processor time", cpu)
 			}
 			if waits {
