@@ -481,3 +481,51 @@ func TestEndsOfABorrowedContext(t *testing.T) {
 		})
 	})
 }
+
+// mixed is a context of a type that no library knows: it ends with its channel.
+type mixed struct {
+	context.Context
+	done chan struct{}
+}
+
+func (m mixed) Done() <-chan struct{} { return m.done }
+
+func (m mixed) Err() error {
+	select {
+	case <-m.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+func TestContextOfAnUnknownType(t *testing.T) {
+	everywhere(t, func(w *world) {
+		r, wr := pipe(w)
+		w.ok(func(ctx context.Context) error {
+			for _, wait := range []func(ctx context.Context) error{
+				forever,
+				new(executor.Event).Wait,
+				func(ctx context.Context) error { _, _, err := read(ctx, r, make([]byte, 8)); return err },
+				func(ctx context.Context) error {
+					_, err := executor.Go(ctx, task(forever)).Join(context.WithoutCancel(ctx))
+					return err
+				},
+			} {
+				m := mixed{ctx, make(chan struct{})}
+				if err := nop(m); err != nil {
+					return err
+				}
+				time.AfterFunc(2*time.Millisecond, func() { close(m.done) })
+				is(w, wait(m), context.Canceled)
+				is(w, wait(m), context.Canceled)
+				is(w, nop(m), context.Canceled)
+				// Values only: the end is the task's.
+				if err := nop(context.WithValue(ctx, m, 1)); err != nil {
+					return err
+				}
+			}
+			return write(ctx, wr, "data")
+		})
+	})
+}

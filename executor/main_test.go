@@ -29,7 +29,9 @@ const roleVar = "URINGO_EXECUTOR_TEST_ROLE"
 var roles = map[string]func(args []string){}
 
 // exhaustive asks for the full figures of the long tests, for a nightly run; without it they do a tenth or less.
-var exhaustive = os.Getenv("URINGO_NIGHTLY") != ""
+var exhaustive = os.Getenv(nightlyVar) != ""
+
+const nightlyVar = "URINGO_NIGHTLY"
 
 // rounds returns n, or less of it in an ordinary run.
 func rounds(n int) int {
