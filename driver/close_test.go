@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -266,6 +267,37 @@ func TestCloseStuck(t *testing.T) {
 			e.Errorf("%+v", s)
 		}
 		runtime.KeepAlive(stuck)
+	})
+}
+
+// The same with a plain call that hangs, and brings a descriptor when it is too late.
+func TestCloseStuckCall(t *testing.T) {
+	on(t, []way{onUring, onPortable, onLocked, onLockedPortable}, func(e *rig) {
+		d := e.open(driver.Config{})
+		// Somebody has a lease on the file: who opens it has to wait until it is given up.
+		name := filepath.Join(e.TempDir(), "leased")
+		lease := e.keep(unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600))
+		if _, err := unix.FcntlInt(uintptr(lease), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+			e.Skipf("needs leases: %v", err)
+		}
+		op := ops.Openat(unix.AT_FDCWD, name, unix.O_RDONLY, 0)
+		op.Route = ops.RouteCall
+		stuck := driver.Submit(d, op)
+		pending(e, stuck)
+		stuck.Cancel()
+		pending(e, stuck)
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		if err := d.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || !regexp.MustCompile(`openat on fd -100 for \d+ms`).MatchString(fmt.Sprint(err)) {
+			e.Errorf("close: %v", err)
+		}
+		if r := result(e, stuck); r.Err != driver.ErrAbandoned {
+			e.Errorf("%+v", r)
+		}
+		if _, err := unix.FcntlInt(uintptr(lease), unix.F_SETLEASE, unix.F_UNLCK); err != nil {
+			e.Error(err)
+		}
+		e.shut(d) // the descriptor is closed, or it will be found in the end
 	})
 }
 
