@@ -22,7 +22,8 @@ type poller struct {
 // watch is a descriptor that is waited for, or was. The epoll instance tells of it once (EPOLLONESHOT), and then must be told again.
 type watch struct {
 	waiters jobs
-	known   bool // to the epoll instance
+	known   bool   // to the epoll instance
+	events  uint32 // what it was told to look for: all that is wanted, and maybe more
 }
 
 func newPoller(p *Pool) (*poller, error) {
@@ -99,7 +100,8 @@ func (w *poller) wake(fd int32, events uint32) (lost []*job) {
 		}
 		j = next
 	}
-	if t.waiters.first != nil && w.ctl(unix.EPOLL_CTL_MOD, fd, t.wanted()) != 0 {
+	t.events = t.wanted()
+	if t.waiters.first != nil && w.ctl(unix.EPOLL_CTL_MOD, fd, t.events) != 0 {
 		return w.lose(fd, t)
 	}
 	return nil
@@ -130,7 +132,7 @@ func (p *Pool) awaitLocked(j *job, fd int32, events int16) (lost []*job, _ sysca
 		t = new(watch)
 		w.watches[fd] = t
 	}
-	lost, errno := w.watch(fd, t, t.wanted()|uint32(uint16(events)))
+	lost, errno := w.watch(fd, t, t.events|uint32(uint16(events)))
 	if errno != 0 {
 		if t.waiters.first == nil {
 			delete(w.watches, fd)
@@ -147,6 +149,7 @@ func (p *Pool) awaitLocked(j *job, fd int32, events int16) (lost []*job, _ sysca
 // watch tells the epoll instance what is wanted of a descriptor. If its number has come to mean another file since, then those who
 // wait for the former one are lost: there is no name for it any more.
 func (w *poller) watch(fd int32, t *watch, events uint32) (lost []*job, errno syscall.Errno) {
+	t.events = events
 	if t.known {
 		errno = w.ctl(unix.EPOLL_CTL_MOD, fd, events)
 		if errno == 0 {
