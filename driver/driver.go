@@ -201,7 +201,7 @@ func (d *Driver) openRing(rc ring.Config) (*ring.Ring, error) {
 		r, err = ring.Open(rc)
 	}
 	// The memory of rings that were closed counts for a while longer.
-	for pause := time.Millisecond; errors.Is(err, syscall.ENOMEM) && pause < time.Second; pause *= 2 {
+	for pause := time.Millisecond; errors.Is(err, syscall.ENOMEM) && pause < 2*time.Second; pause *= 2 {
 		time.Sleep(pause)
 		r, err = ring.Open(rc)
 	}

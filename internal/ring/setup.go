@@ -300,12 +300,12 @@ func memlock() uint64 {
 	return limit.Cur
 }
 
-// Shrink makes cfg ask for less memory, if a ring of its size takes more than half of what the user may lock. It reports false when that is
-// not so, or when there is nothing to give up.
+// Shrink makes cfg ask for less memory, if a ring of its size takes more than an eighth of what the user may lock: others of the user's
+// rings count against the same limit. It reports false when that is not so, or when there is nothing to give up.
 func (cfg *Config) Shrink() bool {
 	const smallest = 16
 	size := uint64(cfg.Entries)*uint64(unsafe.Sizeof(SQE{})) + uint64(cfg.CQEntries)*uint64(unsafe.Sizeof(CQE{}))
-	if size <= memlock()/2 || cfg.CQEntries <= smallest {
+	if size <= memlock()/8 || cfg.CQEntries <= smallest {
 		return false
 	}
 	cfg.CQEntries = max(cfg.CQEntries/2, smallest)
