@@ -284,6 +284,7 @@ func TestCloseStuckCall(t *testing.T) {
 		op.Route = ops.RouteCall
 		stuck := driver.Submit(d, op)
 		pending(e, stuck)
+		time.Sleep(50 * time.Millisecond) // until it has begun, also on one processor
 		stuck.Cancel()
 		pending(e, stuck)
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
