@@ -5,9 +5,11 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"go.uber.org/goleak"
@@ -148,6 +150,49 @@ func TestSubmittingThreadEnds(t *testing.T) {
 			e.shut(d)
 		}
 		e.Logf("%d operations were repeated", repeated)
+	})
+}
+
+// Signals interrupt every thread all the time, as the Go runtime's own and a profiler's do.
+func TestSignals(t *testing.T) {
+	on(t, []way{onUring, onLocked, onPortable}, func(e *rig) {
+		d := e.open(driver.Config{})
+		m := newMix(e, d)
+		stop := make(chan struct{})
+		var signals sync.WaitGroup
+		sent := 0
+		signals.Go(func() {
+			for {
+				tasks, err := os.ReadDir("/proc/self/task")
+				if err != nil {
+					e.Error(err)
+					return
+				}
+				for _, task := range tasks {
+					tid, _ := strconv.Atoi(task.Name())
+					_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // it may have ended
+					sent++
+				}
+				select {
+				case <-stop:
+					return
+				case <-time.After(100 * time.Microsecond):
+				}
+			}
+		})
+		m.play(4, size(200, 20_000))
+		r, w := e.pipe()
+		for range size(30, 2000) { // and while it waits
+			p := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+			pending(e, p)
+			e.write(w, []byte{1})
+			if r := result(e, p); r.N != 1 || r.Err != nil {
+				e.Errorf("read: %+v", r)
+			}
+		}
+		close(stop)
+		signals.Wait()
+		e.Logf("%d signals", sent)
 	})
 }
 
