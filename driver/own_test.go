@@ -509,6 +509,13 @@ func TestAbandonedMemory(t *testing.T) {
 			e.Errorf("released %d times", released.Load())
 		}
 		e.fault.Set(ring.FaultConfig{})
+		op := ops.ReadAt(r, make([]byte, 1), -1)
+		op.Release = func() { released.Add(1) }
+		p := driver.Submit(d, op)
+		e.write(w, []byte{1})
+		if got := result(e, p); got.N != 1 || got.Err != nil || released.Load() != 1 {
+			e.Errorf("delivered, and released: %+v", got)
+		}
 	})
 }
 
