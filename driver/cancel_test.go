@@ -453,7 +453,7 @@ func TestCancelFD(t *testing.T) {
 		}
 		r, _ := e.pipe()
 		s, _ := e.pipe()
-		for range size(5, 2000) {
+		for range size(5, 300) {
 			var mine, others []*driver.Pending[[]byte]
 			for range 10 + e.rng.IntN(20) {
 				mine = append(mine, driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1)))
