@@ -330,7 +330,7 @@ func TestMetadata(t *testing.T) {
 		for name, test := range tests {
 			e.together(2, func(i int) {
 				rng := e.random(i)
-				for round := range size(3, 10_000) {
+				for round := range size(3, 300) {
 					async := uint8(0)
 					if rng.IntN(2) == 0 {
 						async = ops.Async
