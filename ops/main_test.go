@@ -125,13 +125,17 @@ func (e *engine) pending(data uint64) bool {
 	return !done
 }
 
-// do performs an operation.
+// do performs an operation, and again if it was interrupted, as the driver does.
 func do[T any](e *engine, op Op[T]) Result[T] {
 	e.Helper()
 	if err := op.Invalid(); err != nil {
 		return op.Result(0, err)
 	}
-	r := op.Result(op.Finish(e.await(e.start(&op.Spec))))
+	res := e.await(e.start(&op.Spec))
+	for Interrupted(res) && !op.Kind.Once {
+		res = e.await(e.start(&op.Spec))
+	}
+	r := op.Result(op.Finish(res))
 	runtime.KeepAlive(&op)
 	return r
 }
