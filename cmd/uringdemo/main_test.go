@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"uringo/driver"
 )
 
 // mainVar makes the test binary be the program, for what a test cannot do in its own process.
@@ -83,7 +85,7 @@ func (w way) command(ctx context.Context, t *testing.T, args ...string) *exec.Cm
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(ctx, self, w.args(args)...)
-	cmd.Env = append(os.Environ(), mainVar+"=1")
+	cmd.Env = append(os.Environ(), mainVar+"=1", driver.EngineVar+"=") // the engine is w's choice
 	return cmd
 }
 
