@@ -11,36 +11,36 @@ import (
 
 // do performs an operation that has an opcode on the file.
 func do[T any](ctx context.Context, f *File, op Operation, o ops.Op[T]) ops.Result[T] {
-	if !f.acquire() {
+	if !f.h.Acquire() {
 		return o.Result(0, ErrClosed)
 	}
-	o.Release = f.free
+	o.Release = f.h.Free
 	remote := f.known()&traitRemote != 0
 	res := perform(ctx, choose(ctx, op, f.pinned(op), remote), remote, o)
-	res.Err = f.settle(res.Err)
+	res.Err = f.h.Settle(res.Err, ErrClosed)
 	return res
 }
 
 // doCall makes a plain call on the descriptor for what has no opcode.
 func doCall[T any](ctx context.Context, f *File, op Operation, fn func(fd int) (T, error)) (T, error) {
-	if !f.acquire() {
+	if !f.h.Acquire() {
 		var zero T
 		return zero, ErrClosed
 	}
 	remote := f.known()&traitRemote != 0
-	v, err := call(ctx, choose(ctx, op, f.pinned(op), remote), func() (T, error) { return fn(f.fd) })
-	return v, f.settle(err)
+	v, err := call(ctx, choose(ctx, op, f.pinned(op), remote), func() (T, error) { return fn(f.h.FD) })
+	return v, f.h.Settle(err, ErrClosed)
 }
 
 // SyncAll brings the file's data and metadata to stable storage: of the writes that returned before it was called. Its error means that
 // data may be lost, and is told once: do not repeat it in the hope of a better answer. Kernel 5.1, fsync(2).
 func (f *File) SyncAll(ctx context.Context) error {
-	return f.wrap("sync", do(ctx, f, OpSync, ops.Fsync(f.fd)).Err)
+	return f.wrap("sync", do(ctx, f, OpSync, ops.Fsync(f.h.FD)).Err)
 }
 
 // SyncData is [File.SyncAll] without the metadata that reading the data back does not need, such as times. Kernel 5.1, fdatasync(2).
 func (f *File) SyncData(ctx context.Context) error {
-	return f.wrap("sync", do(ctx, f, OpSync, ops.Fdatasync(f.fd)).Err)
+	return f.wrap("sync", do(ctx, f, OpSync, ops.Fdatasync(f.h.FD)).Err)
 }
 
 // Fallocate reserves, zeroes, punches out or moves n bytes at offset off, as mode says (unix.FALLOC_FL_*). Mode 0 reserves space, and makes
@@ -55,7 +55,7 @@ func (f *File) Fallocate(ctx context.Context, mode uint32, off, n int64) error {
 	if err := checkRange(off, n); err != nil {
 		return f.wrap("fallocate", err)
 	}
-	return f.wrap("fallocate", do(ctx, f, OpAttr, ops.Fallocate(f.fd, mode, off, n)).Err)
+	return f.wrap("fallocate", do(ctx, f, OpAttr, ops.Fallocate(f.h.FD, mode, off, n)).Err)
 }
 
 // Truncate makes the file exactly n bytes long: it cuts the rest off, or adds a hole. Kernel 6.9, else a plain call; ftruncate(2).
@@ -63,7 +63,7 @@ func (f *File) Truncate(ctx context.Context, n int64) error {
 	if n < 0 {
 		return f.wrap("truncate", errNegativeSize)
 	}
-	return f.wrap("truncate", do(ctx, f, OpAttr, ops.Ftruncate(f.fd, n)).Err)
+	return f.wrap("truncate", do(ctx, f, OpAttr, ops.Ftruncate(f.h.FD, n)).Err)
 }
 
 // Fadvise announces how n bytes from offset off will be used (unix.FADV_*); n = 0 means to the end. It is advice, and changes no data.
@@ -72,7 +72,7 @@ func (f *File) Fadvise(ctx context.Context, off, n int64, advice int) error {
 	if off < 0 {
 		return f.wrap("fadvise", errNegativeOffset)
 	}
-	return f.wrap("fadvise", do(ctx, f, OpAttr, ops.Fadvise(f.fd, off, n, advice)).Err)
+	return f.wrap("fadvise", do(ctx, f, OpAttr, ops.Fadvise(f.h.FD, off, n, advice)).Err)
 }
 
 // Chmod changes the permissions, and the set-id and sticky bits. fchmod(2).

@@ -56,11 +56,11 @@ func (f *File) CopyRange(ctx context.Context, off int64, src *File, srcOff, n in
 		c.left = 1<<63 - 1 - max(off, srcOff)
 	}
 	_, err := doCall(ctx, f, OpCopy, func(dst int) (struct{}, error) {
-		if !src.acquire() {
+		if !src.h.Acquire() {
 			return struct{}{}, &PathError{Op: "copy", Path: src.name, Err: ErrClosed}
 		}
-		defer src.release()
-		c.dst, c.src = dst, src.fd
+		defer src.h.Release()
+		c.dst, c.src = dst, src.h.FD
 		return struct{}{}, c.run()
 	})
 	return c.done, c.method, f.wrap("copy", err)

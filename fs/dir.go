@@ -58,7 +58,7 @@ func (d *Dir) OpenFile(ctx context.Context, name string, flag int, perm FileMode
 	if t := strings.TrimRight(name, "/"); t != "" {
 		name = t
 	}
-	if !d.f.acquire() {
+	if !d.f.h.Acquire() {
 		return nil, &PathError{Op: "open", Path: shown, Err: ErrClosed}
 	}
 	drv, err := driver.FromContext(ctx)
@@ -66,14 +66,14 @@ func (d *Dir) OpenFile(ctx context.Context, name string, flag int, perm FileMode
 	if err == nil {
 		f, err = d.open(ctx, drv, name, shown, flag, perm)
 	}
-	if err = d.f.settle(err); err != nil {
+	if err = d.f.h.Settle(err, ErrClosed); err != nil {
 		return nil, pathError("open", shown, err)
 	}
 	return f, nil
 }
 
 func (d *Dir) open(ctx context.Context, drv *driver.Driver, name, shown string, flag int, perm FileMode) (*File, error) {
-	at := place{dirfd: d.f.fd, remote: d.remote(), resolve: beneath, free: d.f.free}
+	at := place{dirfd: d.f.h.FD, remote: d.remote(), resolve: beneath, free: d.f.h.Free}
 	if !noOpenat2.Load() {
 		f, err := openAt(ctx, drv, at, name, shown, flag, perm)
 		if err != syscall.ENOSYS && (err != syscall.EPERM || openat2Works()) {
@@ -130,7 +130,7 @@ func (d *Dir) ReadDir(ctx context.Context) ([]*Entry, error) {
 func (d *Dir) Lstat(ctx context.Context, name string) (FileInfo, error) {
 	i := &info{name: strings.TrimRight(name, "/")}
 	err := doAt(ctx, d, "lstat", OpStat, name, func(name string) ops.Op[*unix.Statx_t] {
-		return ops.Statx(d.f.fd, name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st)
+		return ops.Statx(d.f.h.FD, name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st)
 	})
 	if err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (d *Dir) Lstat(ctx context.Context, name string) (FileInfo, error) {
 func (d *Dir) Statx(ctx context.Context, name string, mask uint32) (*unix.Statx_t, error) {
 	st := new(unix.Statx_t)
 	err := doAt(ctx, d, "statx", OpStat, name, func(name string) ops.Op[*unix.Statx_t] {
-		return ops.Statx(d.f.fd, name, unix.AT_SYMLINK_NOFOLLOW, mask, st)
+		return ops.Statx(d.f.h.FD, name, unix.AT_SYMLINK_NOFOLLOW, mask, st)
 	})
 	if err != nil {
 		return nil, err
@@ -153,32 +153,32 @@ func (d *Dir) Statx(ctx context.Context, name string, mask uint32) (*unix.Statx_
 // Mkdir makes a directory with the permissions perm before umask. Kernel 5.15, else a plain call; mkdirat(2).
 func (d *Dir) Mkdir(ctx context.Context, name string, perm FileMode) error {
 	return doAt(ctx, d, "mkdir", OpMkdir, name, func(name string) ops.Op[struct{}] {
-		return ops.Mkdirat(d.f.fd, name, modeBits(perm))
+		return ops.Mkdirat(d.f.h.FD, name, modeBits(perm))
 	})
 }
 
 // Remove removes a name that is not a directory's. Kernel 5.11, else a plain call; unlinkat(2).
 func (d *Dir) Remove(ctx context.Context, name string) error {
-	return doAt(ctx, d, "remove", OpRemove, name, func(name string) ops.Op[struct{}] { return ops.Unlinkat(d.f.fd, name, 0) })
+	return doAt(ctx, d, "remove", OpRemove, name, func(name string) ops.Op[struct{}] { return ops.Unlinkat(d.f.h.FD, name, 0) })
 }
 
 // RemoveDir removes an empty directory. Kernel 5.11, else a plain call; unlinkat(2).
 func (d *Dir) RemoveDir(ctx context.Context, name string) error {
 	return doAt(ctx, d, "remove", OpRemove, name, func(name string) ops.Op[struct{}] {
-		return ops.Unlinkat(d.f.fd, name, unix.AT_REMOVEDIR)
+		return ops.Unlinkat(d.f.h.FD, name, unix.AT_REMOVEDIR)
 	})
 }
 
 // Symlink makes name a symbolic link that says target. Kernel 5.15, else a plain call; symlinkat(2).
 func (d *Dir) Symlink(ctx context.Context, target, name string) error {
-	return doAt(ctx, d, "symlink", OpLink, name, func(name string) ops.Op[struct{}] { return ops.Symlinkat(target, d.f.fd, name) })
+	return doAt(ctx, d, "symlink", OpLink, name, func(name string) ops.Op[struct{}] { return ops.Symlinkat(target, d.f.h.FD, name) })
 }
 
 // Rename gives the file old the name new in the directory to, which may be d; flags are unix.RENAME_NOREPLACE, RENAME_EXCHANGE or 0, as
 // for [RenameFlags]. Kernel 5.11, else a plain call; renameat2(2).
 func (d *Dir) Rename(ctx context.Context, old string, to *Dir, new string, flags uint) error {
 	return doTwo(ctx, "rename", OpRename, d, old, to, new, func(old, new string) ops.Op[struct{}] {
-		return ops.Renameat2(d.f.fd, old, to.f.fd, new, uint32(flags))
+		return ops.Renameat2(d.f.h.FD, old, to.f.h.FD, new, uint32(flags))
 	})
 }
 
@@ -186,7 +186,7 @@ func (d *Dir) Rename(ctx context.Context, old string, to *Dir, new string, flags
 // linkat(2).
 func (d *Dir) Link(ctx context.Context, old string, to *Dir, new string) error {
 	return doTwo(ctx, "link", OpLink, d, old, to, new, func(old, new string) ops.Op[struct{}] {
-		return ops.Linkat(d.f.fd, old, to.f.fd, new, 0)
+		return ops.Linkat(d.f.h.FD, old, to.f.h.FD, new, 0)
 	})
 }
 

@@ -33,22 +33,22 @@ func twoNames(ctx context.Context, op Operation, from *Dir, old string, to *Dir,
 	if two == "" {
 		return badName(new)
 	}
-	if !to.f.acquire() {
+	if !to.f.h.Acquire() {
 		return ErrClosed
 	}
 	o := mk(one, two)
-	if !from.f.acquire() {
-		to.f.release()
+	if !from.f.h.Acquire() {
+		to.f.h.Release()
 		return ErrClosed
 	}
 	o.Release = func() {
-		from.f.release()
-		to.f.release()
+		from.f.h.Release()
+		to.f.h.Release()
 	}
 	remote := from.remote() || to.remote()
 	res := perform(ctx, choose(ctx, op, from.f.pinned(op), remote), remote, o)
-	to.f.settle(res.Err)
-	return from.f.settle(res.Err)
+	to.f.h.Settle(res.Err, ErrClosed)
+	return from.f.h.Settle(res.Err, ErrClosed)
 }
 
 // callAt makes a plain call on a name in a directory, for what has no opcode.

@@ -99,11 +99,3 @@ func canceled(ctx context.Context) error {
 	}
 	return driver.Canceled(ctx)
 }
-
-// abandoned reports whether the kernel still has what was given to the operation.
-func abandoned(err error) bool { return err != nil && errors.Is(err, driver.ErrAbandoned) }
-
-// notPerformed reports whether a driver refused an operation without starting it.
-func notPerformed(err error) bool {
-	return err != nil && (errors.Is(err, driver.ErrClosed) || errors.Is(err, driver.ErrBroken) || errors.Is(err, driver.ErrNoDriver))
-}

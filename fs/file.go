@@ -9,16 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/internal/handle"
 )
 
 // File is an open file. Its methods may be called from several tasks at once.
 type File struct {
-	handle
+	h      handle.Handle
+	name   string
 	flag   int           // how it was opened (O_*)
 	traits atomic.Uint32 // what is known about it
 	pins   atomic.Uint32 // see Pin, two bits for each Operation
 	size   int64         // when it was opened, as far as anybody looked
-	turn   turn          // for Read and Write
+	turn   handle.Turn   // for Read and Write
 
 	company int32 // how many reads in the ring at once make a read that the page cache may have join them
 }
@@ -95,7 +97,7 @@ func FromOS(ctx context.Context, f *os.File) (*File, error) {
 	}
 	// Package os leaves pipes and sockets non-blocking; here an operation is to wait for them.
 	if g.flag&unix.O_NONBLOCK != 0 {
-		if err := unix.SetNonblock(g.fd, false); err != nil {
+		if err := unix.SetNonblock(g.h.FD, false); err != nil {
 			_ = g.Close(ctx)
 			return nil, &PathError{Op: "fcntl", Path: g.name, Err: err}
 		}
@@ -105,10 +107,10 @@ func FromOS(ctx context.Context, f *os.File) (*File, error) {
 }
 
 func newFile(d *driver.Driver, fd int, name string, flag int, traits uint32) *File {
-	f := &File{flag: flag, company: companyOn(d)}
+	f := &File{name: name, flag: flag, company: companyOn(d)}
 	f.traits.Store(traits)
-	f.open(fd, name, d)
-	f.collect()
+	f.h.Open(fd, d)
+	f.h.Collect()
 	return f
 }
 
@@ -117,27 +119,10 @@ func (f *File) Name() string { return f.name }
 
 // Fd returns the file's descriptor, or ^uintptr(0) after Close. It stays the File's: do not close it, and keep the File alive.
 func (f *File) Fd() uintptr {
-	if f.state.Load()&closing != 0 {
+	if f.h.Closing() {
 		return ^uintptr(0)
 	}
-	return uintptr(f.fd)
-}
-
-// Close closes the file. Operations on it that have not ended are cancelled; those that wait, on a pipe say, end with [ErrClosed], and
-// further ones fail so at once. Close waits for all of them. If ctx ends first, Close returns its error and the file is closed
-// later, in the background. A second Close is an error, [ErrClosed]. Kernel 5.6, close(2).
-//
-// Close does not sync. On most file systems an error in writing shows at SyncAll or not at all.
-func (f *File) Close(ctx context.Context) error {
-	return f.handle.close(ctx, f.closeRoute)
-}
-
-// closeRoute chooses who closes. Closing can take long for the last reference to an unlinked file, and for whatever a remote file
-// system does then.
-func (f *File) closeRoute(ctx context.Context) (r Route, remote bool) {
-	traits := f.known()
-	remote = traits&traitRemote != 0
-	return choose(ctx, OpClose, f.pinned(OpClose), remote), remote
+	return uintptr(f.h.FD)
 }
 
 // known returns the file's traits, and finds them out if need be. The caller holds a reference, or is the one to close.
@@ -146,10 +131,10 @@ func (f *File) known() uint32 {
 		return t
 	}
 	var st unix.Statx_t
-	if err := statFD(f.fd, &st); err != nil {
+	if err := statFD(f.h.FD, &st); err != nil {
 		return traitRemote // be careful with what cannot be looked at
 	}
-	t := traitsOf(f.fd, &st)
+	t := traitsOf(f.h.FD, &st)
 	return f.traits.Or(t) | t
 }
 

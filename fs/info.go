@@ -99,7 +99,7 @@ func (f *File) Statx(ctx context.Context, flags int, mask uint32) (*unix.Statx_t
 }
 
 func (f *File) statx(ctx context.Context, flags int, mask uint32, st *unix.Statx_t) error {
-	return do(ctx, f, OpStat, ops.Statx(f.fd, "", flags|unix.AT_EMPTY_PATH, mask, st)).Err
+	return do(ctx, f, OpStat, ops.Statx(f.h.FD, "", flags|unix.AT_EMPTY_PATH, mask, st)).Err
 }
 
 // Stat describes the named file, symbolic links followed. Sys is a *unix.Statx_t. Kernel 5.6, statx(2).

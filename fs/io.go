@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"uringo/executor"
+	"uringo/internal/handle"
 )
 
 // Reader reads a file from some offset on, as package io wants it: it is an io.Reader, io.Seeker and io.ReaderAt. Read and Seek are for
@@ -94,7 +95,7 @@ func (f *File) readKept(ctx context.Context, p []byte, off int64) (int, error) {
 	}
 	gone := new(executor.Event)
 	n, err := f.readAt(ctx, p, off, f.freeAnd(gone))
-	if abandoned(err) {
+	if handle.Abandoned(err) {
 		_ = gone.Wait(context.WithoutCancel(ctx)) // which never ends early
 	}
 	return n, f.wrap("read", err)
@@ -114,7 +115,7 @@ func (f *File) writeKept(ctx context.Context, p []byte, off int64) (done int, er
 			err = io.ErrShortWrite
 		}
 	}
-	if abandoned(err) {
+	if handle.Abandoned(err) {
 		_ = gone.Wait(context.WithoutCancel(ctx)) // which never ends early
 	}
 	return done, f.wrap("write", err)
@@ -122,7 +123,7 @@ func (f *File) writeKept(ctx context.Context, p []byte, off int64) (done int, er
 
 func (f *File) freeAnd(gone *executor.Event) func() {
 	return func() {
-		f.release()
+		f.h.Release()
 		gone.Set()
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -100,7 +101,7 @@ const resolveCached = 0x20
 var noCached atomic.Bool
 
 // opened is the budget of all coroutines for opening without waiting.
-var opened budget
+var opened handle.Budget
 
 // openCached opens a file whose path is in the kernel's cache of names, which does not block. Otherwise ok is false.
 func openCached(ctx context.Context, at place, name string, flag int) (fd int, ok bool, err error) {
@@ -125,7 +126,7 @@ func openCached(ctx context.Context, at place, name string, flag int) (fd int, o
 		return -1, false, nil
 	}
 	count(ctx, driver.RouteInline)
-	if opened.spend(0) {
+	if opened.Spend(0) {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
 	return fd, true, err

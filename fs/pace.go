@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"uringo/executor"
+	"uringo/internal/handle"
 )
 
 // brisk is a route of the table only: a plain call in place, on a goroutine that others share, for as long as such calls are quick.
@@ -20,7 +21,7 @@ const tooLong = 200 * time.Microsecond
 type pacer struct {
 	skip    atomic.Int32 // how many calls are still to take another route
 	penalty atomic.Int32 // how many the next slow one costs
-	budget  budget
+	budget  handle.Budget
 }
 
 const maxPenalty = 4096
@@ -54,7 +55,7 @@ func (p *pacer) leave(ctx context.Context, start time.Time) {
 // took takes note of a call that was made. Now and then it lets the other tasks of the caller's worker run: a task whose calls are all
 // quick would never wait for anything.
 func (p *pacer) took(ctx context.Context, d time.Duration) {
-	if p.budget.spend(0) {
+	if p.budget.Spend(0) {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
 	if d < tooLong {

@@ -9,6 +9,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -30,12 +31,12 @@ func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, []byte, er
 	if len(b) == 0 {
 		return 0, b, nil
 	}
-	n, err := f.readAt(ctx, b, off, f.free)
+	n, err := f.readAt(ctx, b, off, f.h.Free)
 	if err != nil {
 		if err == io.EOF {
 			return 0, b, err
 		}
-		if abandoned(err) {
+		if handle.Abandoned(err) {
 			b = nil
 		}
 		return n, b, f.wrap("read", err)
@@ -54,7 +55,7 @@ func (f *File) ReadExactAt(ctx context.Context, b []byte, off int64) (int, []byt
 	}
 	done := 0
 	for done < len(b) {
-		n, err := f.readAt(ctx, b[done:], off+int64(done), f.free)
+		n, err := f.readAt(ctx, b[done:], off+int64(done), f.h.Free)
 		done += n
 		if err == nil {
 			continue
@@ -62,7 +63,7 @@ func (f *File) ReadExactAt(ctx context.Context, b []byte, off int64) (int, []byt
 		if err == io.EOF && done > 0 {
 			err = io.ErrUnexpectedEOF
 		}
-		if abandoned(err) {
+		if handle.Abandoned(err) {
 			b = nil
 		}
 		return done, b, f.wrap("read", err)
@@ -73,14 +74,14 @@ func (f *File) ReadExactAt(ctx context.Context, b []byte, off int64) (int, []byt
 // readAt is ReadAt for valid arguments, or for the offset -1, which means the file position. If the caller is let go while the kernel still has b, free is called later instead of
 // dropping the reference now.
 func (f *File) readAt(ctx context.Context, b []byte, off int64, free func()) (int, error) {
-	if !f.acquire() {
+	if !f.h.Acquire() {
 		return 0, ErrClosed
 	}
 	n, err := f.transferIn(ctx, b, off, free)
 	if err != nil && err != io.EOF {
-		return n, f.settle(err)
+		return n, f.h.Settle(err, ErrClosed)
 	}
-	f.release()
+	f.h.Release()
 	return n, err
 }
 
@@ -99,12 +100,12 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 		done = n
 	}
 
-	o := ops.ReadAt(f.fd, b[done:], off)
+	o := ops.ReadAt(f.h.FD, b[done:], off)
 	if off >= 0 {
 		if f.known()&traitStream != 0 {
 			return 0, syscall.ESPIPE
 		}
-		o = ops.ReadAt(f.fd, b[done:], off+int64(done))
+		o = ops.ReadAt(f.h.FD, b[done:], off+int64(done))
 		if r == Auto {
 			r = f.untried(shared, len(b))
 		}
@@ -114,8 +115,8 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 			if ctx.Err() != nil {
 				return 0, driver.Canceled(ctx)
 			}
-			f.drv.CountRoute(driver.RouteDirect)
-			n, err := ops.Pread(f.fd, b, off)
+			f.h.Driver.CountRoute(driver.RouteDirect)
+			n, err := ops.Pread(f.h.FD, b, off)
 			if n == 0 && err == nil {
 				err = io.EOF
 			}
@@ -137,7 +138,7 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 		crowd.Add(-1)
 	}
 	switch {
-	case abandoned(res.Err):
+	case handle.Abandoned(res.Err):
 		return done, res.Err
 	case done > 0:
 		return done + res.N, nil // what went wrong, if anything, will go wrong again
@@ -178,11 +179,11 @@ func (f *File) tryRead(ctx context.Context, shared bool, b []byte, off int64) (n
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if shared && f.budget.spend(len(b)) && f.inCompany(ctx) {
+	if shared && f.h.Budget.Spend(len(b)) && f.inCompany(ctx) {
 		return 0, false, nil
 	}
 	for n < len(b) {
-		m, err := ops.TryRead(f.fd, b[n:], off+int64(n))
+		m, err := ops.TryRead(f.h.FD, b[n:], off+int64(n))
 		if err != nil {
 			return n, f.tryFailed(n, err), err
 		}
@@ -191,23 +192,12 @@ func (f *File) tryRead(ctx context.Context, shared bool, b []byte, off int64) (n
 		}
 		n += m
 	}
-	f.countTry()
+	f.h.CountTry()
 	if n == 0 {
 		err = io.EOF
 	}
 	return n, true, err
 }
-
-// countTry tells the driver of reads that it does not see, many at a time: the count is one for all files and processors.
-func (f *File) countTry() {
-	if f.tries.Add(1)%countEvery == 0 {
-		for range countEvery {
-			f.drv.CountRoute(driver.RouteInline)
-		}
-	}
-}
-
-const countEvery = 16
 
 // inCompany lets the other tasks of a worker run, and reports whether some of them read in the same way.
 func (f *File) inCompany(ctx context.Context) bool {

@@ -187,20 +187,6 @@ func count(ctx context.Context, r driver.Route) {
 	}
 }
 
-// budget makes coroutines that never wait give way from time to time, so that cached files do not starve the other tasks of a worker.
-type budget struct{ spent atomic.Uint32 }
-
-const maxSpent = 64 // operations, or as many pages
-
-// spend accounts for an operation that moved n bytes without waiting. It reports whether the budget is spent: then it is new.
-func (b *budget) spend(n int) bool {
-	if b.spent.Add(1+uint32(n>>12)) < maxSpent {
-		return false
-	}
-	b.spent.Store(0)
-	return true
-}
-
 // crowd counts the reads that coroutines have given to a ring. A plain call costs more than a ring's share of one call for many, so in
 // company reads go to the ring even if the page cache may have them; a coroutine alone is better off with the plain call.
 var crowd atomic.Int32

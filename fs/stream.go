@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -19,7 +20,7 @@ func (f *File) Read(ctx context.Context, b []byte) (int, []byte, error) {
 		return 0, b, nil
 	}
 	n, err := f.inTurn(ctx, false, func(free func()) (int, error) { return f.readAt(ctx, b, -1, free) })
-	if abandoned(err) {
+	if handle.Abandoned(err) {
 		b = nil
 	}
 	return n, b, f.wrap("read", err)
@@ -33,7 +34,7 @@ func (f *File) Write(ctx context.Context, b []byte) (int, []byte, error) {
 		return 0, b, nil
 	}
 	n, err := f.inTurn(ctx, true, func(free func()) (int, error) { return f.writeOn(ctx, b, free) })
-	if abandoned(err) {
+	if handle.Abandoned(err) {
 		b = nil
 	}
 	return n, b, f.wrap("write", err)
@@ -65,18 +66,18 @@ func (f *File) writeSome(ctx context.Context, b []byte, off int64, free func()) 
 	if f.traits.Load()&traitStream == 0 || oldSignals.Load() {
 		return f.writeAt(ctx, b, off, free)
 	}
-	if !f.acquire() {
+	if !f.h.Acquire() {
 		return 0, ErrClosed
 	}
-	o := ops.WriteAtFlags(f.fd, b, -1, unix.RWF_NOSIGNAL)
+	o := ops.WriteAtFlags(f.h.FD, b, -1, unix.RWF_NOSIGNAL)
 	o.Release = free
 	res := perform(ctx, Ring, f.traits.Load()&traitRemote != 0, o)
 	if res.Err == syscall.EOPNOTSUPP || res.Err == syscall.EINVAL {
 		oldSignals.Store(true)
-		f.release()
+		f.h.Release()
 		return f.writeAt(ctx, b, -1, free)
 	}
-	return res.N, f.settle(res.Err)
+	return res.N, f.h.Settle(res.Err, ErrClosed)
 }
 
 // shared reports whether several tasks may use the file position at once: where there is none, or none that counts.
@@ -87,23 +88,23 @@ func (f *File) shared(append bool) bool {
 // inTurn calls move when the file position is free: two operations in flight would both move the same bytes (read(2), BUGS). move drops
 // a reference with free if its caller was let go.
 func (f *File) inTurn(ctx context.Context, append bool, move func(free func()) (int, error)) (int, error) {
-	if !f.acquire() {
+	if !f.h.Acquire() {
 		return 0, ErrClosed
 	}
 	f.known()
-	f.release()
+	f.h.Release()
 	if f.shared(append) {
-		return move(f.free)
+		return move(f.h.Free)
 	}
-	if err := f.turn.take(ctx); err != nil {
+	if err := f.turn.Take(ctx); err != nil {
 		return 0, err
 	}
 	n, err := move(func() {
-		f.turn.give()
-		f.release()
+		f.turn.Give()
+		f.h.Release()
 	})
-	if !abandoned(err) {
-		f.turn.give()
+	if !handle.Abandoned(err) {
+		f.turn.Give()
 	}
 	return n, err
 }

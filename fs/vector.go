@@ -7,6 +7,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -23,11 +24,11 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 	if total == 0 {
 		return 0, bufs, nil
 	}
-	if !f.acquire() {
+	if !f.h.Acquire() {
 		return 0, bufs, f.wrap("read", ErrClosed)
 	}
-	o := ops.ReadvAt(f.fd, bufs, off)
-	o.Release = f.free
+	o := ops.ReadvAt(f.h.FD, bufs, off)
+	o.Release = f.h.Free
 	r := f.pinned(OpRead)
 	n, all, err := 0, false, error(nil)
 	shared := !executor.MayBlock(ctx)
@@ -48,8 +49,8 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 		res := perform(ctx, r, false, o)
 		n, err = res.N, res.Err
 	}
-	if err = f.settle(err); err != nil {
-		if abandoned(err) {
+	if err = f.h.Settle(err, ErrClosed); err != nil {
+		if handle.Abandoned(err) {
 			bufs = nil
 		}
 		return n, bufs, f.wrap("read", err)
@@ -65,7 +66,7 @@ func (f *File) tryReadv(ctx context.Context, shared bool, o *ops.Op[[][]byte]) (
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if shared && f.budget.spend(int(lengthOf(o.Buf))) && f.inCompany(ctx) {
+	if shared && f.h.Budget.Spend(int(lengthOf(o.Buf))) && f.inCompany(ctx) {
 		return 0, false, nil
 	}
 	if n, err = ops.TryReadv(o); err != nil {
@@ -74,7 +75,7 @@ func (f *File) tryReadv(ctx context.Context, shared bool, o *ops.Op[[][]byte]) (
 		}
 		return 0, false, nil
 	}
-	f.countTry()
+	f.h.CountTry()
 	return n, true, nil
 }
 
@@ -88,18 +89,18 @@ func (f *File) WritevAt(ctx context.Context, bufs [][]byte, off int64) (int, [][
 	if total == 0 {
 		return 0, bufs, nil
 	}
-	if !f.acquire() {
+	if !f.h.Acquire() {
 		return 0, bufs, f.wrap("write", ErrClosed)
 	}
 	n, err := 0, error(syscall.ESPIPE)
 	if r, remote := f.writeRoute(ctx); f.known()&traitStream == 0 {
-		o := ops.WritevAt(f.fd, bufs, off)
-		o.Release = f.free
+		o := ops.WritevAt(f.h.FD, bufs, off)
+		o.Release = f.h.Free
 		res := perform(ctx, r, remote, o)
 		n, err = res.N, res.Err
 	}
-	if err = f.settle(err); err != nil {
-		if abandoned(err) {
+	if err = f.h.Settle(err, ErrClosed); err != nil {
+		if handle.Abandoned(err) {
 			bufs = nil
 		}
 		return n, bufs, f.wrap("write", err)

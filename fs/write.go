@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -23,9 +24,9 @@ func (f *File) WriteAt(ctx context.Context, b []byte, off int64) (int, []byte, e
 	if len(b) == 0 {
 		return 0, b, nil
 	}
-	n, err := f.writeAt(ctx, b, off, f.free)
+	n, err := f.writeAt(ctx, b, off, f.h.Free)
 	if err != nil {
-		if abandoned(err) {
+		if handle.Abandoned(err) {
 			b = nil
 		}
 		return n, b, f.wrap("write", err)
@@ -41,13 +42,13 @@ func (f *File) WriteAllAt(ctx context.Context, b []byte, off int64) (int, []byte
 	}
 	done := 0
 	for done < len(b) {
-		n, err := f.writeAt(ctx, b[done:], off+int64(done), f.free)
+		n, err := f.writeAt(ctx, b[done:], off+int64(done), f.h.Free)
 		done += n
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite
 		}
 		if err != nil {
-			if abandoned(err) {
+			if handle.Abandoned(err) {
 				b = nil
 			}
 			return done, b, f.wrap("write", err)
@@ -71,14 +72,14 @@ func (f *File) checkWrite(off, n int64) error {
 
 // writeAt is WriteAt for valid arguments; see readAt for the offset -1 and for free.
 func (f *File) writeAt(ctx context.Context, b []byte, off int64, free func()) (int, error) {
-	if !f.acquire() {
+	if !f.h.Acquire() {
 		return 0, ErrClosed
 	}
 	n, err := f.transferOut(ctx, b, off, free)
 	if err != nil {
-		return n, f.settle(err)
+		return n, f.h.Settle(err, ErrClosed)
 	}
-	f.release()
+	f.h.Release()
 	return n, nil
 }
 
@@ -87,7 +88,7 @@ func (f *File) transferOut(ctx context.Context, b []byte, off int64, free func()
 		b = b[:ops.MaxTransfer]
 	}
 	r, remote := f.writeRoute(ctx)
-	o := ops.WriteAt(f.fd, b, off)
+	o := ops.WriteAt(f.h.FD, b, off)
 	if off >= 0 {
 		p := &pace[o.Kind.Code]
 		if start, ok := p.enter(r); ok {
@@ -95,8 +96,8 @@ func (f *File) transferOut(ctx context.Context, b []byte, off int64, free func()
 			if ctx.Err() != nil {
 				return 0, driver.Canceled(ctx)
 			}
-			f.drv.CountRoute(driver.RouteDirect)
-			return ops.Pwrite(f.fd, b, off)
+			f.h.Driver.CountRoute(driver.RouteDirect)
+			return ops.Pwrite(f.h.FD, b, off)
 		}
 	}
 	if off >= 0 && f.known()&traitStream != 0 {

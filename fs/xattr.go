@@ -15,7 +15,7 @@ import (
 // Kernel 5.19, else a plain call; getxattr(2).
 func (f *File) GetXattr(ctx context.Context, name string) ([]byte, error) {
 	value, err := grow(func(b []byte) (int, error) {
-		res := do(ctx, f, OpAttr, ops.Fgetxattr(f.fd, name, b))
+		res := do(ctx, f, OpAttr, ops.Fgetxattr(f.h.FD, name, b))
 		return res.N, res.Err
 	})
 	return value, f.wrap("getxattr", err)
@@ -24,7 +24,7 @@ func (f *File) GetXattr(ctx context.Context, name string) ([]byte, error) {
 // SetXattr gives the extended attribute name a value. flags are 0, unix.XATTR_CREATE or unix.XATTR_REPLACE. The value is copied first.
 // Kernel 5.19, else a plain call; setxattr(2).
 func (f *File) SetXattr(ctx context.Context, name string, value []byte, flags uint32) error {
-	return f.wrap("setxattr", do(ctx, f, OpAttr, ops.Fsetxattr(f.fd, name, bytes.Clone(value), flags)).Err)
+	return f.wrap("setxattr", do(ctx, f, OpAttr, ops.Fsetxattr(f.h.FD, name, bytes.Clone(value), flags)).Err)
 }
 
 // ListXattr returns the names of the extended attributes. listxattr(2).

@@ -1,4 +1,4 @@
-package fs
+package handle
 
 import (
 	"context"
@@ -7,15 +7,16 @@ import (
 	"uringo/executor"
 )
 
-// turn lets one task at a time pass, in the order of coming. It is a mutex that tasks of every executor can wait for.
-type turn struct {
+// Turn lets one task at a time pass, in the order of coming. It is a mutex that tasks of every executor can wait for. The zero Turn
+// is free.
+type Turn struct {
 	mu    sync.Mutex
 	taken bool
 	queue []*executor.Event
 }
 
-// take waits for its turn.
-func (t *turn) take(ctx context.Context) error {
+// Take waits for its turn. It returns the error of ctx if that ends first.
+func (t *Turn) Take(ctx context.Context) error {
 	t.mu.Lock()
 	if !t.taken {
 		t.taken = true
@@ -38,12 +39,12 @@ func (t *turn) take(ctx context.Context) error {
 		}
 	}
 	t.mu.Unlock()
-	t.give() // our turn came in the same moment
+	t.Give() // our turn came in the same moment
 	return err
 }
 
-// give passes the turn on.
-func (t *turn) give() {
+// Give passes the turn on.
+func (t *Turn) Give() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.queue) == 0 {

@@ -1,0 +1,56 @@
+package fs
+
+import (
+	"context"
+
+	"uringo/executor"
+	"uringo/internal/handle"
+	"uringo/ops"
+)
+
+// Close closes the file. Operations on it that have not ended are cancelled; those that wait, on a pipe say, end with [ErrClosed], and
+// further ones fail so at once. Close waits for all of them. If ctx ends first, Close returns its error and the file is closed
+// later, in the background. A second Close is an error, [ErrClosed]. Kernel 5.6, close(2).
+//
+// Close does not sync. On most file systems an error in writing shows at SyncAll or not at all.
+func (f *File) Close(ctx context.Context) error {
+	first, err := f.h.Shut(ctx)
+	switch {
+	case !first:
+		err = ErrClosed
+	case err == nil:
+		err = f.closeFD(ctx)
+	}
+	return f.wrap("close", err)
+}
+
+// closeRoute chooses who closes. Closing can take long for the last reference to an unlinked file, and for whatever a remote file
+// system does then.
+func (f *File) closeRoute(ctx context.Context) (r Route, remote bool) {
+	traits := f.known()
+	remote = traits&traitRemote != 0
+	return choose(ctx, OpClose, f.pinned(OpClose), remote), remote
+}
+
+// closeFD is close(2), after everything else has ended. A ctx that has ended does not keep it from happening.
+func (f *File) closeFD(ctx context.Context) error {
+	r, remote := f.closeRoute(ctx)
+	if remote {
+		// It may have to wait for a server, and must not be cancelled.
+		var err error
+		var done executor.Event
+		go func() {
+			err = f.h.Close()
+			done.Set()
+		}()
+		if err := done.Wait(ctx); err != nil {
+			return err
+		}
+		return err
+	}
+	res := perform(context.WithoutCancel(ctx), r, false, ops.Close(f.h.FD))
+	if handle.NotPerformed(res.Err) {
+		return f.h.Close()
+	}
+	return res.Err
+}

@@ -1,0 +1,168 @@
+// Package handle is what files and sockets have in common: an open descriptor that counts the operations on it, so that it is closed
+// only when none is queued or in flight. The kernel looks a descriptor's number up when it starts an operation, not when that is
+// queued, and gives the number to the next file as soon as it is closed.
+package handle
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// Handle is an open descriptor and the count of the operations on it.
+type Handle struct {
+	// state is the number of references times refOne, and the two bits below. An operation takes a reference before it is
+	// queued and drops it when it has ended, or, if its caller was let go, when the kernel has.
+	state  atomic.Uint64
+	tries  atomic.Uint32 // see CountTry
+	Budget Budget
+	_      [48]byte // every operation writes to the cache line above; what follows is only read
+
+	FD      int
+	Driver  *driver.Driver
+	cleanup runtime.Cleanup
+	idle    executor.Event // closing, and the last reference is gone
+
+	// Free is Release as a value: what the driver calls at the end of an abandoned operation.
+	Free func()
+}
+
+const (
+	closing  = 1 << iota // Close was called: no new references
+	finished             // the descriptor may be closed, by whoever set this bit
+	refOne
+)
+
+// leftover is what it takes to close a descriptor whose handle is gone.
+type leftover struct {
+	fd  int
+	drv *driver.Driver
+}
+
+// Open fills in h, the first field of its owner. The descriptor belongs to h from now on.
+func (h *Handle) Open(fd int, drv *driver.Driver) {
+	h.FD, h.Driver = fd, drv
+	h.Free = h.Release
+}
+
+// Collect has the descriptor closed in the background when h is dropped without being closed. An operation in flight holds its
+// handle, so none is left at that time.
+func (h *Handle) Collect() {
+	h.cleanup = runtime.AddCleanup(h, func(l leftover) { go l.close() }, leftover{h.FD, h.Driver})
+}
+
+func (l leftover) close() error {
+	r := <-driver.Submit(l.drv, ops.Close(l.fd)).Done()
+	if NotPerformed(r.Err) {
+		return unix.Close(l.fd)
+	}
+	return r.Err
+}
+
+// Acquire takes a reference. It is false once Close has been called.
+func (h *Handle) Acquire() bool {
+	if h.state.Add(refOne)&closing != 0 {
+		h.Release()
+		return false
+	}
+	return true
+}
+
+// Release drops a reference.
+func (h *Handle) Release() {
+	if h.state.Add(^uint64(refOne-1)) == closing && h.finish() {
+		h.idle.Set()
+	}
+}
+
+// Closing reports whether Close has been called.
+func (h *Handle) Closing() bool { return h.state.Load()&closing != 0 }
+
+// finish decides, once, that nobody uses the descriptor any more.
+func (h *Handle) finish() bool { return h.state.CompareAndSwap(closing, closing|finished) }
+
+// Settle ends an operation that took a reference: unless the kernel still has it, the reference is dropped. An operation that ended
+// because of Close gets the error closed.
+func (h *Handle) Settle(err, closed error) error {
+	if err == nil {
+		h.Release()
+		return nil
+	}
+	if Abandoned(err) {
+		return err // the driver calls Free
+	}
+	if (err == syscall.ECANCELED || err == syscall.EINTR) && h.Closing() {
+		err = closed
+	}
+	h.Release()
+	return err
+}
+
+// Shut ends the use of the descriptor: no operation begins any more, those in flight are cancelled and waited for. Its caller is then
+// the one to call Close or Detach. If ctx ends while it waits, the rest happens in the background, the closing included. Of several
+// calls one succeeds; first is false for the others.
+func (h *Handle) Shut(ctx context.Context) (first bool, err error) {
+	if h.state.Or(closing)&closing != 0 {
+		return false, nil
+	}
+	h.cleanup.Stop()
+	if !h.finish() {
+		if err := h.drain(ctx); err != nil {
+			go func() {
+				if h.drain(context.Background()) == nil {
+					_ = h.Close() // nobody is left to tell
+				}
+			}()
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// drain cancels the operations in flight and waits until they have ended. An operation that was on its way to the driver may miss
+// a cancellation, so they are repeated.
+func (h *Handle) drain(ctx context.Context) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
+		driver.Submit(h.Driver, ops.CancelFD(h.FD))
+		wait, cancel := context.WithTimeout(ctx, pause)
+		err := h.idle.Wait(wait)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return driver.Canceled(ctx)
+		}
+	}
+}
+
+// Close closes the descriptor after Shut. It blocks on the driver, or on the system call if there is none any more.
+func (h *Handle) Close() error { return leftover{h.FD, h.Driver}.close() }
+
+// CountTry tells the driver of operations that it does not see, many at a time: the count is one for all files and processors.
+func (h *Handle) CountTry() {
+	if h.tries.Add(1)%countEvery == 0 {
+		for range countEvery {
+			h.Driver.CountRoute(driver.RouteInline)
+		}
+	}
+}
+
+const countEvery = 16
+
+// Abandoned reports whether the kernel still has what was given to the operation.
+func Abandoned(err error) bool { return err != nil && errors.Is(err, driver.ErrAbandoned) }
+
+// NotPerformed reports whether a driver refused an operation without starting it.
+func NotPerformed(err error) bool {
+	return err != nil && (errors.Is(err, driver.ErrClosed) || errors.Is(err, driver.ErrBroken) || errors.Is(err, driver.ErrNoDriver))
+}
