@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"uringo/buf"
 	"uringo/driver"
 )
 
@@ -81,12 +82,17 @@ func (t *task) Value(key any) any {
 		return t
 	case driver.ContextKey:
 		return t.scope.d
+	case buf.EventKey:
+		return newEvent
 	}
 	if v := t.values.Value(key); v != nil {
 		return v
 	}
 	return t.scope.ctx.Value(key) // for context.Cause: values may have lost it with its end
 }
+
+// newEvent makes an event for buffer pools, on which tasks wait like on any other.
+func newEvent() buf.Event { return new(Event) }
 
 // String describes the task in the text of derived contexts.
 func (t *task) String() string { return "uringo task" }
