@@ -115,7 +115,8 @@ func (d *Dir) Stat(ctx context.Context) (FileInfo, error) { return d.f.Stat(ctx)
 // cannot: EINVAL. Kernel 5.1, fsync(2).
 func (d *Dir) Sync(ctx context.Context) error { return d.f.SyncAll(ctx) }
 
-// ReadDir returns the directory's entries, in its own order, with types and inodes; with an error, those read before it. getdents64(2).
+// ReadDir returns the directory's entries, in its own order, with types and inodes; with an error, those read before it. A directory that
+// was removed has none. getdents64(2).
 func (d *Dir) ReadDir(ctx context.Context) ([]*Entry, error) {
 	l := &listing{ctx, d.f.name}
 	entries, err := doCall(ctx, d.f, OpList, func(fd int) ([]*Entry, error) {

@@ -102,7 +102,7 @@ func TestDir(t *testing.T) { // C32
 				}
 			}
 			slices.Sort(got)
-			if want := []string{"- fifo p---------", "- link L---------"}; err != nil || !slices.Equal(got, want) {
+			if want := []string{"L link L---------", "p fifo p---------"}; err != nil || !slices.Equal(got, want) {
 				t.Errorf("ReadDir = %q, %v", got, err)
 			}
 		}

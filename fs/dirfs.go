@@ -22,9 +22,6 @@ func (d *dirFS) path(verb, name string) (string, error) {
 	if d.dir == "" || !iofs.ValidPath(name) || strings.IndexByte(name, 0) >= 0 {
 		return "", &PathError{Op: verb, Path: name, Err: ErrInvalid}
 	}
-	if name == "." {
-		return d.dir, nil
-	}
 	return strings.TrimSuffix(d.dir, "/") + "/" + name, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	iofs "io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -41,12 +42,7 @@ func (e *Entry) Inode() uint64 { return e.ino }
 func (e *Entry) Info() (FileInfo, error) { return Lstat(e.from.ctx, e.from.dir+"/"+e.name) }
 
 // String formats the entry as io/fs does.
-func (e *Entry) String() string {
-	if e.IsDir() {
-		return "d " + e.name + "/"
-	}
-	return "- " + e.name
-}
+func (e *Entry) String() string { return iofs.FormatDirEntry(e) }
 
 // ReadDir returns the entries of the named directory, sorted by name; with an error, those read before it. getdents64(2).
 func ReadDir(ctx context.Context, name string) ([]DirEntry, error) {

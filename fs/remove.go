@@ -30,6 +30,10 @@ func RemoveAll(ctx context.Context, path string) error {
 		dir, base = "/", "." // what is in it goes
 	case dir == "":
 		dir = "."
+	default:
+		if dir = strings.TrimRight(dir, "/"); dir == "" {
+			dir = "/"
+		}
 	}
 	d, err := OpenDir(ctx, dir)
 	if err != nil {
@@ -37,7 +41,9 @@ func RemoveAll(ctx context.Context, path string) error {
 		case errors.Is(err, ErrNotExist):
 			return nil
 		case errors.Is(err, syscall.ENOTDIR):
-			return &PathError{Op: "unlinkat", Path: path, Err: syscall.ENOTDIR}
+			if _, missing := Stat(ctx, dir); missing == nil { // then it is no directory itself, not one above it
+				return &PathError{Op: "unlinkat", Path: name, Err: syscall.ENOTDIR}
+			}
 		}
 		return err
 	}

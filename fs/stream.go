@@ -17,7 +17,7 @@ import (
 // and moves it, one call at a time. Kernel 5.6, read(2).
 func (f *File) Read(ctx context.Context, b []byte) (int, []byte, error) {
 	if len(b) == 0 {
-		return 0, b, nil
+		return 0, b, f.wrap("read", f.closed())
 	}
 	n, err := f.inTurn(ctx, false, func(free func()) (int, error) { return f.readAt(ctx, b, -1, free) })
 	if handle.Abandoned(err) {
@@ -27,17 +27,30 @@ func (f *File) Read(ctx context.Context, b []byte) (int, []byte, error) {
 }
 
 // Write writes all of b where the file stands, and hands b back: into a pipe, a terminal or a socket, waiting until it has room, or at the
-// end of a file opened with O_APPEND. On other files it writes at the file position and moves it, one call at a time. The count says
-// how much was written, also with an error. A pipe without a reader is EPIPE. Kernel 5.6, write(2).
+// end of a file opened with O_APPEND, whose file position stays where it is. On other files it writes at the file position and moves
+// it, one call at a time. The count says how much was written, also with an error. A pipe without a reader is EPIPE. Kernel 5.6,
+// write(2).
 func (f *File) Write(ctx context.Context, b []byte) (int, []byte, error) {
 	if len(b) == 0 {
-		return 0, b, nil
+		err := f.closed()
+		if err == nil && f.flag&unix.O_ACCMODE == unix.O_RDONLY {
+			err = syscall.EBADF
+		}
+		return 0, b, f.wrap("write", err)
 	}
 	n, err := f.inTurn(ctx, true, func(free func()) (int, error) { return f.writeOn(ctx, b, free) })
 	if handle.Abandoned(err) {
 		b = nil
 	}
 	return n, b, f.wrap("write", err)
+}
+
+// closed is the error of an operation with nothing to do on a file that may be closed.
+func (f *File) closed() error {
+	if f.state.Load()&closing != 0 {
+		return ErrClosed
+	}
+	return nil
 }
 
 func (f *File) writeOn(ctx context.Context, b []byte, free func()) (done int, err error) {
