@@ -47,7 +47,7 @@ func (f *File) Write(ctx context.Context, b []byte) (int, []byte, error) {
 
 // closed is the error of an operation with nothing to do on a file that may be closed.
 func (f *File) closed() error {
-	if f.state.Load()&closing != 0 {
+	if f.h.Closing() {
 		return ErrClosed
 	}
 	return nil
