@@ -1,0 +1,228 @@
+package fs_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/fs"
+	"uringo/internal/ring"
+)
+
+func TestWriteFileAtomic(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := t.TempDir()
+		name := filepath.Join(dir, "file")
+		for i, size := range []int{0, 1, 100_000, 10, 3_000_000} {
+			want := pattern(size, uint32(i))
+			if err := fs.WriteFileAtomic(ctx, name, want, 0o640); err != nil {
+				t.Error(err)
+			}
+			if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%d bytes of %d, %v", len(got), size, err)
+			}
+		}
+		if info, err := os.Stat(name); err != nil || info.Mode() != 0o640 {
+			t.Errorf("mode %v, %v", info, err)
+		}
+		if err := os.Symlink("file", dir+"/link"); err != nil {
+			t.Error(err)
+		}
+		if err := fs.WriteFileAtomic(ctx, dir+"/link", []byte("x"), 0o600); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Lstat(dir + "/link"); err != nil || !info.Mode().IsRegular() {
+			t.Errorf("the link became %v, %v", info, err)
+		}
+		d, err := fs.OpenDir(ctx, dir)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer d.Close(ctx)
+		if err := d.WriteFileAtomic(ctx, "other", []byte("other"), 0o600); err != nil {
+			t.Error(err)
+		}
+		if got, err := os.ReadFile(dir + "/other"); string(got) != "other" {
+			t.Errorf("%q, %v", got, err)
+		}
+
+		if err := os.Mkdir(dir+"/sub", 0o755); err != nil {
+			t.Error(err)
+		}
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		for what, err := range map[string]error{
+			"":           fs.WriteFileAtomic(ctx, "", nil, 0o600),
+			"sub":        fs.WriteFileAtomic(ctx, dir+"/sub", nil, 0o600),
+			"sub/":       fs.WriteFileAtomic(ctx, dir+"/sub/", nil, 0o600),
+			"..":         d.WriteFileAtomic(ctx, "..", nil, 0o600),
+			"sub/x":      d.WriteFileAtomic(ctx, "sub/x", nil, 0o600),
+			"none/x":     fs.WriteFileAtomic(ctx, dir+"/none/x", nil, 0o600),
+			"file/x":     fs.WriteFileAtomic(ctx, name+"/x", nil, 0o600),
+			"ended":      fs.WriteFileAtomic(ended, name, nil, 0o600),
+			"much ended": d.WriteFileAtomic(ended, "file", pattern(1<<20, 1), 0o600),
+		} {
+			var pe *fs.PathError
+			if !errors.As(err, &pe) || strings.Contains(pe.Path, ".tmp-") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if got, err := os.ReadFile(name); len(got) != 3_000_000 {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil || len(entries) != 4 {
+			t.Errorf("it left %v, %v", entries, err)
+		}
+	})
+}
+
+// TestWriteFileAtomicFails has a step fail: the old content stays, and nothing else.
+func TestWriteFileAtomicFails(t *testing.T) {
+	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		if !faults.CanInject() {
+			t.Skip("needs IORING_NOP_INJECT_RESULT (6.10)")
+		}
+		for _, op := range []fs.Operation{fs.OpWrite, fs.OpSync, fs.OpCreate, fs.OpRename} {
+			defer fs.Pin(op, fs.Pin(op, fs.Ring))
+		}
+		dir := t.TempDir()
+		name := dir + "/file"
+		if err := fs.WriteFileAtomic(ctx, name, []byte("old"), 0o600); err != nil {
+			t.Error(err)
+		}
+		for _, step := range []ring.Op{ring.OpOpenat2, ring.OpWrite, ring.OpFsync, ring.OpRenameat} {
+			faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EIO)},
+				Match: func(e *ring.SQE) bool { return e.Op == step }})
+			var pe *fs.PathError
+			err := fs.WriteFileAtomic(ctx, name, []byte("new"), 0o600)
+			if !errors.As(err, &pe) || pe.Path != name && pe.Path != dir+"/" || pe.Err != syscall.EIO {
+				t.Errorf("with a failing step %d: %v", step, err)
+			}
+			faults.Set(ring.FaultConfig{})
+			if got, err := os.ReadFile(name); string(got) != "old" {
+				t.Errorf("with a failing step %d: %q, %v", step, got, err)
+			}
+			if entries, err := os.ReadDir(dir); len(entries) != 1 {
+				t.Errorf("with a failing step %d it left %v, %v", step, entries, err)
+			}
+		}
+	})
+}
+
+// killedVar names the file that a child process writes again and again until it is killed.
+const killedVar = "URINGO_FS_TEST_FILE"
+
+// TestAtomicCrash kills a process that replaces a file, at random points: the file is always whole.
+func TestAtomicCrash(t *testing.T) {
+	if os.Getenv(killedVar) != "" {
+		t.Skip("for the parent")
+	}
+	rounds := 12
+	if os.Getenv("URINGO_NIGHTLY") != "" {
+		rounds = 300
+	}
+	for _, engine := range engines(t) {
+		t.Run(engine.String(), func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "file")
+			newest := uint64(0)
+			for range rounds {
+				killWriter(t, name, engine)
+				b, err := os.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				version, ok := parseVersion(b)
+				if !ok {
+					t.Fatalf("a mix of %d bytes", len(b))
+				}
+				if version < newest {
+					t.Fatalf("version %d after %d", version, newest)
+				}
+				newest = version
+			}
+			t.Logf("%d versions", newest)
+			left, err := os.ReadDir(filepath.Dir(name))
+			if err != nil || len(left) > rounds+1 {
+				t.Errorf("%d files left, %v", len(left), err)
+			}
+		})
+	}
+}
+
+// killWriter starts a writer, and kills it a while after it has begun.
+func killWriter(t *testing.T, name string, engine driver.Engine) {
+	t.Helper()
+	child := exec.Command(os.Args[0], "-test.run=^TestAtomicChild$")
+	child.Env = append(os.Environ(), killedVar+"="+name, driver.EngineVar+"="+engine.String())
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil { // one version is there
+		t.Errorf("the child said nothing: %v", err)
+	}
+	time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
+	if err := child.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = child.Wait() // says that it was killed
+}
+
+// TestAtomicChild is the process that is killed.
+func TestAtomicChild(t *testing.T) {
+	name := os.Getenv(killedVar)
+	if name == "" {
+		t.Skip("for TestAtomicCrash")
+	}
+	version := uint64(0)
+	if b, err := os.ReadFile(name); err == nil {
+		version, _ = parseVersion(b)
+	}
+	err := executor.Start(t.Context(), func(ctx context.Context) error {
+		for {
+			version++
+			if err := fs.WriteFileAtomic(ctx, name, makeVersion(version), 0o600); err != nil {
+				return err
+			}
+			if _, err := os.Stdout.Write([]byte{'.'}); err != nil {
+				return err
+			}
+		}
+	})
+	t.Fatal(err)
+}
+
+// makeVersion returns content that tells its version, and whether it is whole.
+func makeVersion(version uint64) []byte {
+	b := make([]byte, 16, 70_000)
+	binary.LittleEndian.PutUint64(b, version)
+	b = append(b, pattern(1000+int(version*7919%60_000), uint32(version))...)
+	binary.LittleEndian.PutUint64(b[8:], uint64(crc32.ChecksumIEEE(b[16:]))<<32|uint64(len(b)))
+	return b
+}
+
+func parseVersion(b []byte) (version uint64, ok bool) {
+	if len(b) < 16 {
+		return 0, false
+	}
+	version = binary.LittleEndian.Uint64(b)
+	return version, bytes.Equal(b, makeVersion(version))
+}
