@@ -224,14 +224,36 @@ func (f *foreign) outcome(ctx context.Context) (int, error) {
 	return n, err
 }
 
+// Ground is what a caller holds up while it is in a system call.
+type Ground uint8
+
+const (
+	OwnGround    Ground = iota // nobody: the caller has a goroutine to itself
+	WorkerGround               // the other tasks of its worker
+	DriverGround               // those of its runtime, and the driver: it runs on the driver's own thread, as tasks of Local do
+)
+
+// GroundOf returns the calling goroutine's.
+func GroundOf(ctx context.Context) Ground {
+	if t := taskOf(ctx); t != nil && t.home != nil && (t.here() || t.homeIsHere()) {
+		return t.ground()
+	}
+	if t := current(); t != nil {
+		return t.ground()
+	}
+	return OwnGround
+}
+
+func (t *task) ground() Ground {
+	if t.local != nil {
+		return DriverGround
+	}
+	return WorkerGround
+}
+
 // MayBlock reports whether the caller may make a system call that can block for a moment: it does not share its goroutine with
 // tasks that would wait for it.
-func MayBlock(ctx context.Context) bool {
-	if t := taskOf(ctx); t != nil && t.home != nil && (t.here() || t.homeIsHere()) {
-		return false
-	}
-	return current() == nil
-}
+func MayBlock(ctx context.Context) bool { return GroundOf(ctx) == OwnGround }
 
 // homeIsHere reports whether the caller may be a coroutine inside the task, which holds its home like the task itself.
 func (t *task) homeIsHere() bool {

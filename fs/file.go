@@ -21,8 +21,6 @@ type File struct {
 	pins   atomic.Uint32 // see Pin, two bits for each Operation
 	size   int64         // when it was opened, as far as anybody looked
 	turn   handle.Turn   // for Read and Write
-
-	company int32 // how many reads in the ring at once make a read that the page cache may have join them
 }
 
 // Traits of a file. Without traitKnown, nobody has looked yet.
@@ -107,7 +105,7 @@ func FromOS(ctx context.Context, f *os.File) (*File, error) {
 }
 
 func newFile(d *driver.Driver, fd int, name string, flag int, traits uint32) *File {
-	f := &File{name: name, flag: flag, company: companyOn(d)}
+	f := &File{name: name, flag: flag}
 	f.traits.Store(traits)
 	f.h.Open(fd, d)
 	f.h.Collect()

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"uringo/driver"
 	"uringo/ops"
 )
 
@@ -140,18 +139,13 @@ func Statx(ctx context.Context, name string, flags int, mask uint32) (*unix.Stat
 	return st, nil
 }
 
-// paceStat is the pacer of statx by name.
-var paceStat pacer
-
 func statxAt(ctx context.Context, at place, name string, flags int, mask uint32, st *unix.Statx_t) error {
 	r := choose(ctx, OpStat, Route(pins[OpStat].Load()), at.remote)
-	if start, ok := paceStat.enter(r); ok {
-		// What perform would do, without an operation for it.
-		defer paceStat.leave(ctx, start)
-		if ctx.Err() != nil {
-			return driver.Canceled(ctx)
+	if start, ok := onNames[OpStat].enter(r); ok {
+		defer onNames[OpStat].leave(ctx, start)
+		if err := direct(ctx); err != nil {
+			return err
 		}
-		count(ctx, driver.RouteDirect)
 		return ops.StatxNow(at.dirfd, name, flags, mask, st)
 	}
 	return perform(ctx, r, at.remote, ops.Statx(at.dirfd, name, flags, mask, st)).Err

@@ -88,6 +88,15 @@ func openOnce(ctx context.Context, at place, name string, flag int, mode uint32)
 			return fd, err
 		}
 	}
+	if at.resolve == 0 {
+		if start, ok := onNames[op].enter(r); ok {
+			defer onNames[op].leave(ctx, start)
+			if err := direct(ctx); err != nil {
+				return -1, err
+			}
+			return ops.OpenatNow(at.dirfd, name, flag, mode)
+		}
+	}
 	o := at.open(name, flag, mode)
 	o.Release = at.free
 	res := perform(ctx, r, at.remote, o)

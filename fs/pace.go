@@ -5,14 +5,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/handle"
 )
 
 // brisk is a route of the table only: a plain call in place, on a goroutine that others share, for as long as such calls are quick.
 // What is in the kernel's caches takes two microseconds, less than handing it to anybody else. One that turns out slow, for a disk or
-// a journal was in the way, has held up the others once; those that follow take Call, the longer the more often that happens.
-const brisk Route = 4
+// a journal was in the way, has held up the others once; those that follow take Call, or Ring, the longer the more often that happens.
+const (
+	brisk Route = 4 + iota
+	briskOrRing
+)
 
 // tooLong is how long a call may take without counting as slow: what handing it over would cost, a few times.
 const tooLong = 200 * time.Microsecond
@@ -29,6 +33,19 @@ const maxPenalty = 4096
 // pace has a pacer for every opcode.
 var pace [256]pacer
 
+// onNames has the pacers of plain calls on names that are made without an operation, see package ops: an operation outlives its caller's
+// frame, and these allocate nothing.
+var onNames [operations]pacer
+
+// direct begins one of those calls, if ctx has not ended.
+func direct(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return driver.Canceled(ctx)
+	}
+	count(ctx, driver.RouteDirect)
+	return nil
+}
+
 // quick reports whether the next call is expected to be quick.
 func (p *pacer) quick() bool {
 	return p.skip.Load() <= 0 || p.skip.Add(-1) < 0
@@ -36,17 +53,17 @@ func (p *pacer) quick() bool {
 
 // enter reports whether a call by route r is to be made in place, now; then leave has to be called after it.
 func (p *pacer) enter(r Route) (start time.Time, ok bool) {
-	if r != Inline && (r != brisk || !p.quick()) || !direct.enter() {
+	if r != Inline && (r < brisk || !p.quick()) || !inKernel.enter() {
 		return start, false
 	}
-	if r == brisk {
+	if r >= brisk {
 		start = time.Now()
 	}
 	return start, true
 }
 
 func (p *pacer) leave(ctx context.Context, start time.Time) {
-	direct.leave()
+	inKernel.leave()
 	if !start.IsZero() {
 		p.took(ctx, time.Since(start))
 	}

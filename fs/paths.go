@@ -70,16 +70,29 @@ func MkdirAll(ctx context.Context, path string, perm FileMode) error {
 
 // Remove removes a file or an empty directory. Kernel 5.11, else a plain call; unlink(2), rmdir(2).
 func Remove(ctx context.Context, name string) error {
-	err := doPath(ctx, OpRemove, ops.Unlinkat(cwd, name, 0), name).Err
+	err := unlink(ctx, name, 0)
 	if err != syscall.EISDIR && err != syscall.EPERM {
 		// Linux says EISDIR of directories. Others may say EPERM, which has other meanings too.
 		return pathError("remove", name, err)
 	}
-	err2 := doPath(ctx, OpRemove, ops.Unlinkat(cwd, name, unix.AT_REMOVEDIR), name).Err
+	err2 := unlink(ctx, name, unix.AT_REMOVEDIR)
 	if err2 != syscall.ENOTDIR {
 		err = err2
 	}
 	return pathError("remove", name, err)
+}
+
+func unlink(ctx context.Context, name string, flags int) error {
+	remote := remotePath(name)
+	r := choose(ctx, OpRemove, Route(pins[OpRemove].Load()), remote)
+	if start, ok := onNames[OpRemove].enter(r); ok {
+		defer onNames[OpRemove].leave(ctx, start)
+		if err := direct(ctx); err != nil {
+			return err
+		}
+		return ops.UnlinkatNow(cwd, name, flags)
+	}
+	return perform(ctx, r, remote, ops.Unlinkat(cwd, name, flags)).Err
 }
 
 // Rename gives a file another name; what has it already is replaced, in one step: a directory only by a directory and if it is empty,

@@ -90,10 +90,10 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 		b = b[:ops.MaxTransfer]
 	}
 	r := f.pinned(OpRead)
-	shared := !executor.MayBlock(ctx)
+	ground := executor.GroundOf(ctx)
 	done := 0
-	if r == Auto && off >= 0 && f.worthTrying(shared, len(b)) {
-		n, all, err := f.tryRead(ctx, shared, b, off)
+	if r == Auto && off >= 0 && f.worthTrying(ground, len(b)) {
+		n, all, err := f.tryRead(ctx, ground, b, off)
 		if all {
 			return n, err
 		}
@@ -107,7 +107,7 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 		}
 		o = ops.ReadAt(f.h.FD, b[done:], off+int64(done))
 		if r == Auto {
-			r = f.untried(shared, len(b))
+			r = f.untried(ground, len(b))
 		}
 		p := &pace[o.Kind.Code]
 		if start, ok := p.enter(r); ok {
@@ -122,19 +122,17 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 			}
 			return n, err
 		}
-		if r == Inline || r == brisk {
-			r = Call // no room, or too slow of late
-		}
+		r = r.instead()
 	}
 	if r == Auto && f.takesLong(len(o.Buf)) {
 		o.Flags |= ops.Async
 	}
 	o.Release = free
-	if shared {
+	if ground != executor.OwnGround {
 		crowd.Add(1)
 	}
 	res := perform(ctx, r, false, o)
-	if shared {
+	if ground != executor.OwnGround {
 		crowd.Add(-1)
 	}
 	switch {
@@ -152,34 +150,32 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 
 // untried returns the route of a read of n bytes that the page cache was not asked for. If the file is one that cannot tell what is
 // cached, as on tmpfs, overlayfs or proc, the ring would hand the read to a thread of the kernel.
-func (f *File) untried(shared bool, n int) Route {
+func (f *File) untried(ground executor.Ground, n int) Route {
 	if f.traits.Load()&(traitNoTry|traitRegular|traitRemote) != traitNoTry|traitRegular || f.flag&unix.O_DIRECT != 0 {
 		return Auto
 	}
-	if !shared {
-		return Inline
+	r := [...]Route{Inline, brisk, briskOrRing}[ground]
+	if n > maxTry && ground != executor.OwnGround {
+		return r.instead()
 	}
-	if n <= maxTry {
-		return brisk
-	}
-	return Call
+	return r
 }
 
-// worthTrying reports whether a read of n bytes is first tried in the page cache, given that the caller shares its goroutine or not.
-func (f *File) worthTrying(shared bool, n int) bool {
+// worthTrying reports whether a read of n bytes is first tried in the page cache.
+func (f *File) worthTrying(ground executor.Ground, n int) bool {
 	if f.traits.Load()&(traitNoTry|traitStream|traitRemote) != 0 || f.flag&unix.O_DIRECT != 0 {
 		return false
 	}
-	return !shared || n <= maxTry && crowd.Load() < f.company
+	return ground == executor.OwnGround || n <= maxTry && crowd.Load() < f.company(ground)
 }
 
 // tryRead copies what the page cache has. It reports whether that is all there is to say: b is full, the file has ended, or it failed.
 // If not, the cache ends after n bytes.
-func (f *File) tryRead(ctx context.Context, shared bool, b []byte, off int64) (n int, all bool, err error) {
+func (f *File) tryRead(ctx context.Context, ground executor.Ground, b []byte, off int64) (n int, all bool, err error) {
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if shared && f.h.Budget.Spend(len(b)) && f.inCompany(ctx) {
+	if ground != executor.OwnGround && f.h.Budget.Spend(len(b)) && f.inCompany(ctx, ground) {
 		return 0, false, nil
 	}
 	for n < len(b) {
@@ -200,10 +196,10 @@ func (f *File) tryRead(ctx context.Context, shared bool, b []byte, off int64) (n
 }
 
 // inCompany lets the other tasks of a worker run, and reports whether some of them read in the same way.
-func (f *File) inCompany(ctx context.Context) bool {
+func (f *File) inCompany(ctx context.Context, ground executor.Ground) bool {
 	before := readers.Add(1)
 	_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
-	return int32(readers.Load()-before) >= f.company-1
+	return int32(readers.Load()-before) >= f.company(ground)-1
 }
 
 // tryFailed reports whether an attempt that moved n bytes before it failed with err is to be left at that.

@@ -53,27 +53,29 @@ func (r Route) String() string { return [...]string{"auto", "inline", "ring", "c
 // table is what Auto means for files of a local file system. A file system in user space or behind a network always gets the ring,
 // where waiting for it holds nobody up and can be cancelled.
 //
-// thread is for callers that have a goroutine to themselves. There a plain call is as fast as package os, and io_uring is not: the
-// kernel hands metadata and buffered writes of ext4 to its worker threads, at ten microseconds each. shared is for coroutines,
-// which hold up their worker for as long as they are in the kernel: see brisk.
+// The first column is for callers that have a goroutine to themselves. There a plain call is as fast as package os, and io_uring is
+// not: the kernel hands metadata and buffered writes of ext4 to its worker threads, at ten microseconds each. The others are for
+// coroutines, which hold up their worker, or the driver itself, for as long as they are in the kernel: see brisk. A worker hands a call
+// to another goroutine in five microseconds; the driver's thread, which has to be woken for the answer, in thirty, so there
+// the kernel's own threads are the better ones.
 //
 // Reads are tried in the page cache first, on every route but Ring and Call: what is cached is there at the cost of a plain read,
 // and what is not takes the ring and so blocks nobody.
-var table = [operations]struct{ thread, shared Route }{
-	OpRead:   {Ring, Ring},
-	OpWrite:  {Inline, brisk},
-	OpSync:   {Call, Call},
-	OpStat:   {Inline, brisk},
-	OpAttr:   {Inline, Call},
-	OpOpen:   {Inline, Call},
-	OpCreate: {Inline, brisk},
-	OpRemove: {Inline, brisk},
-	OpMkdir:  {Inline, brisk},
-	OpRename: {Inline, brisk},
-	OpLink:   {Inline, brisk},
-	OpList:   {Inline, Call},
-	OpCopy:   {Inline, Call},
-	OpClose:  {Inline, brisk},
+var table = [operations][3]Route{
+	OpRead:   {Ring, Ring, Ring},
+	OpWrite:  {Inline, brisk, briskOrRing},
+	OpSync:   {Call, Call, Ring},
+	OpStat:   {Inline, brisk, briskOrRing},
+	OpAttr:   {Inline, Call, Ring},
+	OpOpen:   {Inline, Call, Ring},
+	OpCreate: {Inline, brisk, briskOrRing},
+	OpRemove: {Inline, brisk, briskOrRing},
+	OpMkdir:  {Inline, brisk, briskOrRing},
+	OpRename: {Inline, brisk, briskOrRing},
+	OpLink:   {Inline, brisk, briskOrRing},
+	OpList:   {Inline, Call, Call},
+	OpCopy:   {Inline, Call, Call},
+	OpClose:  {Inline, brisk, briskOrRing},
 }
 
 // pins are the choices of [Pin].
@@ -112,10 +114,19 @@ func choose(ctx context.Context, op Operation, pinned Route, remote bool) Route 
 		return pinned
 	case remote:
 		return Ring
-	case executor.MayBlock(ctx):
-		return table[op].thread
 	}
-	return table[op].shared
+	return table[op][executor.GroundOf(ctx)]
+}
+
+// instead returns the route of what is not done in place after all: there is no room, or such calls are slow.
+func (r Route) instead() Route {
+	switch r {
+	case Inline, brisk:
+		return Call
+	case briskOrRing:
+		return Ring
+	}
+	return r
 }
 
 // perform performs o by the given route.
@@ -126,7 +137,7 @@ func perform[T any](ctx context.Context, r Route, remote bool, o ops.Op[T]) ops.
 		return performDirect(ctx, o)
 	}
 	switch {
-	case r == Inline, r == brisk, r == Call:
+	case r.instead() == Call:
 		o.Route = ops.RouteCall
 	case remote:
 		o.Flags |= ops.Async
@@ -152,8 +163,8 @@ func call[T any](ctx context.Context, r Route, fn func() (T, error)) (T, error) 
 			var zero T
 			return zero, driver.Canceled(ctx)
 		}
-		if direct.enter() {
-			defer direct.leave()
+		if inKernel.enter() {
+			defer inKernel.leave()
 			count(ctx, driver.RouteDirect)
 			return fn()
 		}
@@ -162,8 +173,8 @@ func call[T any](ctx context.Context, r Route, fn func() (T, error)) (T, error) 
 	return executor.Block(ctx, fn)
 }
 
-// direct bounds the plain calls that run on their caller's goroutine: each may hold a thread while a disk is slow.
-var direct limit
+// inKernel bounds the plain calls that run on their caller's goroutine: each may hold a thread while a disk is slow.
+var inKernel limit
 
 // limit counts what runs at once.
 type limit struct{ n atomic.Int32 }
@@ -191,24 +202,17 @@ func count(ctx context.Context, r driver.Route) {
 // company reads go to the ring even if the page cache may have them; a coroutine alone is better off with the plain call.
 var crowd atomic.Int32
 
-// companyOn is how many reads it takes for that. On a driver that is locked to its thread, of Local, four of them are ahead. Workers
-// have to hand them over and back, and meanwhile could make the calls themselves, so there it takes more. Without a ring, no number
-// is enough.
-func companyOn(d *driver.Driver) int32 {
+// company is how many reads it takes for that. On the driver's own thread four of them are ahead. Workers have to hand them over and
+// back, and meanwhile could make the calls themselves, so there it takes more. Without a ring, no number is enough.
+func (f *File) company(ground executor.Ground) int32 {
 	switch {
-	case d.Engine() == driver.Portable:
+	case f.h.Driver.Engine() == driver.Portable:
 		return math.MaxInt32
-	case d == locked.Load():
-		return 4
-	case d.OnDriver():
-		locked.Store(d)
+	case ground == executor.DriverGround:
 		return 4
 	}
 	return 16
 }
-
-// locked is the last driver that was found to be locked to its thread: asking is a system call. It may be a dead one, which is small.
-var locked atomic.Pointer[driver.Driver]
 
 // readers counts the coroutines that have spent a budget on plain calls. Those who did so while one let them run are his company.
 var readers atomic.Uint32

@@ -31,9 +31,9 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 	o.Release = f.h.Free
 	r := f.pinned(OpRead)
 	n, all, err := 0, false, error(nil)
-	shared := !executor.MayBlock(ctx)
-	if r == Auto && f.worthTrying(shared, int(min(total, ops.MaxTransfer))) {
-		n, all, err = f.tryReadv(ctx, shared, &o)
+	ground := executor.GroundOf(ctx)
+	if r == Auto && f.worthTrying(ground, int(min(total, ops.MaxTransfer))) {
+		n, all, err = f.tryReadv(ctx, ground, &o)
 	}
 	switch {
 	case all:
@@ -41,7 +41,7 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 		err = syscall.ESPIPE
 	default:
 		if r == Auto {
-			r = f.untried(shared, int(min(total, ops.MaxTransfer)))
+			r = f.untried(ground, int(min(total, ops.MaxTransfer)))
 		}
 		if r == Auto && f.takesLong(int(min(total, ops.MaxTransfer))) {
 			o.Flags |= ops.Async
@@ -62,11 +62,11 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 }
 
 // tryReadv is tryRead for several buffers. Anything it got is the answer.
-func (f *File) tryReadv(ctx context.Context, shared bool, o *ops.Op[[][]byte]) (n int, all bool, err error) {
+func (f *File) tryReadv(ctx context.Context, ground executor.Ground, o *ops.Op[[][]byte]) (n int, all bool, err error) {
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if shared && f.h.Budget.Spend(int(lengthOf(o.Buf))) && f.inCompany(ctx) {
+	if ground != executor.OwnGround && f.h.Budget.Spend(int(lengthOf(o.Buf))) && f.inCompany(ctx, ground) {
 		return 0, false, nil
 	}
 	if n, err = ops.TryReadv(o); err != nil {

@@ -103,11 +103,8 @@ func (f *File) transferOut(ctx context.Context, b []byte, off int64, free func()
 	if off >= 0 && f.known()&traitStream != 0 {
 		return 0, syscall.ESPIPE
 	}
-	if r == Inline || r == brisk {
-		r = Call // no room, no offset, or too slow of late
-	}
 	o.Release = free
-	res := perform(ctx, r, remote, o)
+	res := perform(ctx, r.instead(), remote, o)
 	return res.N, res.Err
 }
 

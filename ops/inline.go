@@ -160,12 +160,3 @@ var falseEOF = sync.OnceValue(func() bool {
 	b, err2 := strconv.Atoi(minor)
 	return err1 != nil || err2 != nil || a == 5 && (b == 9 || b == 10)
 })
-
-// StatxNow is [Statx] with a plain system call on the calling goroutine. It may block. statx(2).
-func StatxNow(dirfd int, path string, flags int, mask uint32, st *unix.Statx_t) error {
-	for {
-		if err := unix.Statx(dirfd, path, flags, int(mask), st); err != syscall.EINTR {
-			return err
-		}
-	}
-}

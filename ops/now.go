@@ -1,0 +1,88 @@
+package ops
+
+import (
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The calls of this file are operations on names as plain system calls on the calling goroutine, for callers who have decided to wait
+// there. They may block, and nothing can cancel them. They allocate nothing unless the name is very long: an [Op] has to outlive its
+// caller's frame, and these do not.
+
+// nameBuf holds a name as the kernel reads it.
+type nameBuf [256]byte
+
+// set returns the address of the name with a NUL behind it, in b if it fits. It is nil for a name with a NUL inside, of which the
+// kernel would see another one.
+func (b *nameBuf) set(name string) *byte {
+	if strings.IndexByte(name, 0) >= 0 {
+		return nil
+	}
+	if len(name) < len(b) {
+		copy(b[:], name)
+		return &b[0]
+	}
+	return unsafe.SliceData(append([]byte(name), 0))
+}
+
+// StatxNow is [Statx]. statx(2).
+func StatxNow(dirfd int, name string, flags int, mask uint32, st *unix.Statx_t) error {
+	var b nameBuf
+	p := b.set(name)
+	if p == nil {
+		return syscall.EINVAL
+	}
+	for {
+		_, _, errno := syscall.Syscall6(unix.SYS_STATX, uintptr(dirfd), uintptr(unsafe.Pointer(p)), uintptr(flags), uintptr(mask),
+			uintptr(unsafe.Pointer(st)), 0)
+		switch errno {
+		case 0:
+			return nil
+		case syscall.EINTR:
+		default:
+			return errno
+		}
+	}
+}
+
+// UnlinkatNow is [Unlinkat]. unlinkat(2).
+func UnlinkatNow(dirfd int, name string, flags int) error {
+	var b nameBuf
+	p := b.set(name)
+	if p == nil {
+		return syscall.EINVAL
+	}
+	for {
+		_, _, errno := syscall.Syscall(unix.SYS_UNLINKAT, uintptr(dirfd), uintptr(unsafe.Pointer(p)), uintptr(flags))
+		switch errno {
+		case 0:
+			return nil
+		case syscall.EINTR:
+		default:
+			return errno
+		}
+	}
+}
+
+// OpenatNow is [Openat]. openat(2).
+func OpenatNow(dirfd int, name string, flags int, mode uint32) (fd int, err error) {
+	var b nameBuf
+	p := b.set(name)
+	if p == nil {
+		return -1, syscall.EINVAL
+	}
+	for {
+		fd, _, errno := syscall.Syscall6(unix.SYS_OPENAT, uintptr(dirfd), uintptr(unsafe.Pointer(p)),
+			uintptr(openFlags(uint64(flags))), uintptr(mode), 0, 0)
+		switch errno {
+		case 0:
+			return int(fd), nil
+		case syscall.EINTR:
+		default:
+			return -1, errno
+		}
+	}
+}
