@@ -94,7 +94,7 @@ func (d *Driver) Issue(r *Request) {
 	case r.cancel == r.cur:
 		d.deliver(r, 0, syscall.ECANCELED)
 	default:
-		r.attempts, r.hit, r.shut = 0, false, false
+		r.attempts, r.hit, r.shut, r.ready = 0, false, false, 0
 		if r.op() == ring.OpAsyncCancel {
 			d.cancelMatching(r)
 		}
@@ -144,7 +144,12 @@ func (d *Driver) write(r *Request) bool {
 			return false
 		}
 	}
-	r.spec.Prepare(e)
+	if r.ready != 0 {
+		poll := ops.PollAdd(int(r.spec.FD), r.ready)
+		poll.Prepare(e)
+	} else {
+		r.spec.Prepare(e)
+	}
 	e.UserData = d.occupy(r, false)
 	return true
 }
@@ -261,7 +266,9 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 	if r.state == stateAbandoned {
 		r.touch.takeBack()
 		r.state = stateIdle
-		r.spec.Discard(c.Res)
+		if r.ready == 0 { // else it was the descriptor that we waited for
+			r.spec.Discard(c.Res)
+		}
 		if r.spec.Release != nil {
 			r.spec.Release()
 		}
@@ -271,13 +278,23 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 	if c.Res < 0 && d.refused(r, c.Res) {
 		return
 	}
+	if r.ready != 0 && c.Res >= 0 {
+		r.ready = 0 // no longer to be waited for
+		if r.cancel == r.cur || r.hit || r.shut {
+			d.refused(r, -int32(syscall.ECANCELED))
+			return
+		}
+		d.requeue(r)
+		return
+	}
 	n, err := r.spec.Finish(c.Res)
 	d.deliver(r, n, err)
 }
 
 // refused handles what is special about an operation that ended with an error. It reports false if nothing is.
 func (d *Driver) refused(r *Request, res int32) bool {
-	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait()
+	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait() ||
+		r.spec.Ready(res) != 0
 	switch {
 	case stopped && r.shut:
 		d.deliver(r, 0, ErrClosed)
@@ -299,14 +316,18 @@ func (d *Driver) again(r *Request, res int32) bool {
 	switch {
 	case ops.Interrupted(res) && !r.spec.Kind.Once, res == -int32(syscall.ECANCELED) && !r.spec.Linked():
 		r.attempts++
-		d.stats.Repeated++
-		// By way of the queue: making room for it now would reap within a reap.
-		r.state = stateQueued
-		d.queueOf(r).push(r)
+		d.requeue(r)
+		return true
+	case r.spec.Ready(res) != 0:
+		// The kernel does not wait for readiness with this descriptor, but for the descriptor's readiness.
+		r.ready = r.spec.Ready(res)
+		d.requeue(r)
 		return true
 	case res == -int32(syscall.EAGAIN) && !r.spec.NoWait():
 		// Some file systems answer so to a blocking request when the machine is short of something.
-		r.attempts++
+		if r.attempts++; r.spec.Kind.Ready != nil {
+			r.attempts = min(r.attempts, maxAttempts-1) // it is the peer that keeps us waiting, not a shortage
+		}
 		d.stats.Repeated++
 		r.state = stateDelayed
 		d.delayed[r] = struct{}{}
@@ -315,6 +336,13 @@ func (d *Driver) again(r *Request, res int32) bool {
 		return true
 	}
 	return false
+}
+
+// requeue has an operation issued once more, by way of the queue: making room for it now would reap within a reap.
+func (d *Driver) requeue(r *Request) {
+	d.stats.Repeated++
+	r.state = stateQueued
+	d.queueOf(r).push(r)
 }
 
 func (d *Driver) undelay(r *Request) {

@@ -39,6 +39,7 @@ type Request struct {
 	hit      bool     // somebody else's cancellation may have found it; the driver's
 	shut     bool     // cancelled by the end of the driver; the driver's
 	ended    bool     // the maker's, see End
+	ready    uint32   // events of the descriptor to wait for before the operation is tried again; the driver's
 	prev     *Request // in the driver's queues, with Next
 	control  func()   // instead of an operation: to be called on the driver goroutine
 	touch    toucher  // race builds only

@@ -29,6 +29,15 @@ var calls = ring.CallTable{
 	ring.OpOpenat2: {Do: callOpenat2, Drop: dropFD},
 	ring.OpClose:   {Do: callClose},
 
+	ring.OpSocket:   {Do: callSocket, Drop: dropFD},
+	ring.OpConnect:  {Do: callConnect, Try: tryConnect, Wants: wantsConnect, AtOnce: true},
+	ring.OpAccept:   {Do: callAccept, Try: tryAccept, Poll: unix.POLLIN, Drop: dropFD, AtOnce: true},
+	ring.OpShutdown: {Do: callShutdown},
+	ring.OpRecv:     {Do: callRecv, Try: tryRecv, Wants: wantsRecv, NoWait: dontWait, AtOnce: true},
+	ring.OpSend:     {Do: callSend, Try: trySend, Poll: unix.POLLOUT, NoWait: dontWait, AtOnce: true},
+	ring.OpRecvmsg:  {Do: callRecvmsg, Try: tryRecvmsg, Wants: wantsRecv, NoWait: dontWait, Drop: dropMsg, AtOnce: true},
+	ring.OpSendmsg:  {Do: callSendmsg, Try: trySendmsg, Poll: unix.POLLOUT, NoWait: dontWait, AtOnce: true},
+
 	ring.OpFsync:         {Do: callFsync},
 	ring.OpSyncFileRange: {Do: callSyncFileRange},
 	ring.OpFallocate:     {Do: callFallocate},
@@ -53,12 +62,14 @@ const _ = -(8 - unsafe.Sizeof(uintptr(0)))
 
 // The result of a call that fails, as the kernel writes it.
 const (
-	eagain     = -int32(syscall.EAGAIN)
-	ebadf      = -int32(syscall.EBADF)
-	einval     = -int32(syscall.EINVAL)
-	enosys     = -int32(syscall.ENOSYS)
-	eopnotsupp = -int32(syscall.EOPNOTSUPP)
-	espipe     = -int32(syscall.ESPIPE)
+	eagain      = -int32(syscall.EAGAIN)
+	ealready    = -int32(syscall.EALREADY)
+	ebadf       = -int32(syscall.EBADF)
+	einprogress = -int32(syscall.EINPROGRESS)
+	einval      = -int32(syscall.EINVAL)
+	enosys      = -int32(syscall.ENOSYS)
+	eopnotsupp  = -int32(syscall.EOPNOTSUPP)
+	espipe      = -int32(syscall.ESPIPE)
 )
 
 // call makes a system call, again if a signal interrupts it. The addresses come from an entry, whose memory its owner keeps in place.

@@ -3,3 +3,4 @@
 package ops
 
 func written([]byte) {}
+func wasRead([]byte) {}

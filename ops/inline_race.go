@@ -13,3 +13,10 @@ func written(b []byte) {
 		runtime.RaceWriteRange(unsafe.Pointer(unsafe.SliceData(b)), len(b))
 	}
 }
+
+// wasRead tells the race detector that the kernel reads b for the caller.
+func wasRead(b []byte) {
+	if len(b) > 0 {
+		runtime.RaceReadRange(unsafe.Pointer(unsafe.SliceData(b)), len(b))
+	}
+}

@@ -208,3 +208,10 @@ func isOpen(fd int) bool {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	return err == nil
 }
+
+// prepared returns the entry of an operation.
+func prepared[T any](op *Op[T]) *ring.SQE {
+	e := new(ring.SQE)
+	op.Prepare(e)
+	return e
+}

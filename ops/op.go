@@ -79,6 +79,11 @@ type Kind struct {
 	// Once forbids repeating the operation after EINTR: the kernel may have done it.
 	Once bool
 
+	// Ready returns the events of the descriptor to wait for (unix.POLLIN, …) when the kernel gives back an operation that would have to
+	// wait, as some do for descriptors with O_NONBLOCK; 0 if none would help, and the operation is tried again after a pause. Nil is
+	// the same as 0 always.
+	Ready func(s *Spec, res int32) uint32
+
 	// NoWait holds those operation flags that ask for EAGAIN instead of waiting: see [Spec.NoWait].
 	NoWait uint32
 
@@ -123,6 +128,15 @@ type invalid struct{ err error }
 // try again.
 func (s *Spec) NoWait() bool { return s.opFlags&s.Kind.NoWait != 0 }
 
+// Ready reports what to wait for before the operation is tried again, after the kernel gave it back with this result: 0 if it
+// does not wait for readiness. See [Kind].
+func (s *Spec) Ready(res int32) uint32 {
+	if s.Kind.Ready == nil || s.NoWait() {
+		return 0
+	}
+	return s.Kind.Ready(s, res)
+}
+
 // Finish turns the raw result into a count and an error.
 func (s *Spec) Finish(res int32) (int, error) {
 	if res >= 0 {
@@ -149,8 +163,11 @@ func (s *Spec) Linked() bool { return s.Flags&(ring.SQELink|ring.SQEHardlink) !=
 
 // total is how many bytes the operation may move.
 func (s *Spec) total() uint64 {
-	if v, ok := s.aux.(*vec); ok {
+	switch v := s.aux.(type) {
+	case *vec:
 		return v.total
+	case *Msg:
+		return v.vec.total
 	}
 	return uint64(s.len)
 }

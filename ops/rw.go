@@ -71,7 +71,17 @@ func WritevAtFlags(fd int, bufs [][]byte, off int64, flags uint32) Op[[][]byte] 
 }
 
 func vectored(k *Kind, fd int, bufs [][]byte, off int64, flags uint32) Op[[][]byte] {
-	v := &vec{bufs: bufs, iov: make([]unix.Iovec, 0, min(len(bufs), MaxVec))}
+	v := new(vec)
+	v.set(bufs)
+	return Op[[][]byte]{Spec: Spec{Kind: k, FD: int32(fd), aux: v, off: uint64(off), opFlags: flags}, Buf: bufs}
+}
+
+// set describes bufs, as far as one operation goes.
+func (v *vec) set(bufs [][]byte) {
+	if n := min(len(bufs), MaxVec); n > cap(v.iov) {
+		v.iov = make([]unix.Iovec, 0, n)
+	}
+	v.bufs, v.iov, v.total = bufs, v.iov[:0], 0
 	for _, b := range bufs {
 		if len(v.iov) == MaxVec || v.total == MaxTransfer {
 			break
@@ -82,7 +92,6 @@ func vectored(k *Kind, fd int, bufs [][]byte, off int64, flags uint32) Op[[][]by
 		v.iov = append(v.iov, iov)
 		v.total += n
 	}
-	return Op[[][]byte]{Spec: Spec{Kind: k, FD: int32(fd), aux: v, off: uint64(off), opFlags: flags}, Buf: bufs}
 }
 
 func prepareVec(s *Spec, e *ring.SQE) {

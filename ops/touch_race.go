@@ -29,15 +29,25 @@ func (s *Spec) Touch() {
 
 // regions calls f for every piece of caller memory that the kernel touches.
 func (s *Spec) regions(f func(p unsafe.Pointer, n int)) {
-	if v, ok := s.aux.(*vec); ok {
-		for i := range v.iov {
-			if v.iov[i].Len > 0 {
-				f(unsafe.Pointer(v.iov[i].Base), int(v.iov[i].Len))
-			}
+	switch v := s.aux.(type) {
+	case *vec:
+		v.regions(f)
+	case *Msg:
+		v.vec.regions(f)
+		if len(v.OOB) > 0 {
+			f(bytes(v.OOB), len(v.OOB))
 		}
-		return
+	default:
+		if s.mem != nil && s.len > 0 {
+			f(s.mem, int(s.len))
+		}
 	}
-	if s.mem != nil && s.len > 0 {
-		f(s.mem, int(s.len))
+}
+
+func (v *vec) regions(f func(p unsafe.Pointer, n int)) {
+	for i := range v.iov {
+		if v.iov[i].Len > 0 {
+			f(unsafe.Pointer(v.iov[i].Base), int(v.iov[i].Len))
+		}
 	}
 }

@@ -56,11 +56,15 @@ type Call struct {
 	// Poll is what to wait for when Try said -EAGAIN: unix.POLLIN or unix.POLLOUT, on the entry's FD.
 	Poll int16
 
-	// Wants says on which descriptor to wait and for what, for requests where FD and Poll do not tell. Nil means that they do.
+	// Wants says on which descriptor to wait and for what, for requests where FD and Poll do not tell. Nil means that they do. A
+	// negative descriptor means that no event tells when to try again: then -EAGAIN is the result.
 	Wants func(*SQE) (fd int32, events int16)
 
 	// NoWait holds those operation flags that make -EAGAIN from Try the result.
 	NoWait uint32
+
+	// AtOnce says that Try takes so little time that whoever submits the request can make it.
+	AtOnce bool
 
 	// Drop gives back what a result created when nobody will learn of it; nil if there is nothing to give back.
 	Drop func(*SQE, int32)

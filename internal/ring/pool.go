@@ -216,7 +216,9 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 	}
 	fd, events := j.e.FD, c.Poll
 	if c.Wants != nil {
-		fd, events = c.Wants(&j.e)
+		if fd, events = c.Wants(&j.e); fd < 0 {
+			return res, true
+		}
 	}
 	switch errno := p.await(j, fd, events); errno {
 	case 0:

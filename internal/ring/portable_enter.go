@@ -107,11 +107,11 @@ func (k *portable) submit(n uint32) int {
 	return taken
 }
 
-// tryNow performs an entry on a stream on the spot if it need not wait, as the kernel does: what has arrived is there for whoever
-// asks, and a cancellation on the heels of the request comes too late.
+// tryNow performs an entry on a stream or a socket on the spot if it need not wait, as the kernel does: what has arrived is there for
+// whoever asks, and a cancellation on the heels of the request comes too late.
 func (k *portable) tryNow(e *SQE) bool {
 	c := &k.pool.table[e.Op&(OpCount-1)]
-	if c.Try == nil || e.Off != ^uint64(0) || e.Flags != 0 || (e.Op != OpRead && e.Op != OpWrite && e.Op != OpReadv && e.Op != OpWritev) {
+	if c.Try == nil || e.Flags != 0 || !c.AtOnce && !movesStream(e) {
 		return false
 	}
 	res := c.Try(e)
@@ -120,6 +120,11 @@ func (k *portable) tryNow(e *SQE) bool {
 	}
 	k.complete(CQE{UserData: e.UserData, Res: res})
 	return true
+}
+
+// movesStream reports whether an entry reads or writes at a file's own position.
+func movesStream(e *SQE) bool {
+	return e.Off == ^uint64(0) && (e.Op == OpRead || e.Op == OpWrite || e.Op == OpReadv || e.Op == OpWritev)
 }
 
 // chain adds an entry to the chain being collected, and begins that if the entry is its last.

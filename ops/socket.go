@@ -1,0 +1,73 @@
+package ops
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/internal/ring"
+)
+
+var (
+	kindSocket   = &Kind{Name: "socket", Code: ring.OpSocket, Prepare: prepareSocket, Discard: discardFD}
+	kindConnect  = &Kind{Name: "connect", Code: ring.OpConnect, Prepare: prepareConnect, Waits: true, Ready: readyConnect}
+	kindAccept   = &Kind{Name: "accept", Code: ring.OpAccept, Waits: true, Discard: discardFD, Ready: readyRecv}
+	kindShutdown = &Kind{Name: "shutdown", Code: ring.OpShutdown}
+)
+
+// Socket makes a socket, close-on-exec. domain is unix.AF_*, typ unix.SOCK_* with SOCK_NONBLOCK if wanted, proto unix.IPPROTO_* or 0.
+// N is the descriptor. Kernel 5.19, socket(2).
+func Socket(domain, typ, proto int) Op[struct{}] {
+	return Op[struct{}]{Spec: Spec{Kind: kindSocket, FD: -1, opFlags: uint32(domain), off: uint64(uint32(typ | unix.SOCK_CLOEXEC)),
+		len: uint32(proto)}}
+}
+
+// The descriptor's place holds the domain, which no cancellation by descriptor should take for one: Spec.FD stays -1.
+func prepareSocket(s *Spec, e *ring.SQE) {
+	e.FD = int32(s.opFlags)
+	e.Off = s.off
+	e.Len = s.len
+}
+
+// Connect connects the socket fd to addr: [*unix.SockaddrInet4], [*unix.SockaddrInet6] or [*unix.SockaddrUnix], others are
+// EAFNOSUPPORT. The address is copied. It waits until the connection stands or has failed, also on a socket with O_NONBLOCK; on a Unix
+// socket, until the listener's queue has room.
+//
+// A socket whose Connect failed or was cancelled is in no state to be used, and is to be closed. Kernel 5.5, connect(2).
+func Connect(fd int, addr unix.Sockaddr) Op[struct{}] {
+	s := Spec{Kind: kindConnect, FD: int32(fd)}
+	if a, err := newSockaddr(addr); err != nil {
+		s.aux = &invalid{err}
+	} else {
+		s.aux = a
+	}
+	return Op[struct{}]{Spec: s}
+}
+
+func prepareConnect(s *Spec, e *ring.SQE) {
+	if a, ok := s.aux.(*sockaddr); ok {
+		e.Addr = uint64(uintptr(unsafe.Pointer(&a.raw)))
+		e.Off = uint64(a.len)
+	}
+}
+
+// readyConnect says what to wait for when a connection is being made already, as it is for an operation that is repeated. EAGAIN is
+// about a listener's queue, of which no event tells.
+func readyConnect(_ *Spec, res int32) uint32 {
+	if res == einprogress || res == ealready {
+		return unix.POLLOUT
+	}
+	return 0
+}
+
+// Accept takes a connection from the listening socket fd, and waits for one, also if the socket has O_NONBLOCK. N is its descriptor,
+// close-on-exec; flags are 0 or unix.SOCK_NONBLOCK. Who is at the other end, getpeername(2) tells. Kernel 5.5, accept(2).
+func Accept(fd int, flags int) Op[struct{}] {
+	return Op[struct{}]{Spec: Spec{Kind: kindAccept, FD: int32(fd), opFlags: uint32(flags | unix.SOCK_CLOEXEC)}}
+}
+
+// Shutdown ends one or both directions of the socket fd: how is unix.SHUT_RD, SHUT_WR or SHUT_RDWR. Operations that wait on the socket
+// then end. Kernel 5.11, shutdown(2).
+func Shutdown(fd, how int) Op[struct{}] {
+	return Op[struct{}]{Spec: Spec{Kind: kindShutdown, FD: int32(fd), len: uint32(how)}}
+}

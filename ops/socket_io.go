@@ -1,0 +1,72 @@
+package ops
+
+import (
+	"golang.org/x/sys/unix"
+
+	"uringo/internal/ring"
+)
+
+var (
+	kindRecv = &Kind{Name: "recv", Code: ring.OpRecv, Writes: true, Bounded: true, Waits: true, NoWait: unix.MSG_DONTWAIT,
+		Ready: readyRecv}
+	kindSend = &Kind{Name: "send", Code: ring.OpSend, Bounded: true, NoWait: unix.MSG_DONTWAIT, Ready: readySend}
+
+	// With MSG_TRUNC the result is the size of the datagram, also where that exceeds the buffer.
+	kindRecvSize = &Kind{Name: "recv", Code: ring.OpRecv, Writes: true, Waits: true, NoWait: unix.MSG_DONTWAIT, Ready: readyRecv}
+)
+
+// Recv receives into b from the socket fd, once, and waits until there is something: N is 0 at the end of a stream. flags are
+// unix.MSG_*: with MSG_DONTWAIT, EAGAIN is an outcome like any other; with MSG_TRUNC, N is the size of the datagram, even if it exceeds
+// the buffer. MSG_WAITALL is EINVAL: what a cancellation leaves half done could not be told. The kernel writes to b until the result is
+// in. Kernel 5.6, recv(2).
+func Recv(fd int, b []byte, flags int) Op[[]byte] {
+	k := kindRecv
+	if flags&unix.MSG_TRUNC != 0 {
+		k = kindRecvSize
+	}
+	return Op[[]byte]{Spec: stream(k, fd, b, flags), Buf: b}
+}
+
+// Send sends b on the socket fd, once, and waits until there is room: it may be short. flags are unix.MSG_*, with MSG_NOSIGNAL always
+// among them: a broken connection is EPIPE and no signal. MSG_WAITALL is EINVAL, as with [Recv]. The kernel reads b until the result is
+// in. Kernel 5.6, send(2).
+func Send(fd int, b []byte, flags int) Op[[]byte] {
+	return Op[[]byte]{Spec: stream(kindSend, fd, b, flags|unix.MSG_NOSIGNAL), Buf: b}
+}
+
+func stream(k *Kind, fd int, b []byte, flags int) Spec {
+	s := Spec{Kind: k, FD: int32(fd), mem: bytes(b), len: uint32(min(len(b), MaxTransfer)), opFlags: uint32(flags)}
+	if flags&unix.MSG_WAITALL != 0 {
+		s.aux = badFlags
+	}
+	return s
+}
+
+var badFlags = &invalid{unix.EINVAL}
+
+// readyRecv says what to wait for when there is nothing to receive.
+func readyRecv(s *Spec, res int32) uint32 {
+	if res != eagain {
+		return 0
+	}
+	return uint32(recvEvents(s.opFlags))
+}
+
+// recvEvents returns what tells that there is something to receive with these flags.
+func recvEvents(flags uint32) int16 {
+	switch {
+	case flags&unix.MSG_ERRQUEUE != 0:
+		return unix.POLLERR
+	case flags&unix.MSG_OOB != 0:
+		return unix.POLLPRI
+	}
+	return unix.POLLIN
+}
+
+// readySend says what to wait for when there is no room to send.
+func readySend(_ *Spec, res int32) uint32 {
+	if res != eagain {
+		return 0
+	}
+	return unix.POLLOUT
+}
