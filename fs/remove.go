@@ -42,7 +42,11 @@ func RemoveAll(ctx context.Context, path string) error {
 			return nil
 		case errors.Is(err, syscall.ENOTDIR):
 			if _, missing := Stat(ctx, dir); missing == nil { // then it is no directory itself, not one above it
-				return &PathError{Op: "unlinkat", Path: name, Err: syscall.ENOTDIR}
+				errno := syscall.ENOTDIR
+				if strings.IndexByte(base, 0) >= 0 {
+					errno = syscall.EINVAL
+				}
+				return &PathError{Op: "unlinkat", Path: name, Err: errno}
 			}
 		}
 		return err
