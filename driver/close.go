@@ -152,6 +152,7 @@ func (d *Driver) fail(err error) {
 // finish tears down, on the driver goroutine.
 func (d *Driver) finish() {
 	var err error
+	d.buffers.forgetAll(d)
 	if d.broken == nil {
 		d.pool.Close()
 		err = d.ring.Close()

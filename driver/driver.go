@@ -71,6 +71,7 @@ type Driver struct {
 	cancels   []*Request // issued, to be cancelled as soon as there is room
 	delayed   map[*Request]struct{}
 	cancelOut map[uint64]struct{} // cancellations in the ring, by user data
+	buffers   buffers
 	waitMax   int
 	waits     int // issued operations that may wait for ever
 	issued    int // operations holding a slot

@@ -4,6 +4,7 @@ import (
 	"syscall"
 	"time"
 
+	"uringo/buf"
 	"uringo/internal/ring"
 	"uringo/ops"
 )
@@ -133,6 +134,10 @@ func (d *Driver) queueOf(r *Request) *list {
 // with nothing done, if the submission queue is full.
 func (d *Driver) write(r *Request) bool {
 	k := r.spec.Kind
+	if k.Fixed != 0 && !r.spec.Pin() {
+		d.deliver(r, 0, buf.ErrReleased)
+		return true
+	}
 	if r.spec.Route == ops.RouteCall && d.engine == Uring || !d.ring.Supports(k.Code) {
 		d.call(r)
 		return true
@@ -141,6 +146,9 @@ func (d *Driver) write(r *Request) bool {
 	if e == nil {
 		d.enter(d.ring.Submit())
 		if e = d.ring.Next(); e == nil {
+			if k.Fixed != 0 {
+				r.spec.Unpin(false)
+			}
 			return false
 		}
 	}
@@ -149,6 +157,9 @@ func (d *Driver) write(r *Request) bool {
 		poll.Prepare(e)
 	} else {
 		r.spec.Prepare(e)
+		if k.Fixed != 0 {
+			d.fix(&r.spec, e)
+		}
 	}
 	e.UserData = d.occupy(r, false)
 	return true
@@ -263,6 +274,10 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		d.pooled--
 	}
 	d.stats.complete(k.Code)
+	if k.Fixed != 0 {
+		r.touch.takeBack() // the memory may have its next owner at once
+		r.spec.Unpin(r.state == stateAbandoned)
+	}
 	if r.state == stateAbandoned {
 		r.touch.takeBack()
 		r.state = stateIdle

@@ -19,6 +19,9 @@ type Stats struct {
 	AbandonedDone uint64 // abandoned operations that the kernel has let go of since
 	CancelAnswers uint64 // answers to cancellations
 
+	Fixed      uint64 // of the submitted, those on registered memory
+	Registered int    // bytes of memory registered with the ring
+
 	Enters    uint64 // calls of io_uring_enter
 	Waits     uint64 // of these, calls that could block
 	Parks     uint64 // times the driver goroutine parked, holding no thread

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/buf"
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/handle"
@@ -77,7 +78,7 @@ func (f *File) readAt(ctx context.Context, b []byte, off int64, free func()) (in
 	if !f.h.Acquire() {
 		return 0, ErrClosed
 	}
-	n, err := f.transferIn(ctx, b, off, free)
+	n, err := f.transferIn(ctx, b, nil, off, free)
 	if err != nil && err != io.EOF {
 		return n, f.h.Settle(err, ErrClosed)
 	}
@@ -85,7 +86,8 @@ func (f *File) readAt(ctx context.Context, b []byte, off int64, free func()) (in
 	return n, err
 }
 
-func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func()) (int, error) {
+// transferIn reads into b, which may be a part of a fixed buffer.
+func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off int64, free func()) (int, error) {
 	if len(b) > ops.MaxTransfer {
 		b = b[:ops.MaxTransfer]
 	}
@@ -106,6 +108,9 @@ func (f *File) transferIn(ctx context.Context, b []byte, off int64, free func())
 			return 0, syscall.ESPIPE
 		}
 		o = ops.ReadAt(f.h.FD, b[done:], off+int64(done))
+		if fixed != nil {
+			o = ops.ReadIn(f.h.FD, fixed, b[done:], off+int64(done))
+		}
 		if r == Auto {
 			r = f.untried(ground, len(b))
 		}

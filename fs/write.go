@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/buf"
 	"uringo/driver"
 	"uringo/internal/handle"
 	"uringo/ops"
@@ -75,7 +76,7 @@ func (f *File) writeAt(ctx context.Context, b []byte, off int64, free func()) (i
 	if !f.h.Acquire() {
 		return 0, ErrClosed
 	}
-	n, err := f.transferOut(ctx, b, off, free)
+	n, err := f.transferOut(ctx, b, nil, off, free)
 	if err != nil {
 		return n, f.h.Settle(err, ErrClosed)
 	}
@@ -83,12 +84,16 @@ func (f *File) writeAt(ctx context.Context, b []byte, off int64, free func()) (i
 	return n, nil
 }
 
-func (f *File) transferOut(ctx context.Context, b []byte, off int64, free func()) (int, error) {
+// transferOut writes b, which may be a part of a fixed buffer.
+func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off int64, free func()) (int, error) {
 	if len(b) > ops.MaxTransfer {
 		b = b[:ops.MaxTransfer]
 	}
 	r, remote := f.writeRoute(ctx)
 	o := ops.WriteAt(f.h.FD, b, off)
+	if fixed != nil {
+		o = ops.WriteFrom(f.h.FD, fixed, b, off)
+	}
 	if off >= 0 {
 		p := &pace[o.Kind.Code]
 		if start, ok := p.enter(r); ok {

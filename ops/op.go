@@ -87,6 +87,9 @@ type Kind struct {
 	// NoWait holds those operation flags that ask for EAGAIN instead of waiting: see [Spec.NoWait].
 	NoWait uint32
 
+	// Fixed is the opcode that does the same with registered memory; 0 if there is none, or if the memory cannot be registered.
+	Fixed ring.Op
+
 	// Success is a negative result that means success, such as -ETIME of a timeout; 0 if there is none.
 	Success int32
 }

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/buf"
 	"uringo/internal/ring"
 )
 
@@ -49,6 +50,7 @@ type vec struct {
 	iov   []unix.Iovec
 	bufs  [][]byte
 	total uint64
+	fixed []*buf.Fixed // the buffers that bufs are the views of, if they are
 }
 
 // MaxVec is the number of buffers that one vectored operation takes (IOV_MAX); further ones are left for the next.

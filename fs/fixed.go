@@ -1,0 +1,154 @@
+package fs
+
+import (
+	"context"
+	"io"
+	"syscall"
+
+	"uringo/buf"
+	"uringo/internal/handle"
+	"uringo/ops"
+)
+
+// ReadFixedAt is [File.ReadAt] into the view of b, and hands b back; it is nil only with an error that wraps driver.ErrAbandoned, and then
+// goes back to its pool by itself when the kernel has let go. On files opened with O_DIRECT the kernel is spared looking the
+// memory's pages up, if the driver could register it; see package buf. b may be used with any driver. Allocates nothing.
+// Kernel 5.6; registered 5.19.
+func (f *File) ReadFixedAt(ctx context.Context, b *buf.Fixed, off int64) (int, *buf.Fixed, error) {
+	if off < 0 {
+		return 0, b, f.wrap("readat", errNegativeOffset)
+	}
+	if err := pin(b); err != nil {
+		return 0, b, f.wrap("read", err)
+	}
+	defer b.Unpin()
+	if err := checkRange(off, int64(b.Len())); err != nil {
+		return 0, b, f.wrap("read", err)
+	}
+	if b.Len() == 0 {
+		return 0, b, nil
+	}
+	if !f.h.Acquire() {
+		return 0, b, f.wrap("read", ErrClosed)
+	}
+	n, err := f.transferIn(ctx, b.Bytes(), b, off, f.h.Free)
+	if err == io.EOF {
+		f.h.Release()
+		return 0, b, err
+	}
+	if err = f.h.Settle(err, ErrClosed); err != nil {
+		if handle.Abandoned(err) {
+			b = nil
+		}
+		return n, b, f.wrap("read", err)
+	}
+	return n, b, nil
+}
+
+// WriteFixedAt is [File.WriteAt] of the view of b, and hands b back; see [File.ReadFixedAt]. Allocates nothing.
+// Kernel 5.6; registered 5.19.
+func (f *File) WriteFixedAt(ctx context.Context, b *buf.Fixed, off int64) (int, *buf.Fixed, error) {
+	if err := pin(b); err != nil {
+		return 0, b, f.wrap("write", err)
+	}
+	defer b.Unpin()
+	if err := f.checkWrite(off, int64(b.Len())); err != nil {
+		return 0, b, err
+	}
+	if b.Len() == 0 {
+		return 0, b, nil
+	}
+	if !f.h.Acquire() {
+		return 0, b, f.wrap("write", ErrClosed)
+	}
+	n, err := f.transferOut(ctx, b.Bytes(), b, off, f.h.Free)
+	if err = f.h.Settle(err, ErrClosed); err != nil {
+		if handle.Abandoned(err) {
+			b = nil
+		}
+		return n, b, f.wrap("write", err)
+	}
+	return n, b, nil
+}
+
+// pin holds a buffer for the length of a call, whichever way that takes. The driver holds it for longer, if the kernel does.
+func pin(b *buf.Fixed) error {
+	if err := b.Usable(); err != nil {
+		return err
+	}
+	if !b.Pin() {
+		return buf.ErrReleased // just now
+	}
+	return nil
+}
+
+// ReadvFixedAt is [File.ReadvAt] into the views of bs, and hands bs back; see [File.ReadFixedAt]. The driver can use registered memory for
+// it if all buffers are of one arena: those of one size from a pool mostly are, a MiB at a time. It does not try the page cache
+// first: it is meant for direct I/O. Kernel 5.6; registered 6.15.
+func (f *File) ReadvFixedAt(ctx context.Context, bs []*buf.Fixed, off int64) (int, []*buf.Fixed, error) {
+	if off < 0 {
+		return 0, bs, f.wrap("readat", errNegativeOffset)
+	}
+	o := ops.ReadvFixedAt(f.h.FD, bs, off)
+	if err := o.Invalid(); err != nil {
+		return 0, bs, f.wrap("read", err)
+	}
+	if err := checkRange(off, lengthOfFixed(bs)); err != nil {
+		return 0, bs, f.wrap("read", err)
+	}
+	if lengthOfFixed(bs) == 0 {
+		return 0, bs, nil
+	}
+	n, bs, err := f.vectorFixed(ctx, f.pinned(OpRead), o)
+	if err != nil {
+		return n, bs, f.wrap("read", err)
+	}
+	if n == 0 {
+		return 0, bs, io.EOF
+	}
+	return n, bs, nil
+}
+
+// WritevFixedAt is [File.WritevAt] of the views of bs, and hands bs back; see [File.ReadvFixedAt]. Kernel 5.6; registered 6.15.
+func (f *File) WritevFixedAt(ctx context.Context, bs []*buf.Fixed, off int64) (int, []*buf.Fixed, error) {
+	o := ops.WritevFixedAt(f.h.FD, bs, off)
+	if err := o.Invalid(); err != nil {
+		return 0, bs, f.wrap("write", err)
+	}
+	if err := f.checkWrite(off, lengthOfFixed(bs)); err != nil {
+		return 0, bs, err
+	}
+	if lengthOfFixed(bs) == 0 {
+		return 0, bs, nil
+	}
+	r, _ := f.writeRoute(ctx)
+	n, bs, err := f.vectorFixed(ctx, r, o)
+	if err != nil {
+		return n, bs, f.wrap("write", err)
+	}
+	return n, bs, nil
+}
+
+func (f *File) vectorFixed(ctx context.Context, r Route, o ops.Op[[]*buf.Fixed]) (int, []*buf.Fixed, error) {
+	if !o.Pin() {
+		return 0, o.Buf, buf.ErrReleased
+	}
+	defer o.Unpin(false)
+	if !f.h.Acquire() {
+		return 0, o.Buf, ErrClosed
+	}
+	if f.known()&traitStream != 0 {
+		f.h.Release()
+		return 0, o.Buf, syscall.ESPIPE
+	}
+	o.Release = f.h.Free
+	res := perform(ctx, r, f.known()&traitRemote != 0, o)
+	return res.N, res.Buf, f.h.Settle(res.Err, ErrClosed)
+}
+
+func lengthOfFixed(bs []*buf.Fixed) (n int64) {
+	for _, b := range bs {
+		n += int64(b.Len())
+	}
+	return n
+}

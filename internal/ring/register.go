@@ -1,0 +1,99 @@
+package ring
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Register opcodes for what the ring keeps at hand.
+const (
+	registerFiles2        uint32 = 13 // 5.13
+	registerBuffers2      uint32 = 15 // 5.13
+	registerBuffersUpdate uint32 = 16 // 5.13
+	registerFileRange     uint32 = 25 // 6.0
+)
+
+// sparse makes a table of empty places (IORING_RSRC_REGISTER_SPARSE, 5.19).
+const sparse uint32 = 1
+
+// resources is struct io_uring_rsrc_register.
+type resources struct {
+	nr    uint32
+	flags uint32
+	_     uint64
+	data  uint64
+	tags  uint64
+}
+
+// resourceUpdate is struct io_uring_rsrc_update2.
+type resourceUpdate struct {
+	offset uint32
+	_      uint32
+	data   uint64
+	tags   uint64
+	nr     uint32
+	_      uint32
+}
+
+// fileRange is struct io_uring_file_index_range.
+type fileRange struct {
+	off, len uint32
+	_        uint64
+}
+
+// OpenBuffers gives the ring a table of n registered buffers, all empty. Owner only; once. Kernel 5.19.
+func (r *Ring) OpenBuffers(n uint32) error {
+	return r.register(registerBuffers2, "buffer table, Linux 5.19", &resources{nr: n, flags: sparse})
+}
+
+// SetBuffer registers memory under an index of the table, or none: then the place is empty. Operations that have begun go on with
+// what was there. Owner only. Kernel 5.13.
+func (r *Ring) SetBuffer(index uint32, mem []byte) error {
+	iov := &unix.Iovec{}
+	if len(mem) > 0 {
+		iov.Base = unsafe.SliceData(mem)
+		iov.SetLen(len(mem))
+	}
+	u := &resourceUpdate{offset: index, data: uint64(uintptr(unsafe.Pointer(iov))), nr: 1}
+	_, errno := r.k.Register(r.fd, registerBuffersUpdate, unsafe.Pointer(u), uint32(unsafe.Sizeof(*u)))
+	runtime.KeepAlive(iov)
+	switch errno {
+	case 0:
+		return nil
+	case syscall.ENOMEM:
+		return fmt.Errorf("io_uring_register (%d bytes of buffers): %w: more than the user may lock (RLIMIT_MEMLOCK is %s)",
+			len(mem), errno, limitText(memlock()))
+	}
+	return fmt.Errorf("io_uring_register (%d bytes of buffers): %w", len(mem), errno)
+}
+
+// OpenFiles gives the ring a table of n direct descriptors, all empty, in which the kernel chooses places. Owner only; once.
+// Kernel 6.0.
+func (r *Ring) OpenFiles(n uint32) error {
+	if err := r.register(registerFiles2, "file table, Linux 5.19", &resources{nr: n, flags: sparse}); err != nil {
+		return err
+	}
+	all := &fileRange{len: n}
+	if _, errno := r.k.Register(r.fd, registerFileRange, unsafe.Pointer(all), 0); errno != 0 {
+		return fmt.Errorf("io_uring_register (file range, Linux 6.0): %w", errno)
+	}
+	return nil
+}
+
+func (r *Ring) register(op uint32, what string, arg *resources) error {
+	if _, errno := r.k.Register(r.fd, op, unsafe.Pointer(arg), uint32(unsafe.Sizeof(*arg))); errno != 0 {
+		return fmt.Errorf("io_uring_register (%s): %w", what, errno)
+	}
+	return nil
+}
+
+func limitText(n uint64) string {
+	if n == unix.RLIM_INFINITY {
+		return "unlimited"
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
