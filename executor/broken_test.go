@@ -19,12 +19,21 @@ type mortal struct {
 	ring.Kernel
 	dead atomic.Bool
 	fd   int
+	maps [][]byte
 }
 
 func (m *mortal) Setup(entries uint32, p *ring.Params) (int, error) {
 	fd, err := m.Kernel.Setup(entries, p)
 	m.fd = fd
 	return fd, err
+}
+
+func (m *mortal) Map(fd int, offset uint64, size int) ([]byte, error) {
+	mem, err := m.Kernel.Map(fd, offset, size)
+	if err == nil {
+		m.maps = append(m.maps, mem)
+	}
+	return mem, err
 }
 
 func (m *mortal) Enter(fd int, submit, minComplete, flags uint32, arg *ring.WaitArg) (int, syscall.Errno) {
@@ -46,7 +55,11 @@ func (m *mortal) kill() {
 
 // bury gives back what a driver with a broken ring leaks on purpose.
 func (m *mortal) bury(t testing.TB) {
-	if err := errors.Join(m.Kernel.CloseWake(), m.Kernel.Close(m.fd)); err != nil {
+	err := errors.Join(m.Kernel.CloseWake(), m.Kernel.Close(m.fd))
+	for _, mem := range m.maps {
+		err = errors.Join(err, m.Kernel.Unmap(mem))
+	}
+	if err != nil {
 		t.Error(err)
 	}
 }

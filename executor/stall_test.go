@@ -73,6 +73,9 @@ func TestStallReport(t *testing.T) {
 						w.Errorf("%s was reported %d times", stall.name, n)
 					}
 					for _, r := range logs.TakeAll() {
+						if r.Message != "a task holds its worker" {
+							continue // with little memory to lock, that of a smaller ring
+						}
 						stack := string(r.ContextMap()["stack"].(string))
 						if !strings.Contains(stack, stall.name) {
 							w.Errorf("%s is not in the report:\n%s", stall.name, stack)
