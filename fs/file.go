@@ -21,6 +21,8 @@ type File struct {
 	pins   atomic.Uint32 // see Pin, two bits for each Operation
 	size   int64         // when it was opened, as far as anybody looked
 	turn   handle.Turn   // for Read and Write
+
+	aligned atomic.Uint64 // the Alignment for direct I/O, once it was asked for
 }
 
 // Traits of a file. Without traitKnown, nobody has looked yet.

@@ -1,0 +1,218 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/buf"
+	"uringo/internal/handle"
+)
+
+// Alignment is what a file opened with O_DIRECT asks for, in bytes; both are powers of two.
+type Alignment struct {
+	Memory int // of a buffer's address; see buf.Aligned
+	Offset int // of offsets and lengths
+}
+
+// safeAlignment does for every device.
+const safeAlignment = 4096
+
+// DirectIO returns the alignment that direct I/O on the file needs: what the kernel says (statx(2), STATX_DIOALIGN, 6.1) or, if it
+// does not say, 4096 for both. A file that cannot be read or written so at all is EOPNOTSUPP.
+func (f *File) DirectIO(ctx context.Context) (Alignment, error) {
+	a, err := f.alignment(ctx)
+	return a, f.wrap("statx", err)
+}
+
+func (f *File) alignment(ctx context.Context) (Alignment, error) {
+	if a := f.aligned.Load(); a != 0 {
+		return Alignment{int(a >> 32), int(uint32(a))}, nil
+	}
+	var st unix.Statx_t
+	if err := f.statx(ctx, 0, unix.STATX_DIOALIGN, &st); err != nil {
+		return Alignment{}, err
+	}
+	a := Alignment{safeAlignment, safeAlignment}
+	if st.Mask&unix.STATX_DIOALIGN != 0 {
+		if st.Dio_offset_align == 0 {
+			return Alignment{}, syscall.EOPNOTSUPP
+		}
+		a = Alignment{int(max(1, st.Dio_mem_align)), int(st.Dio_offset_align)}
+	}
+	f.aligned.Store(uint64(a.Memory)<<32 | uint64(a.Offset))
+	return a, nil
+}
+
+// fits reports whether b may be moved at offset off as it is.
+func (a Alignment) fits(b []byte, off int64) bool {
+	mask := int64(a.Offset) - 1
+	return (off|int64(len(b)))&mask == 0 && buf.IsAligned(b, a.Memory)
+}
+
+// alignError says what was not aligned. It is EINVAL, as the kernel would say.
+type alignError struct {
+	a   Alignment
+	off int64
+	n   int
+}
+
+func (e alignError) Error() string {
+	return fmt.Sprintf("direct I/O needs offset and length to be multiples of %d, and a buffer at a multiple of %d: offset %d, length %d",
+		e.a.Offset, e.a.Memory, e.off, e.n)
+}
+
+func (e alignError) Is(t error) bool { return t == syscall.EINVAL }
+
+// directChunk is how much goes through a buffer for what is not aligned, at a time.
+const directChunk = 1 << 20
+
+// ReadDirectAt is [File.ReadExactAt] for files opened with O_DIRECT, whatever the alignment: what is aligned goes straight into b, and
+// anything else is read widened to whole blocks, into a buffer of its own, and copied from there. On other files it is ReadExactAt.
+func (f *File) ReadDirectAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
+	if f.flag&unix.O_DIRECT == 0 {
+		return f.ReadExactAt(ctx, b, off)
+	}
+	if err := checkRange(off, int64(len(b))); err != nil {
+		return 0, b, f.wrap("readat", err)
+	}
+	a, err := f.alignment(ctx)
+	done := 0
+	if err == nil {
+		done, err = f.readDirect(ctx, a, b, off)
+	}
+	if err == io.EOF && done > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return done, b, f.wrap("read", err)
+}
+
+// readDirect reads until b is full, or to the end of the file, which is io.EOF. It never goes on from where a block was not read whole:
+// that is the end, and what is left would not be aligned.
+func (f *File) readDirect(ctx context.Context, a Alignment, b []byte, off int64) (done int, err error) {
+	if a.fits(b, off) {
+		for done < len(b) {
+			n, err := f.readAt(ctx, b[done:], off+int64(done), f.h.Free)
+			done += n
+			if err != nil {
+				return done, err
+			}
+			if n&(a.Offset-1) != 0 {
+				return done, io.EOF
+			}
+		}
+		return done, nil
+	}
+	mask := int64(a.Offset) - 1
+	lo := off &^ mask
+	scratch := buf.Aligned(int(min((off+int64(len(b))+mask)&^mask-lo, max(directChunk, int64(a.Offset)))), a.Memory)
+	for done < len(b) {
+		at := off + int64(done)
+		lo := at &^ mask
+		hi := min((off+int64(len(b))+mask)&^mask, lo+int64(len(scratch)))
+		n, err := f.readDirect(ctx, a, scratch[:hi-lo], lo)
+		if handle.Abandoned(err) {
+			return done, err
+		}
+		if skip := int(at - lo); n > skip {
+			done += copy(b[done:], scratch[skip:n])
+		}
+		if err != nil && done < len(b) {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// Padding says what becomes of a direct write that is not aligned.
+type Padding uint8
+
+const (
+	// Refuse makes it an error, which says what is needed and is EINVAL.
+	Refuse Padding = iota
+	// Pad widens it to whole blocks, with what the file has there already, and zeros after its end; the file gets no longer than it
+	// has to. Between reading a block and writing it, somebody else's writing to the same block is lost, and the file is too long for a
+	// moment. The file must be open for reading too, unless all of that is after its end.
+	Pad
+)
+
+// WriteDirectAt is [File.WriteAllAt] for files opened with O_DIRECT, which says clearly what is wrong with the alignment, or mends it. On
+// other files it is WriteAllAt.
+func (f *File) WriteDirectAt(ctx context.Context, b []byte, off int64, p Padding) (int, []byte, error) {
+	if f.flag&unix.O_DIRECT == 0 {
+		return f.WriteAllAt(ctx, b, off)
+	}
+	if err := f.checkWrite(off, int64(len(b))); err != nil {
+		return 0, b, err
+	}
+	a, err := f.alignment(ctx)
+	done := 0
+	switch {
+	case err != nil || len(b) == 0:
+	case a.fits(b, off):
+		return f.WriteAllAt(ctx, b, off)
+	case p == Refuse:
+		err = alignError{a, off, len(b)}
+	default:
+		done, err = f.writePadded(ctx, a, b, off)
+	}
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return done, b, f.wrap("write", err)
+}
+
+// writePadded writes b in whole blocks, by way of a buffer.
+func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64) (done int, err error) {
+	var st unix.Statx_t
+	if err := f.statx(ctx, 0, unix.STATX_SIZE, &st); err != nil {
+		return 0, err
+	}
+	size, mask, end := int64(st.Size), int64(a.Offset)-1, off+int64(len(b))
+	lo, hi := off&^mask, (end+mask)&^mask
+	scratch := buf.Aligned(int(min(hi-lo, max(directChunk, int64(a.Offset)))), a.Memory)
+	for lo < hi {
+		block := scratch[:min(hi-lo, int64(len(scratch)))]
+		next := lo + int64(len(block))
+		// What is there before the first byte and after the last one stays.
+		if lo < off {
+			err = f.fill(ctx, a, block[:a.Offset], lo, size)
+		}
+		if last := next - int64(a.Offset); err == nil && next > end && (last != lo || lo >= off) {
+			err = f.fill(ctx, a, block[last-lo:], last, size)
+		}
+		if err != nil {
+			return done, err
+		}
+		from := max(off, lo)
+		n := copy(block[from-lo:], b[from-off:])
+		if _, _, err := f.WriteAllAt(ctx, block, lo); err != nil {
+			return done, err
+		}
+		done += n
+		lo = next
+	}
+	if hi > max(size, end) {
+		err = f.Truncate(ctx, max(size, end))
+	}
+	return done, err
+}
+
+// fill reads a block of a file of the given size, and makes zeros of what it does not have.
+func (f *File) fill(ctx context.Context, a Alignment, block []byte, off, size int64) error {
+	n := 0
+	if off < size {
+		var err error
+		if n, err = f.readDirect(ctx, a, block, off); err != nil && err != io.EOF {
+			return err
+		}
+	}
+	clear(block[n:])
+	return nil
+}

@@ -1,0 +1,118 @@
+package fs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/buf"
+	"uringo/fs"
+	"uringo/internal/ring"
+)
+
+// TestUnaligned reads and writes without regard to alignment, and compares with what should be there.
+func TestUnaligned(t *testing.T) { // G3
+	each(t, testDirect)
+}
+
+// TestUnalignedShort does so while the kernel moves less than it was asked for.
+func TestUnalignedShort(t *testing.T) {
+	faulty(t, ring.FaultConfig{Shorten: 0.3, Align: 4096}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		testDirect(t, ctx)
+		if faults.Stats().Shortened == 0 {
+			t.Error("nothing was made shorter")
+		}
+	})
+}
+
+func testDirect(t *testing.T, ctx context.Context) {
+	name := filepath.Join(t.TempDir(), "file")
+	f, err := fs.OpenOptions{Read: true, Write: true, Create: true, Direct: true}.Open(ctx, name)
+	if errors.Is(err, syscall.EINVAL) {
+		t.Skip("needs a file system with O_DIRECT")
+	}
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer f.Close(ctx)
+	a, err := f.DirectIO(ctx)
+	if err != nil || a.Memory <= 0 || a.Offset <= 0 || a.Offset&(a.Offset-1) != 0 {
+		t.Errorf("DirectIO = %+v, %v", a, err)
+		return
+	}
+	if a.Offset > 1 {
+		n, _, err := f.WriteDirectAt(ctx, make([]byte, 10), 3, fs.Refuse)
+		if n != 0 || !errors.Is(err, syscall.EINVAL) || len(err.Error()) < 60 {
+			t.Errorf("unaligned write = %d, %v", n, err)
+		}
+	}
+	var model []byte
+	rng := rand.New(rand.NewPCG(1, 2))
+	write := func(off, n int) {
+		b := pattern(n, rng.Uint32())
+		if m, back, err := f.WriteDirectAt(ctx, b, int64(off), fs.Pad); m != n || err != nil || len(back) != n {
+			t.Errorf("writing %d at %d = %d, %v", n, off, m, err)
+		}
+		if n > 0 && off+n > len(model) {
+			model = append(model, make([]byte, off+n-len(model))...)
+		}
+		copy(model[min(off, len(model)):], b)
+	}
+	read := func(b []byte, off int) {
+		n, back, err := f.ReadDirectAt(ctx, b, int64(off))
+		want := model[min(off, len(model)):]
+		want = want[:min(len(b), len(want))]
+		var wantErr error
+		switch {
+		case len(b) > 0 && len(want) == 0:
+			wantErr = io.EOF
+		case len(want) < len(b):
+			wantErr = io.ErrUnexpectedEOF
+		}
+		if n != len(want) || err != wantErr || len(back) != len(b) || !bytes.Equal(b[:n], want) {
+			t.Errorf("reading %d at %d of %d = %d, %v; want %d, %v", len(b), off, len(model), n, err, len(want), wantErr)
+		}
+	}
+	for range 40 {
+		write(rng.IntN(60_000), rng.IntN(20_000))
+		read(make([]byte, rng.IntN(30_000)), rng.IntN(70_000))
+		read(buf.Aligned(4096*(1+rng.IntN(6)), 4096), 4096*rng.IntN(18))
+		if info, err := f.Stat(ctx); err != nil || info.Size() != int64(len(model)) {
+			t.Errorf("size %d, want %d, %v", info.Size(), len(model), err)
+		}
+	}
+	write(100, 2_500_000) // in several pieces
+	read(make([]byte, 2_600_000), 7)
+	if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, model) {
+		t.Errorf("the file differs, %v", err)
+	}
+
+	plain, err := fs.OpenFile(ctx, name, os.O_RDWR, 0)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer plain.Close(ctx)
+	if n, _, err := plain.WriteDirectAt(ctx, []byte("xyz"), 5, fs.Refuse); n != 3 || err != nil {
+		t.Errorf("without O_DIRECT: %d, %v", n, err)
+	}
+	if n, b, err := plain.ReadDirectAt(ctx, make([]byte, 3), 5); n != 3 || err != nil || string(b) != "xyz" {
+		t.Errorf("without O_DIRECT: %q, %v", b, err)
+	}
+	null, err := fs.OpenFile(ctx, "/dev/null", os.O_RDWR|unix.O_DIRECT, 0)
+	if err == nil {
+		defer null.Close(ctx)
+		if n, _, err := null.ReadDirectAt(ctx, make([]byte, 10), 0); n != 0 || err == nil {
+			t.Errorf("/dev/null = %d, %v", n, err)
+		}
+	}
+}
