@@ -1,0 +1,191 @@
+package net
+
+import (
+	"context"
+	stdnet "net"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/executor"
+)
+
+// network is what the name of a network means.
+type network struct {
+	name  string
+	proto string // "tcp", "udp" or "unix"
+	typ   int    // SOCK_*
+	only  byte   // '4' or '6': one family of IP; 0 for both
+}
+
+var networks = []network{
+	{"tcp", "tcp", unix.SOCK_STREAM, 0},
+	{"tcp4", "tcp", unix.SOCK_STREAM, '4'},
+	{"tcp6", "tcp", unix.SOCK_STREAM, '6'},
+	{"udp", "udp", unix.SOCK_DGRAM, 0},
+	{"udp4", "udp", unix.SOCK_DGRAM, '4'},
+	{"udp6", "udp", unix.SOCK_DGRAM, '6'},
+	{"unix", "unix", unix.SOCK_STREAM, 0},
+	{"unixpacket", "unix", unix.SOCK_SEQPACKET, 0},
+	{"unixgram", "unix", unix.SOCK_DGRAM, 0},
+}
+
+func networkNamed(name string) (network, error) {
+	i := slices.IndexFunc(networks, func(n network) bool { return n.name == name })
+	if i < 0 {
+		return network{}, stdnet.UnknownNetworkError(name)
+	}
+	return networks[i], nil
+}
+
+// networkOf returns the network of a socket's domain and type.
+func networkOf(domain, typ int) (network, error) {
+	proto := "unix"
+	switch {
+	case domain != unix.AF_UNIX && domain != unix.AF_INET && domain != unix.AF_INET6:
+		return network{}, unix.EAFNOSUPPORT
+	case domain != unix.AF_UNIX && typ == unix.SOCK_STREAM:
+		proto = "tcp"
+	case domain != unix.AF_UNIX:
+		proto = "udp"
+	}
+	i := slices.IndexFunc(networks, func(n network) bool { return n.proto == proto && n.typ == typ })
+	if i < 0 {
+		return network{}, unix.ESOCKTNOSUPPORT
+	}
+	return networks[i], nil
+}
+
+// takes reports whether addresses like ip are of the network.
+func (n network) takes(ip netip.Addr) bool {
+	return n.only == 0 || ip.Is4() == (n.only == '4')
+}
+
+// addr makes an address of the network.
+func (n network) addr(ip netip.Addr, port int) Addr {
+	var bytes stdnet.IP
+	if ip.IsValid() {
+		bytes = ip.AsSlice()
+	}
+	if n.proto == "udp" {
+		return &UDPAddr{IP: bytes, Port: port, Zone: ip.Zone()}
+	}
+	return &TCPAddr{IP: bytes, Port: port, Zone: ip.Zone()}
+}
+
+// resolve returns the addresses that a name stands for, the best first; for an empty host one without an IP. Names are looked up by r,
+// on a goroutine of its own.
+func (n network) resolve(ctx context.Context, r *stdnet.Resolver, address string) ([]Addr, error) {
+	if n.proto == "unix" {
+		return []Addr{&UnixAddr{Name: address, Net: n.name}}, nil
+	}
+	host, service, err := stdnet.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		r = stdnet.DefaultResolver
+	}
+	port, err := r.LookupPort(ctx, n.name, service) // numbers and a table, no file server
+	if err != nil {
+		return nil, err
+	}
+	if host == "" {
+		return []Addr{n.addr(netip.Addr{}, port)}, nil
+	}
+	ips := make([]netip.Addr, 1)
+	if ips[0], err = netip.ParseAddr(host); err != nil {
+		ips, err = executor.Block(ctx, func() ([]netip.Addr, error) { return r.LookupNetIP(ctx, "ip", host) })
+		if err != nil {
+			return nil, err
+		}
+	}
+	var addrs []Addr
+	for _, ip := range ips {
+		if ip = ip.Unmap(); n.takes(ip) {
+			addrs = append(addrs, n.addr(ip, port))
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, &stdnet.AddrError{Err: "no suitable address", Addr: host}
+	}
+	return addrs, nil
+}
+
+// ipOf takes an address apart. An invalid ip stands for any.
+func ipOf(a Addr) (ip netip.Addr, zone string, port int) {
+	switch a := a.(type) {
+	case *TCPAddr:
+		ip, _ = netip.AddrFromSlice(a.IP)
+		return ip.Unmap(), a.Zone, a.Port
+	case *UDPAddr:
+		ip, _ = netip.AddrFromSlice(a.IP)
+		return ip.Unmap(), a.Zone, a.Port
+	}
+	return netip.Addr{}, "", 0
+}
+
+// sockaddr returns a in the kernel's form, for sockets of a family.
+func sockaddr(a Addr, family int) (unix.Sockaddr, error) {
+	if u, ok := a.(*UnixAddr); ok {
+		return &unix.SockaddrUnix{Name: u.Name}, nil
+	}
+	ip, zone, port := ipOf(a)
+	if family == unix.AF_INET {
+		if !ip.IsValid() {
+			ip = netip.IPv4Unspecified()
+		}
+		if !ip.Is4() {
+			return nil, &stdnet.AddrError{Err: "non-IPv4 address", Addr: ip.String()}
+		}
+		return &unix.SockaddrInet4{Port: port, Addr: ip.As4()}, nil
+	}
+	if !ip.IsValid() {
+		ip = netip.IPv6Unspecified()
+	}
+	index, err := zoneIndex(zone)
+	return &unix.SockaddrInet6{Port: port, Addr: ip.As16(), ZoneId: index}, err
+}
+
+// address returns what the kernel says in the form of the network.
+func (n network) address(sa unix.Sockaddr) Addr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return n.addr(netip.AddrFrom4(sa.Addr), sa.Port)
+	case *unix.SockaddrInet6:
+		ip := netip.AddrFrom16(sa.Addr)
+		if sa.ZoneId != 0 {
+			ip = ip.WithZone(zoneName(sa.ZoneId))
+		}
+		return n.addr(ip, sa.Port)
+	case *unix.SockaddrUnix:
+		return &UnixAddr{Name: sa.Name, Net: n.name}
+	}
+	if n.proto == "unix" {
+		return &UnixAddr{Net: n.name} // of somebody without a name
+	}
+	return n.addr(netip.Addr{}, 0)
+}
+
+func zoneIndex(zone string) (uint32, error) {
+	if zone == "" {
+		return 0, nil
+	}
+	if i, err := stdnet.InterfaceByName(zone); err == nil {
+		return uint32(i.Index), nil
+	}
+	i, err := strconv.ParseUint(zone, 10, 32)
+	if err != nil {
+		return 0, &stdnet.AddrError{Err: "unknown zone", Addr: zone}
+	}
+	return uint32(i), nil
+}
+
+func zoneName(index uint32) string {
+	if i, err := stdnet.InterfaceByIndex(int(index)); err == nil {
+		return i.Name
+	}
+	return strconv.FormatUint(uint64(index), 10)
+}

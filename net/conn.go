@@ -1,0 +1,146 @@
+package net
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/internal/handle"
+	"uringo/ops"
+)
+
+// Conn is a connection: a stream, or for unixpacket a sequence of packets. Its methods may be called from several tasks at once.
+type Conn struct {
+	socket
+	writes    handle.Turn // of those who write all
+	freeWrite func()      // drops a writer's reference and turn
+	adapter   atomic.Pointer[netConn]
+}
+
+// newConn makes a Conn of a connected socket. Without an address of the peer, it is asked for.
+func newConn(d *driver.Driver, n network, fd int, remote Addr) *Conn {
+	c := &Conn{}
+	if c.remote = remote; remote == nil {
+		c.remote = n.remoteAddr(fd)
+	}
+	c.freeWrite = func() {
+		c.writes.Give()
+		c.h.Release()
+	}
+	c.open(d, n, fd)
+	return c
+}
+
+// RemoteAddr returns the address of the other end. It must not be modified.
+func (c *Conn) RemoteAddr() Addr { return c.remote }
+
+// Read receives what there is into b, once, waiting until there is something, and hands b back. It may be short; io.EOF means that the
+// peer has closed or shut down its end. With an empty b it returns 0 and no error. A packet of a unixpacket connection that is longer
+// than b loses its end. Allocates nothing. Kernel 5.6, recv(2).
+func (c *Conn) Read(ctx context.Context, b []byte) (int, []byte, error) {
+	n, err := c.receive(ctx, b, 0, c.h.Free)
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, c.fail("read", "recv", err)
+}
+
+// Peek is [Conn.Read], but leaves what it received to be received again. Kernel 5.6, recv(2) with MSG_PEEK.
+func (c *Conn) Peek(ctx context.Context, b []byte) (int, []byte, error) {
+	n, err := c.receive(ctx, b, unix.MSG_PEEK, c.h.Free)
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, c.fail("read", "recv", err)
+}
+
+// ReadFull receives until b is full, and hands b back. The count says how much was received in any case; an end of the stream before
+// that is io.ErrUnexpectedEOF, or io.EOF if nothing was received. Other tasks that read meanwhile take their share.
+func (c *Conn) ReadFull(ctx context.Context, b []byte) (int, []byte, error) {
+	done := 0
+	for done < len(b) {
+		n, err := c.receive(ctx, b[done:], 0, c.h.Free)
+		done += n
+		if err == nil {
+			continue
+		}
+		if err == io.EOF && done > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if handle.Abandoned(err) {
+			b = nil
+		}
+		return done, b, c.fail("read", "recv", err)
+	}
+	return done, b, nil
+}
+
+// Write sends b, once, waiting until there is room, and hands b back. It may be short. Allocates nothing. Kernel 5.6, send(2).
+func (c *Conn) Write(ctx context.Context, b []byte) (int, []byte, error) {
+	n, err := c.send(ctx, b, 0, c.h.Free)
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, c.fail("write", "send", err)
+}
+
+// WriteAll sends all of b, and hands b back. The count says how much was sent, also with an error. Of several calls at a time each sends
+// all of its bytes before the next begins.
+func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
+	n, err := c.sendAll(ctx, b, c.freeWrite)
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, c.fail("write", "send", err)
+}
+
+// sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn.
+func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, err error) {
+	if err := c.writes.Take(ctx); err != nil {
+		return 0, err
+	}
+	for {
+		var n int
+		n, err = c.send(ctx, b[done:], 0, free)
+		done += n
+		if err == nil && n == 0 && done < len(b) {
+			err = io.ErrShortWrite
+		}
+		if err != nil || done == len(b) {
+			break
+		}
+	}
+	if !handle.Abandoned(err) {
+		c.writes.Give()
+	}
+	return done, err
+}
+
+// CloseRead shuts down receiving: reads that wait and further ones end with io.EOF once they have received what had arrived.
+// shutdown(2).
+func (c *Conn) CloseRead() error { return c.shutdown(unix.SHUT_RD) }
+
+// CloseWrite shuts down sending: the peer finds the end of the stream after what was sent. shutdown(2).
+func (c *Conn) CloseWrite() error { return c.shutdown(unix.SHUT_WR) }
+
+func (c *Conn) shutdown(how int) error {
+	if !c.h.Acquire() {
+		return c.fail("close", "shutdown", ErrClosed)
+	}
+	err := ops.Run(new(ops.Shutdown(c.h.FD, how))).Err
+	c.h.Release()
+	return c.fail("close", "shutdown", err)
+}
+
+// Close closes the connection. Operations on it that have not ended are cancelled and end with [ErrClosed], and further ones fail so at
+// once. Close waits for all of them. If ctx ends first, Close returns its error and the connection is closed later, in the background.
+// A second Close is an error, [ErrClosed]. What was sent is still delivered, unless [Conn.SetLinger] says otherwise. Kernel 5.6, close(2).
+func (c *Conn) Close(ctx context.Context) error {
+	if a := c.adapter.Load(); a != nil {
+		a.stop()
+	}
+	return c.close(ctx)
+}

@@ -1,0 +1,173 @@
+package net
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"uringo/driver"
+)
+
+// deadline is a deadline as the standard library's connections have it: it can be moved while operations wait. Operations work under
+// its context, which ends when the time has come; a deadline that is moved after that has a new one.
+type deadline struct {
+	now atomic.Pointer[untilDeadline]
+	drv *driver.Driver
+
+	mu    sync.Mutex
+	when  time.Time // zero for never
+	timer *time.Timer
+}
+
+func newDeadline(d *driver.Driver) *deadline {
+	t := &deadline{drv: d}
+	t.now.Store(&untilDeadline{drv: d})
+	return t
+}
+
+// context returns the one to work under.
+func (t *deadline) context() context.Context { return t.now.Load() }
+
+// set moves the deadline. The zero time is none.
+func (t *deadline) set(when time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.timer != nil {
+		t.timer.Stop() // it may fire all the same: fire looks at the time
+	}
+	if when.IsZero() {
+		t.when = when
+		t.renew()
+		return
+	}
+	left := time.Until(when)
+	t.when = time.Now().Add(left) // by the clock that nobody sets
+	if left <= 0 {
+		t.now.Load().end()
+		return
+	}
+	t.renew()
+	if t.timer == nil {
+		t.timer = time.AfterFunc(left, t.fire)
+	} else {
+		t.timer.Reset(left)
+	}
+}
+
+func (t *deadline) renew() {
+	if t.now.Load().Err() != nil {
+		t.now.Store(&untilDeadline{drv: t.drv})
+	}
+}
+
+func (t *deadline) fire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.when.IsZero() && !time.Now().Before(t.when) {
+		t.now.Load().end()
+	}
+}
+
+// stop releases the timer.
+func (t *deadline) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
+
+// untilDeadline is a context that carries a driver and ends once. Contexts of the standard library would cost a goroutine or a map
+// entry for every operation.
+type untilDeadline struct {
+	drv  *driver.Driver
+	over atomic.Bool
+
+	mu    sync.Mutex
+	done  chan struct{} // made by the first Done
+	after map[*func()]struct{}
+}
+
+func (c *untilDeadline) end() {
+	c.mu.Lock()
+	if c.over.Swap(true) {
+		c.mu.Unlock()
+		return
+	}
+	if c.done != nil {
+		close(c.done)
+	}
+	after := c.after
+	c.after = nil
+	c.mu.Unlock()
+	for f := range after {
+		go (*f)()
+	}
+}
+
+// Deadline implements context.Context. There is none that would stay.
+func (c *untilDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done implements context.Context.
+func (c *untilDeadline) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.over.Load() {
+			close(c.done)
+		}
+	}
+	return c.done
+}
+
+// Err implements context.Context.
+func (c *untilDeadline) Err() error {
+	if c.over.Load() {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// Value implements context.Context.
+func (c *untilDeadline) Value(key any) any {
+	if key == driver.ContextKey {
+		return c.drv
+	}
+	return nil
+}
+
+// AfterFunc is looked for by context.AfterFunc and by contexts derived from this one.
+func (c *untilDeadline) AfterFunc(f func()) (stop func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over.Load() {
+		go f()
+		return func() bool { return false }
+	}
+	if c.after == nil {
+		c.after = make(map[*func()]struct{})
+	}
+	c.after[&f] = struct{}{}
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, waiting := c.after[&f]
+		delete(c.after, &f)
+		return waiting
+	}
+}
+
+// String describes the context in the text of derived ones.
+func (c *untilDeadline) String() string { return "deadline of a connection" }
+
+// stdError gives the end of a deadline the name that it has in the standard library.
+func stdError(err error) error {
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+		return os.ErrDeadlineExceeded
+	}
+	return err
+}

@@ -1,0 +1,50 @@
+// Package net is network connections as the standard library's net has them, performed through io_uring or, where that is faster, by
+// plain system calls that do not wait.
+//
+//	l, err := net.Listen(ctx, "tcp", "localhost:7777")
+//	if err != nil {
+//		return err
+//	}
+//	defer l.Close(ctx)
+//	for {
+//		c, err := l.Accept(ctx)
+//		if err != nil {
+//			return err
+//		}
+//		executor.Go(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, serve(ctx, c) })
+//	}
+//
+// # Buffers
+//
+// A buffer given to a call belongs to the kernel until the call returns, and the call hands the same slice back, on errors too. It
+// is nil only with an error that wraps driver.ErrAbandoned: then the caller was let go while the kernel still had it. Mind the
+// scope: n, buf, err := in an inner block makes a new buf.
+//
+// # Contexts
+//
+// ctx is the task: a task of package executor, or any context made by driver.NewContext. When it ends, the operation is cancelled
+// and the call returns what became of it: bytes that were received, or a connection that was accepted, are delivered and not lost.
+// If nothing was, the error matches context.Canceled or context.DeadlineExceeded (and os.ErrDeadlineExceeded), and the next call
+// finds everything that arrives. A context with a deadline is this package's deadline; the adapters below have those of the
+// standard library.
+//
+// # Errors
+//
+// Errors are those of the standard library: *[OpError] with the same operations, io.EOF bare, and errors.Is works with [ErrClosed] and
+// with the numbers of package syscall.
+//
+// # Connections
+//
+// [Conn] is a stream: TCP, Unix, and Unix sequential packets. [PacketConn] is UDP and Unix datagrams. All methods of both may be called
+// from several tasks at once. Close ends the operations in flight and waits for them, so that the kernel cannot reuse the number of
+// the descriptor under one of them. What is dropped without Close is closed in the background, at some time.
+//
+// # The standard library's shapes
+//
+// [Conn.NetConn], [Listener.NetListener] and [PacketConn.NetPacketConn] return values for net/http, crypto/tls and whatever else takes
+// the interfaces of the standard library. They need no context: they carry their driver, and work from any goroutine. A [Dialer]
+// that names its driver dials such connections for libraries that bring contexts of their own.
+//
+// The name clashes with the standard library's. Where both are needed, import that one as stdnet; much of what one wants from it is
+// here under the same name.
+package net

@@ -1,0 +1,178 @@
+package net
+
+import (
+	"context"
+	"io"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/executor"
+	"uringo/internal/handle"
+	"uringo/ops"
+)
+
+// Message is a datagram, or a piece of a stream, with what comes beside the data: its address and control messages.
+type Message struct {
+	// Bufs is the data, or room for it, one after the other. OOB is the control messages (cmsg(3)), or room for them; package unix
+	// makes them and takes them apart, see also [Rights] and [Message.FDs].
+	Bufs [][]byte
+	OOB  []byte
+
+	// Addr is where the message came from or is to go. It is nil on connected sockets.
+	Addr Addr
+
+	// N and OOBN say how many bytes of data and of control messages were received.
+	N, OOBN int
+
+	// Flags is what recvmsg(2) says of a received message, see [Message.Truncated].
+	Flags int
+}
+
+// Truncated reports whether the message was longer than the room for its data, so that its end is lost.
+func (m *Message) Truncated() bool { return m.Flags&unix.MSG_TRUNC != 0 }
+
+// ControlTruncated reports whether there were more control messages than there was room for.
+func (m *Message) ControlTruncated() bool { return m.Flags&unix.MSG_CTRUNC != 0 }
+
+// Rights returns the control message that passes descriptors over a Unix socket: for Message.OOB. The receiver gets descriptors of its
+// own for the same files. unix(7).
+func Rights(fds ...int) []byte { return unix.UnixRights(fds...) }
+
+// RightsSpace is how many bytes of Message.OOB receive n descriptors.
+func RightsSpace(n int) int { return unix.CmsgSpace(4 * n) }
+
+// FDs returns the descriptors that came with a received message. They are close-on-exec and belong to the caller.
+func (m *Message) FDs() ([]int, error) {
+	msgs, err := unix.ParseSocketControlMessage(m.OOB[:m.OOBN])
+	if err != nil {
+		return nil, sysError("cmsg", err)
+	}
+	var all []int
+	for i := range msgs {
+		if msgs[i].Header.Level != unix.SOL_SOCKET || msgs[i].Header.Type != unix.SCM_RIGHTS {
+			continue
+		}
+		fds, err := unix.ParseUnixRights(&msgs[i])
+		if err != nil {
+			return all, sysError("cmsg", err)
+		}
+		all = append(all, fds...)
+	}
+	return all, nil
+}
+
+// RecvMsg receives a message into m, once, waiting until there is one. The end of a stream is io.EOF. With an error that wraps
+// driver.ErrAbandoned, m has lost its buffers: they stay with the kernel. Kernel 5.3, recvmsg(2).
+func (s *socket) RecvMsg(ctx context.Context, m *Message) error {
+	p := messages.Get().(*ops.Msg)
+	n, err := s.receiveMessage(ctx, p, m.Bufs, m.OOB, s.h.Free)
+	m.N, m.OOBN, m.Flags, m.Addr = n, 0, 0, nil
+	if handle.Abandoned(err) {
+		m.Bufs, m.OOB = nil, nil
+		return s.fail("read", "recvmsg", err)
+	}
+	if err == nil {
+		m.OOBN, m.Flags = p.OOBLen(), p.Flags()
+		if from := p.From(); from != nil {
+			m.Addr = s.net.address(from)
+		}
+	}
+	messages.Put(p)
+	return s.fail("read", "recvmsg", err)
+}
+
+// SendMsg sends m, once, waiting until there is room, and returns how many bytes of data were sent: on a stream it may be short. With an
+// error that wraps driver.ErrAbandoned, m has lost its buffers: they stay with the kernel. Kernel 5.3, sendmsg(2).
+func (s *socket) SendMsg(ctx context.Context, m *Message) (int, error) {
+	p := messages.Get().(*ops.Msg)
+	n, err := s.sendMessage(ctx, p, m.Bufs, m.OOB, m.Addr, s.h.Free)
+	if handle.Abandoned(err) {
+		m.Bufs, m.OOB = nil, nil
+	} else {
+		messages.Put(p)
+	}
+	return n, s.fail("write", "sendmsg", err)
+}
+
+// Readv receives what there is into bufs, one after the other, once, and hands bufs back; see [Conn.Read]. Kernel 5.3, recvmsg(2).
+func (c *Conn) Readv(ctx context.Context, bufs [][]byte) (int, [][]byte, error) {
+	if lengthOf(bufs) == 0 && c.net.typ != unix.SOCK_DGRAM {
+		return 0, bufs, nil
+	}
+	p := messages.Get().(*ops.Msg)
+	n, err := c.receiveMessage(ctx, p, bufs, nil, c.h.Free)
+	if handle.Abandoned(err) {
+		bufs = nil
+	} else {
+		messages.Put(p)
+	}
+	return n, bufs, c.fail("read", "recvmsg", err)
+}
+
+// Writev sends bufs, one after the other, once, and hands bufs back; see [Conn.Write]. It may be short. Kernel 5.3, sendmsg(2).
+func (c *Conn) Writev(ctx context.Context, bufs [][]byte) (int, [][]byte, error) {
+	p := messages.Get().(*ops.Msg)
+	n, err := c.sendMessage(ctx, p, bufs, nil, nil, c.h.Free)
+	if handle.Abandoned(err) {
+		bufs = nil
+	} else {
+		messages.Put(p)
+	}
+	return n, bufs, c.fail("write", "sendmsg", err)
+}
+
+// messages are for operations to come. One that was abandoned stays with the kernel.
+var messages = sync.Pool{New: func() any { return new(ops.Msg) }}
+
+// receiveMessage receives once into bufs and oob, with the memory of p; see receive.
+func (s *socket) receiveMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob []byte, free func()) (int, error) {
+	if !s.h.Acquire() {
+		return 0, ErrClosed
+	}
+	o := p.Recv(s.h.FD, bufs, oob, 0)
+	n, err := s.try(ctx, OpRead, func() (int, error) { return ops.TryRecvMsg(&o) })
+	if err == syscall.EAGAIN {
+		o.Release = free
+		res := executor.Do(ctx, o)
+		n, err = res.N, res.Err
+	}
+	if err != nil {
+		return n, s.h.Settle(err, ErrClosed)
+	}
+	s.h.Release()
+	if n == 0 && s.net.typ != unix.SOCK_DGRAM && lengthOf(bufs) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// sendMessage sends bufs and oob once, to an address if to is not nil, with the memory of p; see send.
+func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob []byte, to Addr, free func()) (int, error) {
+	var sa unix.Sockaddr
+	if to != nil {
+		var err error
+		if sa, err = s.destination(to); err != nil {
+			return 0, err
+		}
+	}
+	if !s.h.Acquire() {
+		return 0, ErrClosed
+	}
+	o := p.Send(s.h.FD, bufs, oob, sa, 0)
+	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySendMsg(&o) })
+	if err == syscall.EAGAIN {
+		o.Release = free
+		res := executor.Do(ctx, o)
+		n, err = res.N, res.Err
+	}
+	return n, s.h.Settle(err, ErrClosed)
+}
+
+func lengthOf(bufs [][]byte) (n int) {
+	for _, b := range bufs {
+		n += len(b)
+	}
+	return n
+}

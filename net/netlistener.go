@@ -1,0 +1,52 @@
+package net
+
+import (
+	stdnet "net"
+	"syscall"
+	"time"
+)
+
+// netListener is a Listener as the standard library has them.
+type netListener struct {
+	l   *Listener
+	end *deadline
+}
+
+// NetListener returns l in the shape of the standard library: for http.Serve and its like. The connections that it accepts are those
+// of [Conn.NetConn]. It has SetDeadline and SyscallConn like *net.TCPListener. Its methods may be called from any goroutine and from
+// tasks; closing it closes l.
+func (l *Listener) NetListener() stdnet.Listener {
+	return &netListener{l, newDeadline(l.h.Driver)}
+}
+
+// Accept implements net.Listener.
+func (a *netListener) Accept() (stdnet.Conn, error) {
+	fd, err := a.l.accept(a.end.context())
+	if err != nil {
+		return nil, a.l.fail("accept", "accept4", stdError(err))
+	}
+	return newConn(a.l.h.Driver, a.l.net, fd, nil).NetConn(), nil
+}
+
+// Close implements net.Listener.
+func (a *netListener) Close() error {
+	a.end.stop()
+	return a.l.Close(background(a.l.h.Driver))
+}
+
+// Addr implements net.Listener.
+func (a *netListener) Addr() Addr { return a.l.Addr() }
+
+// SetDeadline is that of *net.TCPListener.
+func (a *netListener) SetDeadline(t time.Time) error {
+	if a.l.h.Closing() {
+		return a.l.fail("set", "", ErrClosed)
+	}
+	a.end.set(t)
+	return nil
+}
+
+// SyscallConn implements syscall.Conn.
+func (a *netListener) SyscallConn() (syscall.RawConn, error) {
+	return &rawConn{&a.l.socket, a.end, a.end}, nil
+}

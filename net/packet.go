@@ -1,0 +1,145 @@
+package net
+
+import (
+	"context"
+	stdnet "net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/internal/handle"
+	"uringo/ops"
+)
+
+// PacketConn receives datagrams from anybody and sends them to anybody. Its methods may be called from several tasks at once. For
+// datagrams to and from one peer alone, see [Dial].
+type PacketConn struct {
+	socket
+	path string // to be removed by Close
+}
+
+// ListenPacket makes a socket for datagrams with an address. Networks are udp, udp4, udp6 with addresses like those of [Listen], and
+// unixgram with a path or an abstract name that begins with @. socket(2), bind(2).
+func ListenPacket(ctx context.Context, network, address string) (*PacketConn, error) {
+	return new(ListenConfig).ListenPacket(ctx, network, address)
+}
+
+// ListenPacket is [ListenPacket] with options.
+func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address string) (*PacketConn, error) {
+	d, err := driver.FromContext(ctx)
+	if err != nil {
+		return nil, noDriver("listen", network)
+	}
+	n, fd, a, err := lc.bind(ctx, network, address, true)
+	if err != nil {
+		return nil, opError("listen", "bind", network, nil, a, err)
+	}
+	c := &PacketConn{path: pathOf(a)}
+	c.open(d, n, fd)
+	return c, nil
+}
+
+// packet is the memory of one transfer of a datagram.
+type packet struct {
+	msg  ops.Msg
+	bufs [1][]byte
+}
+
+var packets = sync.Pool{New: func() any { return new(packet) }}
+
+// RecvFrom receives a datagram into b, waiting until there is one, and hands b back. It says who sent it: nil if that has no address.
+// The end of a datagram that is longer than b is lost; [PacketConn.RecvMsg] tells of it. Kernel 5.3, recvmsg(2).
+func (c *PacketConn) RecvFrom(ctx context.Context, b []byte) (n int, buf []byte, from Addr, err error) {
+	n, from, err = c.recvFrom(ctx, b, c.h.Free)
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, from, c.fail("read", "recvmsg", err)
+}
+
+func (c *PacketConn) recvFrom(ctx context.Context, b []byte, free func()) (n int, from Addr, err error) {
+	p := packets.Get().(*packet)
+	p.bufs[0] = b
+	n, err = c.receiveMessage(ctx, &p.msg, p.bufs[:], nil, free)
+	if err == nil {
+		if sa := p.msg.From(); sa != nil {
+			from = c.net.address(sa)
+		}
+	}
+	if !handle.Abandoned(err) {
+		packets.Put(p)
+	}
+	return n, from, err
+}
+
+// RecvFromAddrPort is RecvFrom for UDP, and allocates nothing. An IPv4 address on a socket for both families is IPv4. Kernel 5.3, recvmsg(2).
+func (c *PacketConn) RecvFromAddrPort(ctx context.Context, b []byte) (n int, buf []byte, from netip.AddrPort, err error) {
+	p := packets.Get().(*packet)
+	p.bufs[0] = b
+	n, err = c.receiveMessage(ctx, &p.msg, p.bufs[:], nil, c.h.Free)
+	if handle.Abandoned(err) {
+		return n, nil, from, c.fail("read", "recvmsg", err)
+	}
+	if err == nil {
+		var zone uint32
+		if from, zone = p.msg.FromAddrPort(); zone != 0 {
+			from = netip.AddrPortFrom(from.Addr().WithZone(zoneName(zone)), from.Port())
+		}
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	}
+	packets.Put(p)
+	return n, b, from, c.fail("read", "recvmsg", err)
+}
+
+// SendTo sends b as a datagram to an address, a *[UDPAddr] or *[UnixAddr], and hands b back. Kernel 5.3, sendmsg(2).
+func (c *PacketConn) SendTo(ctx context.Context, b []byte, to Addr) (int, []byte, error) {
+	n, err := c.sendTo(ctx, b, to, c.h.Free)
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, c.failTo(to, err)
+}
+
+func (c *PacketConn) sendTo(ctx context.Context, b []byte, to Addr, free func()) (int, error) {
+	if to == nil {
+		return 0, errMissingAddress
+	}
+	p := packets.Get().(*packet)
+	p.bufs[0] = b
+	n, err := c.sendMessage(ctx, &p.msg, p.bufs[:], nil, to, free)
+	if !handle.Abandoned(err) {
+		packets.Put(p)
+	}
+	return n, err
+}
+
+// SendToAddrPort is SendTo for UDP. Kernel 5.3, sendmsg(2).
+func (c *PacketConn) SendToAddrPort(ctx context.Context, b []byte, to netip.AddrPort) (int, []byte, error) {
+	return c.SendTo(ctx, b, stdnet.UDPAddrFromAddrPort(to))
+}
+
+// failTo is fail for a datagram with a destination.
+func (c *PacketConn) failTo(to Addr, err error) error {
+	return opError("write", "sendmsg", c.net.name, c.local, to, err)
+}
+
+// destination returns an address to send to in the kernel's form.
+func (s *socket) destination(to Addr) (unix.Sockaddr, error) {
+	family := unix.AF_INET6
+	if ip, _, _ := ipOf(s.local); ip.Is4() {
+		family = unix.AF_INET
+	}
+	_, isUnix := to.(*UnixAddr)
+	_, isUDP := to.(*UDPAddr)
+	if isUnix != (s.net.proto == "unix") || !isUnix && !isUDP {
+		return nil, &stdnet.AddrError{Err: "mismatched address type", Addr: to.String()}
+	}
+	return sockaddr(to, family)
+}
+
+// Close closes the socket. The path of a Unix socket is removed, if ListenPacket made it. See [Conn.Close].
+func (c *PacketConn) Close(ctx context.Context) error {
+	return c.closeAfter(ctx, func() { unlink(c.path) })
+}

@@ -1,0 +1,81 @@
+package net
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// rawConn is a syscall.RawConn of a socket.
+type rawConn struct {
+	s           *socket
+	read, write *deadline // nil if there are none
+}
+
+// Control implements syscall.RawConn.
+func (r *rawConn) Control(f func(fd uintptr)) error {
+	return r.s.control("raw-control", "control", func(fd int) error {
+		f(uintptr(fd))
+		return nil
+	})
+}
+
+// Read implements syscall.RawConn.
+func (r *rawConn) Read(f func(fd uintptr) (done bool)) error {
+	return r.s.fail("raw-read", "poll", r.wait(r.read, unix.POLLIN, f))
+}
+
+// Write implements syscall.RawConn.
+func (r *rawConn) Write(f func(fd uintptr) (done bool)) error {
+	return r.s.fail("raw-write", "poll", r.wait(r.write, unix.POLLOUT, f))
+}
+
+func (r *rawConn) wait(end *deadline, events uint32, f func(fd uintptr) bool) error {
+	ctx := driver.NewContext(context.Background(), r.s.h.Driver)
+	if end != nil {
+		ctx = end.context()
+	}
+	for {
+		if !r.s.h.Acquire() {
+			return ErrClosed
+		}
+		if ctx.Err() != nil {
+			r.s.h.Release()
+			return stdError(driver.Canceled(ctx))
+		}
+		if f(uintptr(r.s.h.FD)) {
+			r.s.h.Release()
+			return nil
+		}
+		o := ops.PollAdd(r.s.h.FD, events)
+		o.Release = r.s.h.Free
+		if err := r.s.h.Settle(executor.Do(ctx, o).Err, ErrClosed); err != nil {
+			return stdError(err)
+		}
+	}
+}
+
+// rawFD is a syscall.RawConn of a socket that is not in use yet: for Control functions.
+type rawFD int
+
+// Control implements syscall.RawConn.
+func (r rawFD) Control(f func(fd uintptr)) error {
+	f(uintptr(r))
+	return nil
+}
+
+// Read implements syscall.RawConn. There is nothing to wait for.
+func (r rawFD) Read(f func(fd uintptr) bool) error {
+	f(uintptr(r))
+	return nil
+}
+
+// Write implements syscall.RawConn. There is nothing to wait for.
+func (r rawFD) Write(f func(fd uintptr) bool) error {
+	f(uintptr(r))
+	return nil
+}

@@ -1,0 +1,149 @@
+package net
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/internal/handle"
+	"uringo/ops"
+)
+
+// socket is what connections and listeners have in common. Sockets are non-blocking, so that plain calls may try what they can do at
+// once; the ring waits on them all the same.
+type socket struct {
+	h      handle.Handle
+	net    network
+	local  Addr
+	remote Addr        // nil for what is not connected
+	slow   atomic.Bool // closing may wait: SO_LINGER is set
+}
+
+// open fills in s, the first field of its owner, which from now on owns the descriptor.
+func (s *socket) open(d *driver.Driver, n network, fd int) {
+	s.h.Open(fd, d)
+	s.net = n
+	s.local = n.localAddr(fd)
+	s.h.Collect()
+}
+
+// create makes a socket.
+func (n network) create(family int) (int, error) {
+	fd, err := unix.Socket(family, n.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, sysError("socket", err)
+	}
+	return fd, nil
+}
+
+// localAddr returns the address that fd is bound to.
+func (n network) localAddr(fd int) Addr {
+	sa, _ := unix.Getsockname(fd) // without a name it has the zero address
+	return n.address(sa)
+}
+
+// remoteAddr returns the address that fd is connected to. A peer that is gone already has the zero address.
+func (n network) remoteAddr(fd int) Addr {
+	sa, _ := unix.Getpeername(fd)
+	return n.address(sa)
+}
+
+// LocalAddr returns the address of this end. It must not be modified.
+func (s *socket) LocalAddr() Addr { return s.local }
+
+// Fd returns the descriptor, or ^uintptr(0) after Close. It stays the socket's: do not close it, and keep the socket alive.
+func (s *socket) Fd() uintptr {
+	if s.h.Closing() {
+		return ^uintptr(0)
+	}
+	return uintptr(s.h.FD)
+}
+
+// fail adds to an error what was tried on which socket.
+func (s *socket) fail(op, call string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if s.remote == nil {
+		return opError(op, call, s.net.name, nil, s.local, err)
+	}
+	return opError(op, call, s.net.name, s.local, s.remote, err)
+}
+
+// close ends the use of the socket and closes it.
+func (s *socket) close(ctx context.Context) error { return s.closeAfter(ctx, nil) }
+
+// closeAfter is close, and calls last, if not nil, when the socket is no longer used and not closed yet.
+func (s *socket) closeAfter(ctx context.Context, last func()) error {
+	first, err := s.h.Shut(ctx)
+	if first && last != nil {
+		last()
+	}
+	switch {
+	case !first:
+		err = ErrClosed
+	case err != nil:
+	case s.slow.Load():
+		err = await(ctx, s.h.Close)
+	default:
+		err = ops.Run(new(ops.Close(s.h.FD))).Err
+	}
+	return s.fail("close", "close", err)
+}
+
+// control makes a plain system call on the descriptor, one that does not wait.
+func (s *socket) control(op, call string, f func(fd int) error) error {
+	if !s.h.Acquire() {
+		return s.fail(op, call, ErrClosed)
+	}
+	err := f(s.h.FD)
+	s.h.Release()
+	return s.fail(op, call, err)
+}
+
+// receive receives once into b. The end of a stream is io.EOF. If the caller is let go while the kernel still has b, free is called
+// later instead of dropping the reference now.
+func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) (int, error) {
+	if !s.h.Acquire() {
+		return 0, ErrClosed
+	}
+	if len(b) == 0 && s.net.typ != unix.SOCK_DGRAM {
+		s.h.Release()
+		return 0, nil
+	}
+	n, err := s.try(ctx, OpRead, func() (int, error) { return ops.TryRecv(s.h.FD, b, flags) })
+	if err == syscall.EAGAIN {
+		o := ops.Recv(s.h.FD, b, flags)
+		o.Release = free
+		res := executor.Do(ctx, o)
+		n, err = res.N, res.Err
+	}
+	if err != nil {
+		return n, s.h.Settle(err, ErrClosed)
+	}
+	s.h.Release()
+	if n == 0 && s.net.typ != unix.SOCK_DGRAM {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// send sends b once; see receive.
+func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (int, error) {
+	if !s.h.Acquire() {
+		return 0, ErrClosed
+	}
+	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
+	if err == syscall.EAGAIN {
+		o := ops.Send(s.h.FD, b, flags)
+		o.Release = free
+		res := executor.Do(ctx, o)
+		n, err = res.N, res.Err
+	}
+	return n, s.h.Settle(err, ErrClosed)
+}
