@@ -1,0 +1,147 @@
+package net_test
+
+import (
+	"context"
+	"errors"
+	stdnet "net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/net"
+)
+
+// listenPacket makes a socket for datagrams of this machine alone.
+func listenPacket(t *testing.T, ctx context.Context, network string) *net.PacketConn {
+	t.Helper()
+	address := "127.0.0.1:0"
+	switch network {
+	case "udp6":
+		address = "[::1]:0"
+	case "unixgram":
+		address = filepath.Join(t.TempDir(), "socket")
+	}
+	c, err := net.ListenPacket(ctx, network, address)
+	if err != nil {
+		t.Error(err)
+	}
+	return c
+}
+
+func TestPacket(t *testing.T) { // T42, M16, M18, C29
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"udp", "udp4", "udp6", "unixgram"} {
+			a, b := listenPacket(t, ctx, network), listenPacket(t, ctx, network)
+			if a == nil || b == nil {
+				return
+			}
+			for _, text := range []string{"hello", "", "more"} {
+				if n, _, err := a.SendTo(ctx, []byte(text), b.LocalAddr()); n != len(text) || err != nil {
+					t.Errorf("%s: SendTo = %d, %v", network, n, err)
+				}
+				n, buf, from, err := b.RecvFrom(ctx, make([]byte, 100))
+				if string(buf[:n]) != text || err != nil || from == nil || from.String() != a.LocalAddr().String() {
+					t.Errorf("%s: RecvFrom = %q, %v, %v", network, buf[:n], from, err)
+				}
+			}
+			if _, err := a.SendMsg(ctx, &net.Message{Bufs: [][]byte{[]byte("lo"), []byte("ng")}, Addr: b.LocalAddr()}); err != nil {
+				t.Error(err)
+			}
+			m := net.Message{Bufs: [][]byte{make([]byte, 1), make([]byte, 2)}}
+			if err := b.RecvMsg(ctx, &m); err != nil || m.N != 3 || !m.Truncated() || string(m.Bufs[1]) != "on" {
+				t.Errorf("%s: RecvMsg: %+v, %v", network, m, err)
+			}
+			short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+			if _, _, _, err := b.RecvFrom(short, make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s: RecvFrom: %v", network, err)
+			}
+			cancel()
+			std := b.NetPacketConn()
+			if err := std.SetReadDeadline(time.Now().Add(5 * time.Millisecond)); err != nil {
+				t.Error(err)
+			}
+			var timeout net.Error
+			if _, _, err := std.ReadFrom(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() {
+				t.Errorf("%s: ReadFrom: %v", network, err)
+			}
+			if _, err := std.WriteTo([]byte("x"), a.LocalAddr()); err != nil {
+				t.Error(err)
+			}
+			if n, _, _, err := a.RecvFrom(ctx, make([]byte, 1)); n != 1 || err != nil {
+				t.Errorf("%s: RecvFrom = %d, %v", network, n, err)
+			}
+			if _, _, err := a.SendTo(ctx, []byte("x"), &stdnet.TCPAddr{}); err == nil {
+				t.Errorf("%s: sent to an address of TCP", network)
+			}
+			if err := errors.Join(a.Close(ctx), std.Close()); err != nil {
+				t.Error(err)
+			}
+			if _, _, _, err := a.RecvFrom(ctx, make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("%s: RecvFrom after Close: %v", network, err)
+			}
+		}
+	})
+}
+
+func TestPacketDialed(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		s := listenPacket(t, ctx, "udp")
+		if s == nil {
+			return
+		}
+		defer s.Close(ctx)
+		c, err := net.Dial(ctx, "udp", s.LocalAddr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer closeAll(t, ctx, c)
+		if _, _, err := c.Write(ctx, []byte("ask")); err != nil {
+			t.Error(err)
+		}
+		n, buf, from, err := s.RecvFromAddrPort(ctx, make([]byte, 10))
+		if string(buf[:n]) != "ask" || err != nil || from.String() != c.LocalAddr().String() {
+			t.Errorf("RecvFromAddrPort = %q, %v, %v", buf[:n], from, err)
+		}
+		if _, _, err := s.SendToAddrPort(ctx, nil, from); err != nil {
+			t.Error(err)
+		}
+		if n, _, err := c.Read(ctx, make([]byte, 10)); n != 0 || err != nil {
+			t.Errorf("Read of an empty datagram = %d, %v", n, err)
+		}
+	})
+}
+
+func TestPassDescriptor(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		a, b := connect(t, ctx, "pair")
+		c, d := connect(t, ctx, "pair")
+		if a == nil || c == nil {
+			return
+		}
+		defer closeAll(t, ctx, a, b, c, d)
+		if _, err := a.SendMsg(ctx, &net.Message{Bufs: [][]byte{{1}}, OOB: net.Rights(int(c.Fd()))}); err != nil {
+			t.Error(err)
+		}
+		m := net.Message{Bufs: [][]byte{make([]byte, 1)}, OOB: make([]byte, net.RightsSpace(1))}
+		if err := b.RecvMsg(ctx, &m); err != nil || m.N != 1 || m.ControlTruncated() {
+			t.Errorf("RecvMsg: %+v, %v", m, err)
+			return
+		}
+		fds, err := m.FDs()
+		if err != nil || len(fds) != 1 {
+			t.Errorf("FDs = %v, %v", fds, err)
+			return
+		}
+		if _, err := unix.Write(fds[0], []byte("x")); err != nil {
+			t.Error(err)
+		}
+		unix.Close(fds[0])
+		if n, _, err := d.Read(ctx, make([]byte, 10)); n != 1 || err != nil {
+			t.Errorf("Read = %d, %v", n, err)
+		}
+	})
+}
