@@ -40,7 +40,12 @@ func TestStallReport(t *testing.T) {
 	cooperative(t, func(w *world) {
 		core, logs := observer.New(zapcore.WarnLevel)
 		w.config.Logger = zap.New(core)
-		reports := func() int { return logs.FilterMessage("a task holds its worker").Len() }
+		// On a busy machine a task that only waits for its processor is reported, too.
+		naming := func(name string) *observer.ObservedLogs {
+			return logs.FilterMessage("a task holds its worker").Filter(func(e observer.LoggedEntry) bool {
+				return strings.Contains(e.ContextMap()["stack"].(string), name)
+			})
+		}
 		for _, stall := range []struct {
 			name string
 			f    func(until func() bool)
@@ -58,7 +63,7 @@ func TestStallReport(t *testing.T) {
 						begin := time.Now()
 						var reported time.Time
 						stall.f(func() bool {
-							if reported.IsZero() && reports() > 0 {
+							if reported.IsZero() && naming(stall.name).Len() > 0 {
 								reported = time.Now()
 							}
 							// For long enough after the first to see a second.
@@ -69,17 +74,13 @@ func TestStallReport(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					if n := reports(); n != 1 {
-						w.Errorf("%s was reported %d times", stall.name, n)
+					reports := naming(stall.name).All()
+					if len(reports) != 1 {
+						w.Errorf("%s was reported %d times: %v", stall.name, len(reports), logs.All())
 					}
-					for _, r := range logs.TakeAll() {
-						if r.Message != "a task holds its worker" {
-							continue // with little memory to lock, that of a smaller ring
-						}
-						stack := string(r.ContextMap()["stack"].(string))
-						if !strings.Contains(stack, stall.name) {
-							w.Errorf("%s is not in the report:\n%s", stall.name, stack)
-						}
+					logs.TakeAll()
+					for _, r := range reports {
+						stack := r.ContextMap()["stack"].(string)
 						if strings.Count(stack, "goroutine ") > 6 {
 							w.Errorf("the report of %s names others:\n%s", stall.name, stack)
 						}
@@ -101,7 +102,7 @@ func TestStallReport(t *testing.T) {
 			}
 			return nil
 		}, executor.WithStallAfter(time.Second))
-		if n := reports(); n != 0 {
+		if n := naming("").Len(); n != 0 {
 			w.Errorf("%d reports without a stall, or although they are off", n)
 		}
 	})

@@ -18,6 +18,7 @@ type Entry struct {
 	ino  uint64
 	mode FileMode // the type bits
 	from *listing
+	info FileInfo // from the reading, if that was to describe it
 }
 
 // listing is what the entries of one reading share.
@@ -38,8 +39,14 @@ func (e *Entry) Type() FileMode { return e.mode }
 // Inode returns the number of the file in its file system. For a mount point it is that of the directory beneath.
 func (e *Entry) Inode() uint64 { return e.ino }
 
-// Info describes the file now, by its path and under the context that the directory was read with.
-func (e *Entry) Info() (FileInfo, error) { return Lstat(e.from.ctx, e.from.dir+"/"+e.name) }
+// Info describes the file now, by its path and under the context that the directory was read with; an entry from a [Walker] with Stat
+// was described when its directory was read.
+func (e *Entry) Info() (FileInfo, error) {
+	if e.info != nil {
+		return e.info, nil
+	}
+	return Lstat(e.from.ctx, e.from.dir+"/"+e.name)
+}
 
 // String formats the entry as io/fs does.
 func (e *Entry) String() string { return iofs.FormatDirEntry(e) }

@@ -1,0 +1,67 @@
+// Echo sends back what it receives, one task a connection, until it is interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+
+	"uringo/executor"
+	"uringo/net"
+)
+
+func main() {
+	address := "localhost:7777"
+	if len(os.Args) > 1 {
+		address = os.Args[1]
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	err := executor.Start(ctx, func(ctx context.Context) error { return serve(ctx, address, log.Printf) })
+	if err != nil && !errors.Is(err, context.Canceled) {
+		log.Fatal(err)
+	}
+}
+
+// serve says by logf where it listens, and returns when ctx ends. Start then ends the connections.
+func serve(ctx context.Context, address string, logf func(format string, args ...any)) error {
+	l, err := net.Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer l.Close(context.WithoutCancel(ctx))
+	logf("listening on %s", l.Addr())
+	for {
+		c, err := l.Accept(ctx)
+		if err != nil {
+			return err
+		}
+		executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+			if err := echo(ctx, c); err != nil && ctx.Err() == nil {
+				logf("%s: %v", c.RemoteAddr(), err)
+			}
+			return struct{}{}, nil
+		})
+	}
+}
+
+func echo(ctx context.Context, c *net.Conn) error {
+	defer c.Close(context.WithoutCancel(ctx))
+	buf := make([]byte, 4096)
+	for {
+		n, _, err := c.Read(ctx, buf)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		if _, _, err := c.WriteAll(ctx, buf[:n]); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+// Httpserver serves the files of a directory: package net/http as it is, on a listener and on files of io_uring.
+package main
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	"uringo/driver"
+	"uringo/fs"
+	"uringo/net"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, "localhost:8080", ".", log.Printf); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run serves dir at address until ctx ends, and finishes what is being served then.
+func run(ctx context.Context, address, dir string, logf func(format string, args ...any)) error {
+	d, err := driver.Open(driver.Config{})
+	if err != nil {
+		return err
+	}
+	defer d.Close(context.WithoutCancel(ctx))
+	// What net/http does with connections and files is not to end with ctx, but when it has shut down.
+	background := driver.NewContext(context.WithoutCancel(ctx), d)
+
+	l, err := net.Listen(background, "tcp", address)
+	if err != nil {
+		return err
+	}
+	logf("listening on %s", l.Addr())
+	server := &http.Server{Handler: http.FileServerFS(fs.DirFS(background, dir)), ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l.NetListener()) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(background, 10*time.Second)
+	defer cancel()
+	err = server.Shutdown(limit)
+	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, end)
+	}
+	return err
+}

@@ -1,0 +1,216 @@
+package fs
+
+import (
+	"context"
+	iofs "io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+)
+
+// WalkDir walks the tree at root as filepath.WalkDir does, and reads directories ahead; see [Walker].
+func WalkDir(ctx context.Context, root string, fn iofs.WalkDirFunc) error {
+	return Walker{}.WalkDir(ctx, root, fn)
+}
+
+// Walker walks trees. The zero value is ready for use.
+type Walker struct {
+	// Ahead is how many directories are read or kept read before fn gets to them. Zero means 32. Each that is being read takes a
+	// thread while a disk is slow.
+	Ahead int
+
+	// Stat has every entry described as well when its directory is read, so that DirEntry.Info answers at once, with what was
+	// true then.
+	Stat bool
+}
+
+// WalkDir calls fn for root and everything beneath, in lexical order, a directory before what is in it, as filepath.WalkDir does: fn is
+// called by the caller, one call at a time; SkipDir and SkipAll mean the same; a directory that cannot be read gets a second call with
+// the error; symbolic links are not followed. The difference is that the directories which come next are read while fn is at work. So
+// fn sees some of them as they were a little earlier, and they may be read for nothing if fn skips them.
+//
+// When ctx ends, the walk stops with its error, whatever fn would say. The DirEntries are *[Entry], but for the root's.
+func (w Walker) WalkDir(ctx context.Context, root string, fn iofs.WalkDirFunc) error {
+	if w.Ahead <= 0 {
+		w.Ahead = 32
+	}
+	info, err := Lstat(ctx, root)
+	if err != nil {
+		err = fn(root, nil, err)
+	} else {
+		v := &walk{Walker: w, ctx: ctx, fn: fn, top: &node{path: root, entry: iofs.FileInfoToDirEntry(info)}}
+		v.at = append(v.at, v.top)
+		err = v.visit(v.top)
+		v.over.Store(true)
+	}
+	if err == iofs.SkipDir || err == iofs.SkipAll {
+		return nil
+	}
+	return err
+}
+
+// walk is a walk under way.
+type walk struct {
+	Walker
+	ctx  context.Context
+	fn   iofs.WalkDirFunc
+	top  *node
+	at   []*node     // the directories from the top to where fn is
+	over atomic.Bool // nobody wants what is still to be read
+}
+
+// node is something in the tree. Of a directory, whoever reads it sets entries and err before the event ready.
+type node struct {
+	path    string
+	entry   DirEntry
+	reading bool // somebody does, or did
+	ready   executor.Event
+	entries []*Entry
+	err     error
+
+	dirs []*node // the directories in it that fn has not been called for, in order; the caller's, once it is ready
+	all  bool    // dirs was made
+}
+
+func (w *walk) visit(n *node) error {
+	if err := canceled(w.ctx); err != nil {
+		return pathError("walk", n.path, err)
+	}
+	if n.entry.IsDir() {
+		w.readAhead()
+	}
+	err := w.fn(n.path, n.entry, nil)
+	if err != nil || !n.entry.IsDir() {
+		if err == iofs.SkipDir && n.entry.IsDir() {
+			err = nil
+		}
+		return err
+	}
+	w.read(n)
+	if err := n.ready.Wait(w.ctx); err != nil {
+		return pathError("walk", n.path, err)
+	}
+	n.plan()
+	w.readAhead()
+	if n.err != nil {
+		if err := w.fn(n.path, n.entry, n.err); err != nil {
+			if err == iofs.SkipDir {
+				err = nil
+			}
+			return err
+		}
+	}
+	for _, e := range n.entries {
+		var child *node
+		if e.IsDir() {
+			child, n.dirs = n.dirs[0], n.dirs[1:]
+		} else {
+			child = &node{path: join(n.path, e.name), entry: e}
+		}
+		w.at = append(w.at, child)
+		err := w.visit(child)
+		w.at = w.at[:len(w.at)-1]
+		if err == iofs.SkipDir {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	n.entries, n.dirs = nil, nil
+	return nil
+}
+
+// plan makes nodes of the directories in n.
+func (n *node) plan() {
+	if n.all {
+		return
+	}
+	n.all = true
+	for _, e := range n.entries {
+		if e.IsDir() {
+			n.dirs = append(n.dirs, &node{path: join(n.path, e.name), entry: e})
+		}
+	}
+}
+
+// readAhead sees that the directories which come next are being read.
+func (w *walk) readAhead() {
+	left := w.Ahead
+	for i := len(w.at) - 1; i >= 0 && left > 0; i-- {
+		left = w.aheadIn(w.at[i], left)
+	}
+}
+
+// aheadIn reads the next directories beneath n, and what is beneath those, in the order in which fn will meet them. It returns how many
+// more may be read or kept.
+func (w *walk) aheadIn(n *node, left int) int {
+	if !n.all {
+		if n == w.at[len(w.at)-1] && n.entry.IsDir() {
+			w.read(n)
+			left--
+		}
+		return left
+	}
+	for _, dir := range n.dirs {
+		if left <= 0 {
+			break
+		}
+		left--
+		w.read(dir)
+		if dir.ready.IsSet() {
+			dir.plan()
+			left = w.aheadIn(dir, left)
+		}
+	}
+	return left
+}
+
+// read has a directory read on a goroutine of its own, which no task waits for before it has to.
+func (w *walk) read(n *node) {
+	if n.reading {
+		return
+	}
+	n.reading = true
+	go func() {
+		if !w.over.Load() {
+			count(w.ctx, driver.RouteCall)
+			n.entries, n.err = w.list(n.path)
+		}
+		n.ready.Set()
+	}()
+}
+
+// list is [ReadDir] in plain calls, with descriptions if they are wanted.
+func (w *walk) list(path string) (entries []*Entry, err error) {
+	fd := -1
+	err = ignoringEINTR(func() (err error) {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, pathError("open", path, err)
+	}
+	defer unix.Close(fd)
+	entries, err = readEntries(fd, &listing{w.ctx, path})
+	slices.SortFunc(entries, func(a, b *Entry) int { return strings.Compare(a.name, b.name) })
+	for _, e := range entries {
+		if !w.Stat || w.over.Load() {
+			break
+		}
+		i := &info{name: e.name}
+		if ignoringEINTR(func() error { return unix.Statx(fd, e.name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st) }) == nil {
+			e.info = i // otherwise Info will say what is wrong
+		}
+	}
+	return entries, pathError("readdirent", path, err)
+}
+
+// join is filepath.Join for a path and a name in it.
+func join(dir, name string) string { return filepath.Join(dir, name) }
