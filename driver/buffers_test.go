@@ -24,6 +24,14 @@ import (
 // arena returns an arena that the end of the test closes, before the driver.
 func (e *rig) arena(size int) *buf.Arena {
 	e.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
+		e.Fatal(err)
+	}
+	// What becomes of buffers where this is meant to be so is for TestFixedMemlock.
+	if os.Getuid() != 0 && limit.Cur < 1<<20 {
+		e.Skipf("needs more memory to lock than %d bytes", limit.Cur)
+	}
 	a, err := buf.NewArena(size)
 	if err != nil {
 		e.Fatal(err)
