@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"uringo/buf"
+	"uringo/internal/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -185,7 +186,7 @@ func TestMisuse(t *testing.T) {
 
 // A buffer that is pinned does not go home before it is let go.
 func TestPin(t *testing.T) {
-	p := pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})
+	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})
 	b, err := p.TryGet(1)
 	if err != nil {
 		t.Fatal(err)
@@ -237,22 +238,8 @@ func TestPin(t *testing.T) {
 	}
 }
 
-func pool(t *testing.T, cfg buf.PoolConfig) *buf.Pool {
-	t.Helper()
-	p, err := buf.NewPool(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
-}
-
 func TestPoolClasses(t *testing.T) {
-	p := pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1 << 16, Count: 2}, {Size: 100, Count: 3}}, Scrub: true})
+	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1 << 16, Count: 2}, {Size: 100, Count: 3}}, Scrub: true})
 	b, err := p.Get(t.Context(), 5)
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +297,7 @@ func TestPoolClasses(t *testing.T) {
 // All buffers of a class are different, also beyond one slab.
 func TestPoolDisjoint(t *testing.T) {
 	const n = 1000
-	p := pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 5000, Count: n}}})
+	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 5000, Count: n}}})
 	all := make([]*buf.Fixed, n)
 	for i := range all {
 		b, err := p.TryGet(5000)
@@ -336,7 +323,7 @@ func TestPoolDisjoint(t *testing.T) {
 // Who waits longer is served first, and nobody pushes in.
 func TestPoolFair(t *testing.T) {
 	const n = 20
-	p := pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})
+	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})
 	b, err := p.Get(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -372,7 +359,7 @@ func TestPoolFair(t *testing.T) {
 
 // A wait ends with its context, and takes nothing with it.
 func TestPoolCancel(t *testing.T) {
-	p := pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 2}}})
+	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 2}}})
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := p.Get(over, 1); !errors.Is(err, context.Canceled) {
@@ -502,7 +489,7 @@ func TestTable(t *testing.T) {
 
 // The memory is free when its last holder has released it.
 func TestBytes(t *testing.T) {
-	p := pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})
+	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})
 	b, err := p.Get(t.Context(), 10)
 	if err != nil {
 		t.Fatal(err)
@@ -546,7 +533,7 @@ func TestBytes(t *testing.T) {
 
 // Holders on many goroutines, of many buffers: each goes back exactly once.
 func TestBytesTogether(t *testing.T) {
-	p := pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 4}}})
+	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 4}}})
 	var wg sync.WaitGroup
 	for range 500 {
 		b, err := p.Get(t.Context(), 64)

@@ -18,26 +18,29 @@ import (
 	"uringo/buf"
 	"uringo/driver"
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
 // arena returns an arena that the end of the test closes, before the driver.
 func (e *rig) arena(size int) *buf.Arena {
 	e.Helper()
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
-		e.Fatal(err)
-	}
-	// What becomes of buffers where this is meant to be so is for TestFixedMemlock.
-	if os.Getuid() != 0 && limit.Cur < 1<<20 {
-		e.Skipf("needs more memory to lock than %d bytes", limit.Cur)
-	}
+	e.needsRegistering()
 	a, err := buf.NewArena(size)
 	if err != nil {
 		e.Fatal(err)
 	}
 	e.Cleanup(func() { _ = a.Close() }) // a second one does nothing
 	return a
+}
+
+// needsRegistering skips a test where so little memory may be locked that it cannot be. What becomes of buffers there is for
+// TestFixedMemlock.
+func (e *rig) needsRegistering() {
+	e.Helper()
+	if !testenv.MayRegister(e) {
+		e.Skip("needs more memory to lock")
+	}
 }
 
 func (e *rig) alloc(a *buf.Arena, n int) *buf.Fixed {
@@ -184,7 +187,7 @@ func TestFixedAbandoned(t *testing.T) {
 // Registering ahead of time says what became of it.
 func TestRegisterBuffers(t *testing.T) {
 	on(t, everywhere, func(e *rig) {
-		e.arena(1) // skips where so little memory may be locked that the test cannot be
+		e.needsRegistering()
 		core, log := observer.New(zap.WarnLevel)
 		d := e.open(driver.Config{Logger: zap.New(core)})
 		pool, err := buf.NewPool(buf.PoolConfig{Classes: []buf.Class{{Size: 1 << 20, Count: 3}, {Size: 4096, Count: 10}}})

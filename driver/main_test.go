@@ -20,6 +20,7 @@ import (
 
 	"uringo/driver"
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
@@ -27,7 +28,7 @@ import (
 // driver. URINGO_ENGINE=uring or portable leaves out what does not run on that engine, URINGO_SEED=n repeats a failure.
 
 func TestMain(m *testing.M) {
-	openNetpoller()
+	testenv.OpenNetpoller()
 	debug.SetTraceback("all") // who waits for what, when a test hangs
 	log := openKernelLog()
 	code := m.Run()
@@ -36,17 +37,6 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
-}
-
-// openNetpoller has the runtime open the descriptors that it keeps, so that no test is blamed for them.
-func openNetpoller() {
-	r, w, err := os.Pipe()
-	if err != nil {
-		panic(err)
-	}
-	_ = r.SetReadDeadline(time.Now())
-	r.Close()
-	w.Close()
 }
 
 // size is how often a test does what it does.

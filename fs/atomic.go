@@ -2,9 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -77,13 +74,11 @@ func (d *Dir) writeAtomic(ctx context.Context, name, shown string, data []byte, 
 // writeTemp makes a new file with the data, on stable storage, and returns its name.
 func (d *Dir) writeTemp(ctx context.Context, data []byte, perm FileMode) (name string, err error) {
 	var f *File
-	for range 100 {
-		name = ".tmp-" + strconv.FormatUint(rand.Uint64(), 36)
+	err = freshName(".tmp-", "", func(fresh string) (err error) {
+		name = fresh
 		f, err = d.OpenFile(ctx, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, perm)
-		if !errors.Is(err, ErrExist) {
-			break
-		}
-	}
+		return err
+	})
 	if err != nil {
 		return "", err
 	}

@@ -20,6 +20,7 @@ import (
 	"uringo/executor"
 	"uringo/fs"
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 )
 
 func TestWriteFileAtomic(t *testing.T) {
@@ -136,7 +137,7 @@ func TestAtomicCrash(t *testing.T) {
 	if os.Getenv("URINGO_NIGHTLY") != "" {
 		rounds = 300
 	}
-	for _, engine := range engines(t) {
+	for _, engine := range testenv.Engines(t) {
 		t.Run(engine.String(), func(t *testing.T) {
 			name := filepath.Join(t.TempDir(), "file")
 			newest := uint64(0)

@@ -14,6 +14,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/testenv"
 )
 
 // work is something to measure: n times on each way to do it.
@@ -219,7 +220,7 @@ func BenchmarkRoutes(b *testing.B) {
 								}
 								return nil
 							})
-						}, executor.WithExecutor(e), executor.WithDriver(driver.Config{Engine: engines(b)[0]}))
+						}, executor.WithExecutor(e), executor.WithDriver(driver.Config{Engine: testenv.Engines(b)[0]}))
 						if err != nil {
 							b.Fatal(err)
 						}

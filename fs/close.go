@@ -3,7 +3,6 @@ package fs
 import (
 	"context"
 
-	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -36,17 +35,7 @@ func (f *File) closeRoute(ctx context.Context) (r Route, remote bool) {
 func (f *File) closeFD(ctx context.Context) error {
 	r, remote := f.closeRoute(ctx)
 	if remote {
-		// It may have to wait for a server, and must not be cancelled.
-		var err error
-		var done executor.Event
-		go func() {
-			err = f.h.Close()
-			done.Set()
-		}()
-		if err := done.Wait(ctx); err != nil {
-			return err
-		}
-		return err
+		return f.h.CloseApart(ctx) // it may have to wait for a server
 	}
 	res := perform(context.WithoutCancel(ctx), r, false, ops.Close(f.h.FD))
 	if handle.NotPerformed(res.Err) {

@@ -19,6 +19,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/testenv"
 )
 
 func TestClose(t *testing.T) { // T22, M21, N14
@@ -159,7 +160,7 @@ func TestCloseGivesUp(t *testing.T) {
 func TestAbandon(t *testing.T) {
 	for _, e := range executors() {
 		t.Run(e.String(), func(t *testing.T) {
-			run(t, e, driver.Config{Engine: engines(t)[0], CancelGrace: 20 * time.Millisecond}, func(t *testing.T, ctx context.Context) {
+			run(t, e, driver.Config{Engine: testenv.Engines(t)[0], CancelGrace: 20 * time.Millisecond}, func(t *testing.T, ctx context.Context) {
 				r, w := pipe(t, ctx)
 				if r == nil {
 					return
@@ -233,7 +234,7 @@ func TestDropped(t *testing.T) { // T24
 }
 
 func countOpen(t *testing.T, name string) (n int) {
-	for _, to := range descriptors(t) {
+	for _, to := range testenv.Descriptors(t) {
 		if to == name {
 			n++
 		}

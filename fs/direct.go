@@ -98,7 +98,7 @@ func (f *File) ReadDirectAt(ctx context.Context, b []byte, off int64) (int, []by
 func (f *File) readDirect(ctx context.Context, a Alignment, b []byte, off int64) (done int, err error) {
 	if a.fits(b, off) {
 		for done < len(b) {
-			n, err := f.readAt(ctx, b[done:], off+int64(done), f.h.Free)
+			n, err := f.readAt(ctx, b[done:], nil, off+int64(done), f.h.Free)
 			done += n
 			if err != nil {
 				return done, err

@@ -12,13 +12,14 @@ import (
 	"uringo/executor"
 	"uringo/fs"
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 )
 
 // faulty runs test on every executor over io_uring with faults.
 func faulty(t *testing.T, cfg ring.FaultConfig, test func(t *testing.T, ctx context.Context, faults *ring.Faults)) {
 	for i, e := range executors() {
 		t.Run(e.String(), func(t *testing.T) {
-			if engines(t)[0] != driver.Uring {
+			if testenv.Engines(t)[0] != driver.Uring {
 				t.Skip("needs io_uring")
 			}
 			faults := ring.NewFaults(ring.Linux(), uint64(i+1), cfg)

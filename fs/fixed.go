@@ -28,21 +28,11 @@ func (f *File) ReadFixedAt(ctx context.Context, b *buf.Fixed, off int64) (int, *
 	if b.Len() == 0 {
 		return 0, b, nil
 	}
-	if !f.h.Acquire() {
-		return 0, b, f.wrap("read", ErrClosed)
+	n, err := f.readAt(ctx, b.Bytes(), b, off, f.h.Free)
+	if handle.Abandoned(err) {
+		b = nil
 	}
-	n, err := f.transferIn(ctx, b.Bytes(), b, off, f.h.Free)
-	if err == io.EOF {
-		f.h.Release()
-		return 0, b, err
-	}
-	if err = f.h.Settle(err, ErrClosed); err != nil {
-		if handle.Abandoned(err) {
-			b = nil
-		}
-		return n, b, f.wrap("read", err)
-	}
-	return n, b, nil
+	return n, b, f.wrap("read", err)
 }
 
 // WriteFixedAt is [File.WriteAt] of the view of b, and hands b back; see [File.ReadFixedAt]. Allocates nothing.
@@ -58,17 +48,11 @@ func (f *File) WriteFixedAt(ctx context.Context, b *buf.Fixed, off int64) (int, 
 	if b.Len() == 0 {
 		return 0, b, nil
 	}
-	if !f.h.Acquire() {
-		return 0, b, f.wrap("write", ErrClosed)
+	n, err := f.writeAt(ctx, b.Bytes(), b, off, f.h.Free)
+	if handle.Abandoned(err) {
+		b = nil
 	}
-	n, err := f.transferOut(ctx, b.Bytes(), b, off, f.h.Free)
-	if err = f.h.Settle(err, ErrClosed); err != nil {
-		if handle.Abandoned(err) {
-			b = nil
-		}
-		return n, b, f.wrap("write", err)
-	}
-	return n, b, nil
+	return n, b, f.wrap("write", err)
 }
 
 // pin holds a buffer for the length of a call, whichever way that takes. The driver holds it for longer, if the kernel does.

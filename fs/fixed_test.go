@@ -18,22 +18,8 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/testenv"
 )
-
-// newPool returns a pool that the end of the test closes.
-func newPool(t *testing.T, cfg buf.PoolConfig) *buf.Pool {
-	t.Helper()
-	p, err := buf.NewPool(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
-}
 
 // openDirect makes a file with O_DIRECT, or returns nil where the file system has none.
 func openDirect(t *testing.T, ctx context.Context, content []byte) *fs.File {
@@ -68,7 +54,7 @@ func fixedOps(ctx context.Context) uint64 {
 // ring, the memory is registered.
 func TestFixed(t *testing.T) { // T27, T28, T34
 	each(t, func(t *testing.T, ctx context.Context) {
-		pool := newPool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 16 << 10, Count: 4}}})
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 16 << 10, Count: 4}}})
 		for _, open := range []func(*testing.T, context.Context, []byte) *fs.File{openNew, openDirect} {
 			content := pattern(64<<10, 7)
 			f := open(t, ctx, content)
@@ -132,7 +118,7 @@ func TestFixed(t *testing.T) { // T27, T28, T34
 			}
 
 			d, _ := driver.FromContext(ctx)
-			if s := d.Stats(); (d.Engine() == driver.Uring && mayRegister(t)) != (s.Fixed > 0) && isDirect(f) {
+			if s := d.Stats(); (d.Engine() == driver.Uring && testenv.MayRegister(t)) != (s.Fixed > 0) && isDirect(f) {
 				t.Errorf("%d operations on registered memory, %d bytes of it, on engine %v", s.Fixed, s.Registered, d.Engine())
 			}
 		}
@@ -144,19 +130,10 @@ func isDirect(f *fs.File) bool {
 	return err == nil && flag&unix.O_DIRECT != 0
 }
 
-// mayRegister reports whether the user may lock enough memory for the buffers of these tests. With less they work unregistered.
-func mayRegister(t testing.TB) bool {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
-		t.Fatal(err)
-	}
-	return os.Getuid() == 0 || limit.Cur >= 1<<20
-}
-
 // TestFixedMisuse calls with buffers, offsets and files that are not right: the error says so, and the buffer comes back.
 func TestFixedMisuse(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
-		pool := newPool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 2}}})
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 2}}})
 		f := openNew(t, ctx, pattern(4096, 1))
 		if f == nil {
 			return
@@ -250,8 +227,8 @@ func one(f func(context.Context, []*buf.Fixed, int64) (int, []*buf.Fixed, error)
 // TestFixedVector moves several buffers at once, of one arena and of two.
 func TestFixedVector(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
-		near := newPool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 4}}})
-		far := newPool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
+		near := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 4}}})
+		far := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
 		content := pattern(64<<10, 3)
 		for _, open := range []func(*testing.T, context.Context, []byte) *fs.File{openNew, openDirect} {
 			f := open(t, ctx, content)
@@ -313,7 +290,7 @@ func fixedVector(t *testing.T, ctx context.Context, f *fs.File, content []byte, 
 func TestFixedTogether(t *testing.T) { // T25
 	each(t, func(t *testing.T, ctx context.Context) {
 		const tasks, rounds, block = 24, 20, 4096
-		pool := newPool(t, buf.PoolConfig{Classes: []buf.Class{{Size: block, Count: 8}}, Scrub: true})
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: block, Count: 8}}, Scrub: true})
 		f := openDirect(t, ctx, make([]byte, tasks*block))
 		if f == nil {
 			if f = openNew(t, ctx, make([]byte, tasks*block)); f == nil {
@@ -357,8 +334,8 @@ func TestFixedTogether(t *testing.T) { // T25
 func TestFixedCancelled(t *testing.T) {
 	for _, e := range executors() {
 		t.Run(e.String(), func(t *testing.T) {
-			run(t, e, driver.Config{Engine: engines(t)[0]}, func(t *testing.T, ctx context.Context) {
-				pool := newPool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
+			run(t, e, driver.Config{Engine: testenv.Engines(t)[0]}, func(t *testing.T, ctx context.Context) {
+				pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
 				f := openNew(t, ctx, pattern(1<<20, 1))
 				if f == nil {
 					return
@@ -396,11 +373,11 @@ func TestFixedCancelled(t *testing.T) {
 
 // TestFixedOfTwoDrivers uses one buffer with two drivers in turn: each registers it for itself.
 func TestFixedOfTwoDrivers(t *testing.T) {
-	if !mayRegister(t) {
+	if !testenv.MayRegister(t) {
 		t.Skip("needs more memory to lock")
 	}
 	each(t, func(t *testing.T, ctx context.Context) {
-		pool := newPool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
 		b, err := pool.Get(ctx, 4096)
 		if err != nil {
 			t.Error(err)
@@ -445,7 +422,7 @@ func TestFixedAllocs(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	each(t, func(t *testing.T, ctx context.Context) {
-		pool := newPool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
 		b, err := pool.Get(ctx, 4096)
 		if err != nil {
 			t.Error(err)

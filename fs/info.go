@@ -141,12 +141,9 @@ func Statx(ctx context.Context, name string, flags int, mask uint32) (*unix.Stat
 
 func statxAt(ctx context.Context, at place, name string, flags int, mask uint32, st *unix.Statx_t) error {
 	r := choose(ctx, OpStat, Route(pins[OpStat].Load()), at.remote)
-	if start, ok := onNames[OpStat].enter(r); ok {
-		defer onNames[OpStat].leave(ctx, start)
-		if err := direct(ctx); err != nil {
-			return err
-		}
-		return ops.StatxNow(at.dirfd, name, flags, mask, st)
+	done, err := onNames[OpStat].inPlace(ctx, r, func() error { return ops.StatxNow(at.dirfd, name, flags, mask, st) })
+	if done {
+		return err
 	}
 	return perform(ctx, r, at.remote, ops.Statx(at.dirfd, name, flags, mask, st)).Err
 }

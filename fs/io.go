@@ -94,7 +94,7 @@ func (f *File) readKept(ctx context.Context, p []byte, off int64) (int, error) {
 		return 0, f.wrap("readat", err)
 	}
 	gone := new(executor.Event)
-	n, err := f.readAt(ctx, p, off, f.freeAnd(gone))
+	n, err := f.readAt(ctx, p, nil, off, f.freeAnd(gone))
 	if handle.Abandoned(err) {
 		_ = gone.Wait(context.WithoutCancel(ctx)) // which never ends early
 	}
@@ -109,7 +109,7 @@ func (f *File) writeKept(ctx context.Context, p []byte, off int64) (done int, er
 	gone := new(executor.Event)
 	for done < len(p) && err == nil {
 		var n int
-		n, err = f.writeAt(ctx, p[done:], off+int64(done), f.freeAnd(gone))
+		n, err = f.writeAt(ctx, p[done:], nil, off+int64(done), f.freeAnd(gone))
 		done += n
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite

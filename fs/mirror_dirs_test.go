@@ -3,6 +3,7 @@ package fs_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	iofs "io/fs"
 	"os"
 	"slices"
@@ -124,9 +125,12 @@ var dirMoves = []move{
 		}
 		slices.Sort(got)
 		var want []string
-		fd, wantErr := unix.Openat(d.there, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		fd, wantErr := unix.FcntlInt(uintptr(d.there), unix.F_DUPFD_CLOEXEC, 0) // not opened again: the permissions may have changed
 		if wantErr == nil {
 			f := os.NewFile(uintptr(fd), "there")
+			if _, err := f.Seek(0, io.SeekStart); err != nil {
+				w.Error(err)
+			}
 			var there []os.DirEntry
 			there, wantErr = f.ReadDir(-1)
 			f.Close()

@@ -36,6 +36,10 @@ var nameMoves = []move{
 		if errors.Is(wantErr, unix.ENXIO) && errors.Is(err, unix.ENOTDIR) {
 			return
 		}
+		var pe *fs.PathError
+		if errors.As(wantErr, &pe) && pe.Op == "openfdat" {
+			pe.Op = "openat"
+		}
 		w.sameError(err, wantErr)
 	}},
 	{6, func(w *mirror) {

@@ -89,12 +89,13 @@ func openOnce(ctx context.Context, at place, name string, flag int, mode uint32)
 		}
 	}
 	if at.resolve == 0 {
-		if start, ok := onNames[op].enter(r); ok {
-			defer onNames[op].leave(ctx, start)
-			if err := direct(ctx); err != nil {
-				return -1, err
-			}
-			return ops.OpenatNow(at.dirfd, name, flag, mode)
+		fd := -1
+		done, err := onNames[op].inPlace(ctx, r, func() (err error) {
+			fd, err = ops.OpenatNow(at.dirfd, name, flag, mode)
+			return err
+		})
+		if done {
+			return fd, err
 		}
 	}
 	o := at.open(name, flag, mode)

@@ -37,15 +37,6 @@ var pace [256]pacer
 // frame, and these allocate nothing.
 var onNames [operations]pacer
 
-// direct begins one of those calls, if ctx has not ended.
-func direct(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return driver.Canceled(ctx)
-	}
-	count(ctx, driver.RouteDirect)
-	return nil
-}
-
 // quick reports whether the next call is expected to be quick.
 func (p *pacer) quick() bool {
 	return p.skip.Load() <= 0 || p.skip.Add(-1) < 0
@@ -60,6 +51,20 @@ func (p *pacer) enter(r Route) (start time.Time, ok bool) {
 		start = time.Now()
 	}
 	return start, true
+}
+
+// inPlace makes a call in place, if one by route r is to be made so now and ctx has not ended. It reports whether that settles the matter.
+func (p *pacer) inPlace(ctx context.Context, r Route, call func() error) (done bool, err error) {
+	start, ok := p.enter(r)
+	if !ok {
+		return false, nil
+	}
+	defer p.leave(ctx, start)
+	if err := canceled(ctx); err != nil {
+		return true, err
+	}
+	count(ctx, driver.RouteDirect)
+	return true, call()
 }
 
 func (p *pacer) leave(ctx context.Context, start time.Time) {

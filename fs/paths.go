@@ -85,12 +85,9 @@ func Remove(ctx context.Context, name string) error {
 func unlink(ctx context.Context, name string, flags int) error {
 	remote := remotePath(name)
 	r := choose(ctx, OpRemove, Route(pins[OpRemove].Load()), remote)
-	if start, ok := onNames[OpRemove].enter(r); ok {
-		defer onNames[OpRemove].leave(ctx, start)
-		if err := direct(ctx); err != nil {
-			return err
-		}
-		return ops.UnlinkatNow(cwd, name, flags)
+	done, err := onNames[OpRemove].inPlace(ctx, r, func() error { return ops.UnlinkatNow(cwd, name, flags) })
+	if done {
+		return err
 	}
 	return perform(ctx, r, remote, ops.Unlinkat(cwd, name, flags)).Err
 }

@@ -32,7 +32,7 @@ func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, []byte, er
 	if len(b) == 0 {
 		return 0, b, nil
 	}
-	n, err := f.readAt(ctx, b, off, f.h.Free)
+	n, err := f.readAt(ctx, b, nil, off, f.h.Free)
 	if err != nil {
 		if err == io.EOF {
 			return 0, b, err
@@ -56,7 +56,7 @@ func (f *File) ReadExactAt(ctx context.Context, b []byte, off int64) (int, []byt
 	}
 	done := 0
 	for done < len(b) {
-		n, err := f.readAt(ctx, b[done:], off+int64(done), f.h.Free)
+		n, err := f.readAt(ctx, b[done:], nil, off+int64(done), f.h.Free)
 		done += n
 		if err == nil {
 			continue
@@ -72,13 +72,13 @@ func (f *File) ReadExactAt(ctx context.Context, b []byte, off int64) (int, []byt
 	return done, b, nil
 }
 
-// readAt is ReadAt for valid arguments, or for the offset -1, which means the file position. If the caller is let go while the kernel still has b, free is called later instead of
-// dropping the reference now.
-func (f *File) readAt(ctx context.Context, b []byte, off int64, free func()) (int, error) {
+// readAt is ReadAt for valid arguments, or for the offset -1, which means the file position. b may be a part of a fixed buffer. If the
+// caller is let go while the kernel still has b, free is called later instead of dropping the reference now.
+func (f *File) readAt(ctx context.Context, b []byte, fixed *buf.Fixed, off int64, free func()) (int, error) {
 	if !f.h.Acquire() {
 		return 0, ErrClosed
 	}
-	n, err := f.transferIn(ctx, b, nil, off, free)
+	n, err := f.transferIn(ctx, b, fixed, off, free)
 	if err != nil && err != io.EOF {
 		return n, f.h.Settle(err, ErrClosed)
 	}
@@ -86,7 +86,6 @@ func (f *File) readAt(ctx context.Context, b []byte, off int64, free func()) (in
 	return n, err
 }
 
-// transferIn reads into b, which may be a part of a fixed buffer.
 func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off int64, free func()) (int, error) {
 	if len(b) > ops.MaxTransfer {
 		b = b[:ops.MaxTransfer]

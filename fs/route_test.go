@@ -15,6 +15,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/testenv"
 )
 
 var operations = []fs.Operation{fs.OpRead, fs.OpWrite, fs.OpSync, fs.OpStat, fs.OpAttr, fs.OpOpen, fs.OpCreate, fs.OpRemove, fs.OpMkdir,
@@ -316,9 +317,9 @@ func TestAllocs(t *testing.T) {
 
 // TestOutside uses files from a plain goroutine whose context carries a driver, and from one whose context carries none.
 func TestOutside(t *testing.T) {
-	for _, engine := range engines(t) {
+	for _, engine := range testenv.Engines(t) {
 		t.Run(engine.String(), func(t *testing.T) {
-			before := descriptors(t)
+			before := testenv.Descriptors(t)
 			d, err := driver.Open(driver.Config{Engine: engine})
 			if err != nil {
 				t.Fatal(err)
@@ -346,7 +347,7 @@ func TestOutside(t *testing.T) {
 			if err := f.Close(ctx); err != nil {
 				t.Errorf("Close after the driver's end: %v", err)
 			}
-			leakCheck(t, before)
+			testenv.NoneLeft(t, before)
 		})
 	}
 }

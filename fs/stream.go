@@ -19,7 +19,7 @@ func (f *File) Read(ctx context.Context, b []byte) (int, []byte, error) {
 	if len(b) == 0 {
 		return 0, b, f.wrap("read", f.closed())
 	}
-	n, err := f.inTurn(ctx, false, func(free func()) (int, error) { return f.readAt(ctx, b, -1, free) })
+	n, err := f.inTurn(ctx, false, func(free func()) (int, error) { return f.readAt(ctx, b, nil, -1, free) })
 	if handle.Abandoned(err) {
 		b = nil
 	}
@@ -77,7 +77,7 @@ var oldSignals atomic.Bool
 
 func (f *File) writeSome(ctx context.Context, b []byte, off int64, free func()) (int, error) {
 	if f.traits.Load()&traitStream == 0 || oldSignals.Load() {
-		return f.writeAt(ctx, b, off, free)
+		return f.writeAt(ctx, b, nil, off, free)
 	}
 	if !f.h.Acquire() {
 		return 0, ErrClosed
@@ -88,7 +88,7 @@ func (f *File) writeSome(ctx context.Context, b []byte, off int64, free func()) 
 	if res.Err == syscall.EOPNOTSUPP || res.Err == syscall.EINVAL {
 		oldSignals.Store(true)
 		f.h.Release()
-		return f.writeAt(ctx, b, -1, free)
+		return f.writeAt(ctx, b, nil, -1, free)
 	}
 	return res.N, f.h.Settle(res.Err, ErrClosed)
 }

@@ -48,11 +48,20 @@ func tempName(verb, dir, pattern string, make func(name string) error) error {
 	if !strings.HasSuffix(dir, "/") {
 		dir += "/"
 	}
+	err := freshName(dir+prefix, suffix, make)
+	if err == ErrExist {
+		err = &PathError{Op: verb, Path: dir + prefix + "*" + suffix, Err: err}
+	}
+	return err
+}
+
+// freshName calls make with names until one does not exist yet, or a great many did: then it is ErrExist.
+func freshName(prefix, suffix string, make func(name string) error) error {
 	for range 10000 {
-		name := dir + prefix + strconv.FormatUint(uint64(rand.Uint32()), 10) + suffix
+		name := prefix + strconv.FormatUint(uint64(rand.Uint32()), 10) + suffix
 		if err := make(name); !errors.Is(err, ErrExist) {
 			return err
 		}
 	}
-	return &PathError{Op: verb, Path: dir + prefix + "*" + suffix, Err: ErrExist}
+	return ErrExist
 }

@@ -111,7 +111,7 @@ func (w *walk) visit(n *node) error {
 		if e.IsDir() {
 			child, n.dirs = n.dirs[0], n.dirs[1:]
 		} else {
-			child = &node{path: join(n.path, e.name), entry: e}
+			child = &node{path: filepath.Join(n.path, e.name), entry: e}
 		}
 		w.at = append(w.at, child)
 		err := w.visit(child)
@@ -135,7 +135,7 @@ func (n *node) plan() {
 	n.all = true
 	for _, e := range n.entries {
 		if e.IsDir() {
-			n.dirs = append(n.dirs, &node{path: join(n.path, e.name), entry: e})
+			n.dirs = append(n.dirs, &node{path: filepath.Join(n.path, e.name), entry: e})
 		}
 	}
 }
@@ -211,6 +211,3 @@ func (w *walk) list(path string) (entries []*Entry, err error) {
 	}
 	return entries, pathError("readdirent", path, err)
 }
-
-// join is filepath.Join for a path and a name in it.
-func join(dir, name string) string { return filepath.Join(dir, name) }

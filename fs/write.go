@@ -25,7 +25,7 @@ func (f *File) WriteAt(ctx context.Context, b []byte, off int64) (int, []byte, e
 	if len(b) == 0 {
 		return 0, b, nil
 	}
-	n, err := f.writeAt(ctx, b, off, f.h.Free)
+	n, err := f.writeAt(ctx, b, nil, off, f.h.Free)
 	if err != nil {
 		if handle.Abandoned(err) {
 			b = nil
@@ -43,7 +43,7 @@ func (f *File) WriteAllAt(ctx context.Context, b []byte, off int64) (int, []byte
 	}
 	done := 0
 	for done < len(b) {
-		n, err := f.writeAt(ctx, b[done:], off+int64(done), f.h.Free)
+		n, err := f.writeAt(ctx, b[done:], nil, off+int64(done), f.h.Free)
 		done += n
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite
@@ -71,12 +71,12 @@ func (f *File) checkWrite(off, n int64) error {
 	return nil
 }
 
-// writeAt is WriteAt for valid arguments; see readAt for the offset -1 and for free.
-func (f *File) writeAt(ctx context.Context, b []byte, off int64, free func()) (int, error) {
+// writeAt is WriteAt for valid arguments; see readAt for fixed, for the offset -1 and for free.
+func (f *File) writeAt(ctx context.Context, b []byte, fixed *buf.Fixed, off int64, free func()) (int, error) {
 	if !f.h.Acquire() {
 		return 0, ErrClosed
 	}
-	n, err := f.transferOut(ctx, b, nil, off, free)
+	n, err := f.transferOut(ctx, b, fixed, off, free)
 	if err != nil {
 		return n, f.h.Settle(err, ErrClosed)
 	}
@@ -84,7 +84,6 @@ func (f *File) writeAt(ctx context.Context, b []byte, off int64, free func()) (i
 	return n, nil
 }
 
-// transferOut writes b, which may be a part of a fixed buffer.
 func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off int64, free func()) (int, error) {
 	if len(b) > ops.MaxTransfer {
 		b = b[:ops.MaxTransfer]

@@ -9,7 +9,6 @@ import (
 
 	"uringo/driver"
 	"uringo/internal/handle"
-	"uringo/ops"
 )
 
 // Conn is a connection: a stream, or for unixpacket a sequence of packets. Its methods may be called from several tasks at once.
@@ -127,12 +126,7 @@ func (c *Conn) CloseRead() error { return c.shutdown(unix.SHUT_RD) }
 func (c *Conn) CloseWrite() error { return c.shutdown(unix.SHUT_WR) }
 
 func (c *Conn) shutdown(how int) error {
-	if !c.h.Acquire() {
-		return c.fail("close", "shutdown", ErrClosed)
-	}
-	err := ops.Run(new(ops.Shutdown(c.h.FD, how))).Err
-	c.h.Release()
-	return c.fail("close", "shutdown", err)
+	return c.control("close", "shutdown", func(fd int) error { return unix.Shutdown(fd, how) })
 }
 
 // Close closes the connection. Operations on it that have not ended are cancelled and end with [ErrClosed], and further ones fail so at

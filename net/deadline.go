@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"uringo/driver"
@@ -78,6 +79,49 @@ func (t *deadline) stop() {
 	if t.timer != nil {
 		t.timer.Stop()
 	}
+}
+
+// deadlines are those of a connection in the standard library's shape, and the methods that go with them.
+type deadlines struct {
+	s           *socket
+	read, write *deadline
+}
+
+func newDeadlines(s *socket) deadlines {
+	return deadlines{s, newDeadline(s.h.Driver), newDeadline(s.h.Driver)}
+}
+
+// LocalAddr is that of net.Conn and net.PacketConn.
+func (d *deadlines) LocalAddr() Addr { return d.s.LocalAddr() }
+
+// SetDeadline is that of net.Conn and net.PacketConn.
+func (d *deadlines) SetDeadline(t time.Time) error { return d.s.setDeadline(t, d.read, d.write) }
+
+// SetReadDeadline is that of net.Conn and net.PacketConn.
+func (d *deadlines) SetReadDeadline(t time.Time) error { return d.s.setDeadline(t, d.read) }
+
+// SetWriteDeadline is that of net.Conn and net.PacketConn.
+func (d *deadlines) SetWriteDeadline(t time.Time) error { return d.s.setDeadline(t, d.write) }
+
+// SyscallConn implements syscall.Conn.
+func (d *deadlines) SyscallConn() (syscall.RawConn, error) {
+	return &rawConn{d.s, d.read, d.write}, nil
+}
+
+// stop releases the timers.
+func (d *deadlines) stop() {
+	d.read.stop()
+	d.write.stop()
+}
+
+func (s *socket) setDeadline(t time.Time, of ...*deadline) error {
+	if s.h.Closing() {
+		return s.fail("set", "", ErrClosed)
+	}
+	for _, d := range of {
+		d.set(t)
+	}
+	return nil
 }
 
 // untilDeadline is a context that carries a driver and ends once. Contexts of the standard library would cost a goroutine or a map

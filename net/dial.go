@@ -322,9 +322,8 @@ func (t attempt) connect(ctx context.Context, a Addr) (*Conn, error) {
 
 // reach connects a socket. If the caller is let go, the socket is closed when the kernel has let go of it.
 func (t attempt) reach(ctx context.Context, fd int, sa unix.Sockaddr) error {
-	o := ops.Connect(fd, sa)
-	o.Release = func() { go unix.Close(fd) }
-	return executor.Do(ctx, o).Err
+	_, err := onRing(ctx, ops.Connect(fd, sa), func() { go unix.Close(fd) })
+	return err
 }
 
 // socket makes a socket that can be connected to a.

@@ -30,9 +30,8 @@ func opError(op, call, network string, source, addr Addr, err error) error {
 		return nil
 	case *OpError:
 		return e
-	case syscall.Errno:
-		err = os.NewSyscallError(call, e)
 	}
+	err = sysError(call, err)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
-	"uringo/executor"
 	"uringo/ops"
 )
 
@@ -212,10 +211,7 @@ func (l *Listener) accept(ctx context.Context) (int, error) {
 	for {
 		fd, err := l.try(ctx, OpAccept, func() (int, error) { return acceptNow(l.h.FD, flags) })
 		if err == syscall.EAGAIN {
-			o := ops.Accept(l.h.FD, flags)
-			o.Release = l.h.Free
-			res := executor.Do(ctx, o)
-			fd, err = res.N, res.Err
+			fd, err = onRing(ctx, ops.Accept(l.h.FD, flags), l.h.Free)
 		}
 		if err == syscall.ECONNABORTED {
 			continue // reset before it was accepted: nobody's business

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -134,9 +133,7 @@ func (s *socket) receiveMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, 
 	o := p.Recv(s.h.FD, bufs, oob, 0)
 	n, err := s.try(ctx, OpRead, func() (int, error) { return ops.TryRecvMsg(&o) })
 	if err == syscall.EAGAIN {
-		o.Release = free
-		res := executor.Do(ctx, o)
-		n, err = res.N, res.Err
+		n, err = onRing(ctx, o, free)
 	}
 	if err != nil {
 		return n, s.h.Settle(err, ErrClosed)
@@ -163,9 +160,7 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 	o := p.Send(s.h.FD, bufs, oob, sa, 0)
 	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySendMsg(&o) })
 	if err == syscall.EAGAIN {
-		o.Release = free
-		res := executor.Do(ctx, o)
-		n, err = res.N, res.Err
+		n, err = onRing(ctx, o, free)
 	}
 	return n, s.h.Settle(err, ErrClosed)
 }

@@ -14,8 +14,8 @@ import (
 
 // netConn is a Conn as the standard library has them.
 type netConn struct {
-	c           *Conn
-	read, write *deadline
+	deadlines
+	c *Conn
 }
 
 // NetConn returns c in the shape of the standard library: for net/http, crypto/tls, database drivers. It has deadlines, is a
@@ -27,7 +27,7 @@ func (c *Conn) NetConn() stdnet.Conn {
 	if a := c.adapter.Load(); a != nil {
 		return a
 	}
-	c.adapter.CompareAndSwap(nil, &netConn{c: c, read: newDeadline(c.h.Driver), write: newDeadline(c.h.Driver)})
+	c.adapter.CompareAndSwap(nil, &netConn{newDeadlines(&c.socket), c})
 	return c.adapter.Load()
 }
 
@@ -50,49 +50,14 @@ func (a *netConn) Write(p []byte) (int, error) {
 // Close implements net.Conn.
 func (a *netConn) Close() error { return a.c.Close(background(a.c.h.Driver)) }
 
-// LocalAddr implements net.Conn.
-func (a *netConn) LocalAddr() Addr { return a.c.LocalAddr() }
-
 // RemoteAddr implements net.Conn.
 func (a *netConn) RemoteAddr() Addr { return a.c.RemoteAddr() }
-
-// SetDeadline implements net.Conn.
-func (a *netConn) SetDeadline(t time.Time) error {
-	return a.setDeadline(t, a.read, a.write)
-}
-
-// SetReadDeadline implements net.Conn.
-func (a *netConn) SetReadDeadline(t time.Time) error { return a.setDeadline(t, a.read) }
-
-// SetWriteDeadline implements net.Conn.
-func (a *netConn) SetWriteDeadline(t time.Time) error { return a.setDeadline(t, a.write) }
-
-func (a *netConn) setDeadline(t time.Time, of ...*deadline) error {
-	if a.c.h.Closing() {
-		return a.c.fail("set", "", ErrClosed)
-	}
-	for _, d := range of {
-		d.set(t)
-	}
-	return nil
-}
-
-// stop releases the timers.
-func (a *netConn) stop() {
-	a.read.stop()
-	a.write.stop()
-}
 
 // CloseRead is that of *net.TCPConn.
 func (a *netConn) CloseRead() error { return a.c.CloseRead() }
 
 // CloseWrite is that of *net.TCPConn.
 func (a *netConn) CloseWrite() error { return a.c.CloseWrite() }
-
-// SyscallConn implements syscall.Conn.
-func (a *netConn) SyscallConn() (syscall.RawConn, error) {
-	return &rawConn{&a.c.socket, a.read, a.write}, nil
-}
 
 // SetNoDelay is that of *net.TCPConn.
 func (a *netConn) SetNoDelay(on bool) error { return a.c.SetNoDelay(on) }

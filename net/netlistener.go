@@ -39,11 +39,7 @@ func (a *netListener) Addr() Addr { return a.l.Addr() }
 
 // SetDeadline is that of *net.TCPListener.
 func (a *netListener) SetDeadline(t time.Time) error {
-	if a.l.h.Closing() {
-		return a.l.fail("set", "", ErrClosed)
-	}
-	a.end.set(t)
-	return nil
+	return a.l.setDeadline(t, a.end)
 }
 
 // SyscallConn implements syscall.Conn.

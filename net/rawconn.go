@@ -1,12 +1,9 @@
 package net
 
 import (
-	"context"
-
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
-	"uringo/executor"
 	"uringo/ops"
 )
 
@@ -35,7 +32,7 @@ func (r *rawConn) Write(f func(fd uintptr) (done bool)) error {
 }
 
 func (r *rawConn) wait(end *deadline, events uint32, f func(fd uintptr) bool) error {
-	ctx := driver.NewContext(context.Background(), r.s.h.Driver)
+	ctx := background(r.s.h.Driver)
 	if end != nil {
 		ctx = end.context()
 	}
@@ -51,9 +48,8 @@ func (r *rawConn) wait(end *deadline, events uint32, f func(fd uintptr) bool) er
 			r.s.h.Release()
 			return nil
 		}
-		o := ops.PollAdd(r.s.h.FD, events)
-		o.Release = r.s.h.Free
-		if err := r.s.h.Settle(executor.Do(ctx, o).Err, ErrClosed); err != nil {
+		_, err := onRing(ctx, ops.PollAdd(r.s.h.FD, events), r.s.h.Free)
+		if err := r.s.h.Settle(err, ErrClosed); err != nil {
 			return stdError(err)
 		}
 	}

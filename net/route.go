@@ -7,6 +7,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/ops"
 )
 
 // Operation is a kind of work for which a [Route] is chosen.
@@ -62,6 +63,13 @@ func choose(ctx context.Context, op Operation) Route {
 	return table[op].shared
 }
 
+// onRing performs an operation by the ring. If the caller is let go while the kernel still has what was given to it, free is called later.
+func onRing[T any](ctx context.Context, o ops.Op[T], free func()) (int, error) {
+	o.Release = free
+	res := executor.Do(ctx, o)
+	return res.N, res.Err
+}
+
 // try performs an operation at once if it is one to be tried. EAGAIN means that the ring has to.
 func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (int, error) {
 	if ctx.Err() != nil {
@@ -78,18 +86,4 @@ func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (
 		}
 	}
 	return n, err
-}
-
-// await runs what may block and must not be interrupted on a goroutine of its own. If ctx ends first, it goes on in the background.
-func await(ctx context.Context, f func() error) error {
-	var err error
-	var done executor.Event
-	go func() {
-		err = f()
-		done.Set()
-	}()
-	if err := done.Wait(ctx); err != nil {
-		return err
-	}
-	return err
 }

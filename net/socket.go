@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
-	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -89,7 +88,7 @@ func (s *socket) closeAfter(ctx context.Context, last func()) error {
 		err = ErrClosed
 	case err != nil:
 	case s.slow.Load():
-		err = await(ctx, s.h.Close)
+		err = s.h.CloseApart(ctx)
 	default:
 		err = ops.Run(new(ops.Close(s.h.FD))).Err
 	}
@@ -118,10 +117,7 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 	}
 	n, err := s.try(ctx, OpRead, func() (int, error) { return ops.TryRecv(s.h.FD, b, flags) })
 	if err == syscall.EAGAIN {
-		o := ops.Recv(s.h.FD, b, flags)
-		o.Release = free
-		res := executor.Do(ctx, o)
-		n, err = res.N, res.Err
+		n, err = onRing(ctx, ops.Recv(s.h.FD, b, flags), free)
 	}
 	if err != nil {
 		return n, s.h.Settle(err, ErrClosed)
@@ -140,10 +136,7 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 	}
 	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
 	if err == syscall.EAGAIN {
-		o := ops.Send(s.h.FD, b, flags)
-		o.Release = free
-		res := executor.Do(ctx, o)
-		n, err = res.N, res.Err
+		n, err = onRing(ctx, ops.Send(s.h.FD, b, flags), free)
 	}
 	return n, s.h.Settle(err, ErrClosed)
 }

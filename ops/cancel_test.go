@@ -64,31 +64,38 @@ func TestCancel(t *testing.T) {
 func TestCancelRace(t *testing.T) {
 	onEngines(t, func(t *testing.T, e *engine) {
 		r, w := e.pipe()
-		buf := make([]byte, 1)
-		var taken int
-		const rounds = 50
-		for i := range rounds {
-			read := ReadAt(r, buf, -1)
-			id := e.start(&read.Spec)
-			if i%2 == 0 {
-				e.settle()
-			}
-			write, cancel := WriteAt(w, []byte("x"), -1), CancelData(id)
-			wid, cid := e.start(&write.Spec), e.start(&cancel.Spec)
-			if res := e.await(wid); res != 1 {
-				t.Fatalf("write: %d", res)
-			}
-			e.await(cid)
-			switch res := e.await(id); res {
-			case 1:
-				taken++
-			case -int32(syscall.ECANCELED):
-			default:
-				t.Fatalf("read: %d", res)
-			}
-		}
-		for ; taken < rounds; taken++ {
-			must(e, ReadAt(r, buf, -1))
-		}
+		cancelRace(e, func(b []byte) Op[[]byte] { return ReadAt(r, b, -1) }, func(b []byte) Op[[]byte] { return WriteAt(w, b, -1) })
 	})
+}
+
+// cancelRace has a byte given and the operation that takes it cancelled at the same time, again and again, and in the end takes what is
+// left: as many bytes must come out as went in.
+func cancelRace(e *engine, take, give func(b []byte) Op[[]byte]) {
+	e.Helper()
+	buf := make([]byte, 1)
+	taken := 0
+	const rounds = 50
+	for i := range rounds {
+		taking := take(buf)
+		id := e.start(&taking.Spec)
+		if i%2 == 0 {
+			e.settle()
+		}
+		giving, cancel := give([]byte("x")), CancelData(id)
+		gid, cid := e.start(&giving.Spec), e.start(&cancel.Spec)
+		if res := e.await(gid); res != 1 {
+			e.Fatalf("%s: %d", giving.Kind.Name, res)
+		}
+		e.await(cid)
+		switch res := e.await(id); res {
+		case 1:
+			taken++
+		case -int32(syscall.ECANCELED):
+		default:
+			e.Fatalf("%s: %d", taking.Kind.Name, res)
+		}
+	}
+	for ; taken < rounds; taken++ {
+		must(e, take(buf))
+	}
 }

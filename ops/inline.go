@@ -69,12 +69,7 @@ func TryReadv(o *Op[[][]byte]) (int, error) {
 		case n == 0 && falseEOF():
 			return 0, syscall.EAGAIN
 		}
-		rest := int(n)
-		for _, b := range v.bufs {
-			m := min(rest, len(b))
-			written(b[:m])
-			rest -= m
-		}
+		writtenTo(v.bufs, int(n))
 		return int(n), nil
 	}
 }
@@ -133,6 +128,15 @@ func (s *Spec) call() int32 {
 		}
 		runtime.KeepAlive(s)
 		return res
+	}
+}
+
+// writtenTo is written for the first n bytes of bufs.
+func writtenTo(bufs [][]byte, n int) {
+	for _, b := range bufs {
+		m := min(n, len(b))
+		written(b[:m])
+		n -= m
 	}
 }
 

@@ -52,12 +52,7 @@ func TryRecvMsg(o *Op[*Msg]) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	rest := n
-	for _, b := range o.Buf.Bufs {
-		m := min(rest, len(b))
-		written(b[:m])
-		rest -= m
-	}
+	writtenTo(o.Buf.Bufs, n)
 	written(o.Buf.OOB[:min(o.Buf.OOBLen(), len(o.Buf.OOB))])
 	return n, nil
 }

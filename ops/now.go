@@ -12,6 +12,42 @@ import (
 // there. They may block, and nothing can cancel them. They allocate nothing unless the name is very long: an [Op] has to outlive its
 // caller's frame, and these do not.
 
+// StatxNow is [Statx]. statx(2).
+func StatxNow(dirfd int, name string, flags int, mask uint32, st *unix.Statx_t) error {
+	_, err := callOnName(unix.SYS_STATX, dirfd, name, uintptr(flags), uintptr(mask), unsafe.Pointer(st))
+	return err
+}
+
+// UnlinkatNow is [Unlinkat]. unlinkat(2).
+func UnlinkatNow(dirfd int, name string, flags int) error {
+	_, err := callOnName(unix.SYS_UNLINKAT, dirfd, name, uintptr(flags), 0, nil)
+	return err
+}
+
+// OpenatNow is [Openat]. openat(2).
+func OpenatNow(dirfd int, name string, flags int, mode uint32) (fd int, err error) {
+	return callOnName(unix.SYS_OPENAT, dirfd, name, uintptr(openFlags(uint64(flags))), uintptr(mode), nil)
+}
+
+// callOnName makes a call whose first arguments are a directory and a name. Without an error the result is not negative.
+func callOnName(trap uintptr, dirfd int, name string, arg3, arg4 uintptr, out unsafe.Pointer) (int, error) {
+	var b nameBuf
+	p := b.set(name)
+	if p == nil {
+		return -1, syscall.EINVAL
+	}
+	for {
+		r, _, errno := syscall.Syscall6(trap, uintptr(dirfd), uintptr(unsafe.Pointer(p)), arg3, arg4, uintptr(out), 0)
+		switch errno {
+		case 0:
+			return int(r), nil
+		case syscall.EINTR:
+		default:
+			return -1, errno
+		}
+	}
+}
+
 // nameBuf holds a name as the kernel reads it.
 type nameBuf [256]byte
 
@@ -26,63 +62,4 @@ func (b *nameBuf) set(name string) *byte {
 		return &b[0]
 	}
 	return unsafe.SliceData(append([]byte(name), 0))
-}
-
-// StatxNow is [Statx]. statx(2).
-func StatxNow(dirfd int, name string, flags int, mask uint32, st *unix.Statx_t) error {
-	var b nameBuf
-	p := b.set(name)
-	if p == nil {
-		return syscall.EINVAL
-	}
-	for {
-		_, _, errno := syscall.Syscall6(unix.SYS_STATX, uintptr(dirfd), uintptr(unsafe.Pointer(p)), uintptr(flags), uintptr(mask),
-			uintptr(unsafe.Pointer(st)), 0)
-		switch errno {
-		case 0:
-			return nil
-		case syscall.EINTR:
-		default:
-			return errno
-		}
-	}
-}
-
-// UnlinkatNow is [Unlinkat]. unlinkat(2).
-func UnlinkatNow(dirfd int, name string, flags int) error {
-	var b nameBuf
-	p := b.set(name)
-	if p == nil {
-		return syscall.EINVAL
-	}
-	for {
-		_, _, errno := syscall.Syscall(unix.SYS_UNLINKAT, uintptr(dirfd), uintptr(unsafe.Pointer(p)), uintptr(flags))
-		switch errno {
-		case 0:
-			return nil
-		case syscall.EINTR:
-		default:
-			return errno
-		}
-	}
-}
-
-// OpenatNow is [Openat]. openat(2).
-func OpenatNow(dirfd int, name string, flags int, mode uint32) (fd int, err error) {
-	var b nameBuf
-	p := b.set(name)
-	if p == nil {
-		return -1, syscall.EINVAL
-	}
-	for {
-		fd, _, errno := syscall.Syscall6(unix.SYS_OPENAT, uintptr(dirfd), uintptr(unsafe.Pointer(p)),
-			uintptr(openFlags(uint64(flags))), uintptr(mode), 0, 0)
-		switch errno {
-		case 0:
-			return int(fd), nil
-		case syscall.EINTR:
-		default:
-			return -1, errno
-		}
-	}
 }

@@ -283,32 +283,7 @@ func TestAcceptCancel(t *testing.T) {
 func TestRecvCancelRace(t *testing.T) {
 	onEngines(t, func(t *testing.T, e *engine) {
 		a, b := e.socketpair(unix.SOCK_STREAM)
-		buf := make([]byte, 1)
-		taken := 0
-		const rounds = 50
-		for i := range rounds {
-			recv := Recv(a, buf, 0)
-			id := e.start(&recv.Spec)
-			if i%2 == 0 {
-				e.settle()
-			}
-			send, cancel := Send(b, []byte("x"), 0), CancelData(id)
-			sid, cid := e.start(&send.Spec), e.start(&cancel.Spec)
-			if res := e.await(sid); res != 1 {
-				t.Fatalf("send: %d", res)
-			}
-			e.await(cid)
-			switch res := e.await(id); res {
-			case 1:
-				taken++
-			case -int32(syscall.ECANCELED):
-			default:
-				t.Fatalf("recv: %d", res)
-			}
-		}
-		for ; taken < rounds; taken++ {
-			must(e, Recv(a, buf, 0))
-		}
+		cancelRace(e, func(to []byte) Op[[]byte] { return Recv(a, to, 0) }, func(from []byte) Op[[]byte] { return Send(b, from, 0) })
 	})
 }
 

@@ -148,6 +148,21 @@ func (h *Handle) drain(ctx context.Context) error {
 // Close closes the descriptor after Shut. It blocks on the driver, or on the system call if there is none any more.
 func (h *Handle) Close() error { return leftover{h.FD, h.Driver}.close() }
 
+// CloseApart is Close for a descriptor whose closing may wait for somebody else and must not be cancelled: it happens on a goroutine of
+// its own. If ctx ends first, it goes on in the background.
+func (h *Handle) CloseApart(ctx context.Context) error {
+	var err error
+	var done executor.Event
+	go func() {
+		err = h.Close()
+		done.Set()
+	}()
+	if err := done.Wait(ctx); err != nil {
+		return err
+	}
+	return err
+}
+
 // CountTry tells the driver of operations that it does not see, many at a time: the count is one for all files and processors.
 func (h *Handle) CountTry() {
 	if h.tries.Add(1)%countEvery == 0 {

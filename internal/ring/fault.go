@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	sys "github.com/iceber/iouring-go/syscall"
+	"golang.org/x/sys/unix"
 )
 
 // FaultConfig says how often [Faults] interferes, and how. The zero value does not. Fields that are called a chance lie
@@ -212,7 +213,7 @@ func canShorten(e *SQE, align uint32) bool {
 	}
 	switch e.Op {
 	case OpReadv, OpWritev:
-		return e.Len > 1
+		return leadingEmpty(e)+1 < e.Len
 	case OpRead, OpWrite, OpReadFixed, OpWriteFixed, OpSend, OpRecv:
 		return e.Len > align
 	}
@@ -222,9 +223,22 @@ func canShorten(e *SQE, align uint32) bool {
 // shorter chooses a length, or a number of buffers, below the entry's.
 func (f *Faults) shorter(e *SQE, align uint32) uint32 {
 	if e.Op == OpReadv || e.Op == OpWritev {
-		align = 1
+		least := leadingEmpty(e) + 1
+		return least + f.rng.Uint32N(e.Len-least)
 	}
 	return (1 + f.rng.Uint32N((e.Len-1)/align)) * align
+}
+
+// leadingEmpty counts the empty buffers that a vectored entry begins with. Shortened to those it would move nothing, which would say
+// that the file ends here.
+func leadingEmpty(e *SQE) (n uint32) {
+	for _, v := range at[unix.Iovec](&e.Addr, int(e.Len)) {
+		if v.Len > 0 {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 var linuxInjects = sync.OnceValue(func() bool {

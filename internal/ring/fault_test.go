@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"uringo/internal/ring"
 )
@@ -76,6 +80,28 @@ func TestFaultsShorten(t *testing.T) {
 			g.want(9001, 0)
 		})
 	}
+}
+
+// TestFaultsShortenVectors leaves something to move: empty buffers alone would say that the file has ended.
+func TestFaultsShortenVectors(t *testing.T) {
+	f := ring.NewFaults(ring.Linux(), 1, ring.FaultConfig{Shorten: 1})
+	g := rigOn(t, ring.Config{Kernel: f, Entries: 8})
+	from := realFile(t, pattern(30))
+	b := make([]byte, 30)
+	iov := []unix.Iovec{{Base: &b[0]}, {Base: &b[0]}, {Base: &b[0], Len: 10}, {Base: &b[10], Len: 10}, {Base: &b[20], Len: 10}}
+	seen := map[int32]int{}
+	for i := range uint64(100) {
+		g.put(ring.SQE{Op: ring.OpReadv, FD: from, Addr: uint64(uintptr(unsafe.Pointer(&iov[0]))), Len: uint32(len(iov)), UserData: i + 1})
+		g.wait(i + 1)
+		seen[g.got[i+1].Res]++
+	}
+	if seen[10] == 0 || seen[20] == 0 || seen[10]+seen[20] != 100 {
+		t.Errorf("times that so much was read: %v", seen)
+	}
+	// With nothing after the first that is not empty, there is nothing to take away.
+	g.put(ring.SQE{Op: ring.OpReadv, FD: from, Addr: uint64(uintptr(unsafe.Pointer(&iov[0]))), Len: 3, UserData: 1000})
+	g.want(1000, 10)
+	runtime.KeepAlive(iov)
 }
 
 // TestFaultsInject replaces results. The operation does not happen, and its chain breaks.

@@ -11,10 +11,8 @@ import (
 
 // Register opcodes for what the ring keeps at hand.
 const (
-	registerFiles2        uint32 = 13 // 5.13
 	registerBuffers2      uint32 = 15 // 5.13
 	registerBuffersUpdate uint32 = 16 // 5.13
-	registerFileRange     uint32 = 25 // 6.0
 )
 
 // sparse makes a table of empty places (IORING_RSRC_REGISTER_SPARSE, 5.19).
@@ -39,15 +37,13 @@ type resourceUpdate struct {
 	_      uint32
 }
 
-// fileRange is struct io_uring_file_index_range.
-type fileRange struct {
-	off, len uint32
-	_        uint64
-}
-
 // OpenBuffers gives the ring a table of n registered buffers, all empty. Owner only; once. Kernel 5.19.
 func (r *Ring) OpenBuffers(n uint32) error {
-	return r.register(registerBuffers2, "buffer table, Linux 5.19", &resources{nr: n, flags: sparse})
+	table := &resources{nr: n, flags: sparse}
+	if _, errno := r.k.Register(r.fd, registerBuffers2, unsafe.Pointer(table), uint32(unsafe.Sizeof(*table))); errno != 0 {
+		return fmt.Errorf("io_uring_register (buffer table, Linux 5.19): %w", errno)
+	}
+	return nil
 }
 
 // SetBuffer registers memory under an index of the table, or none: then the place is empty. Operations that have begun go on with
@@ -69,26 +65,6 @@ func (r *Ring) SetBuffer(index uint32, mem []byte) error {
 			len(mem), errno, limitText(memlock()))
 	}
 	return fmt.Errorf("io_uring_register (%d bytes of buffers): %w", len(mem), errno)
-}
-
-// OpenFiles gives the ring a table of n direct descriptors, all empty, in which the kernel chooses places. Owner only; once.
-// Kernel 6.0.
-func (r *Ring) OpenFiles(n uint32) error {
-	if err := r.register(registerFiles2, "file table, Linux 5.19", &resources{nr: n, flags: sparse}); err != nil {
-		return err
-	}
-	all := &fileRange{len: n}
-	if _, errno := r.k.Register(r.fd, registerFileRange, unsafe.Pointer(all), 0); errno != 0 {
-		return fmt.Errorf("io_uring_register (file range, Linux 6.0): %w", errno)
-	}
-	return nil
-}
-
-func (r *Ring) register(op uint32, what string, arg *resources) error {
-	if _, errno := r.k.Register(r.fd, op, unsafe.Pointer(arg), uint32(unsafe.Sizeof(*arg))); errno != 0 {
-		return fmt.Errorf("io_uring_register (%s): %w", what, errno)
-	}
-	return nil
 }
 
 func limitText(n uint64) string {

@@ -1,0 +1,67 @@
+package testenv
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// Leakless calls f with a context that ends after two minutes, and sees that neither goroutines nor descriptors are left over. An error of
+// f is one of the test.
+func Leakless(t *testing.T, f func(ctx context.Context) error) {
+	t.Helper()
+	before := Descriptors(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := goleak.Find(goleak.IgnoreTopFunction("testing.(*T).Run"), goleak.IgnoreTopFunction("testing.tRunner.func1")); err != nil {
+		t.Error(err)
+	}
+	NoneLeft(t, before)
+}
+
+// Descriptors returns the open descriptors of the process and what they are.
+func Descriptors(t *testing.T) map[string]string {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := make(map[string]string, len(list))
+	for _, e := range list {
+		to, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err == nil && !strings.Contains(to, "/fd") { // without the one that reads the list
+			open[e.Name()] = to
+		}
+	}
+	return open
+}
+
+// NoneLeft sees that no descriptors are open but those before. What is closed in the background has two seconds.
+func NoneLeft(t *testing.T, before map[string]string) {
+	t.Helper()
+	var left []string
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		left = left[:0]
+		for fd, to := range Descriptors(t) {
+			if before[fd] != to && !strings.HasPrefix(to, "anon_inode:[event") { // Go's own poller
+				left = append(left, fd+" -> "+to)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("descriptors left open: %v", left)
+			return
+		}
+		runtime.GC()
+	}
+}
