@@ -109,8 +109,10 @@ func (d *Driver) cancelMatching(c *Request) {
 	if e.OpFlags&(ring.CancelFD|ring.CancelAny) == 0 {
 		return
 	}
+	direct := e.OpFlags&ring.CancelFDFixed != 0
 	hit := func(r *Request) bool {
-		return r != c && (e.OpFlags&ring.CancelAny != 0 || r.spec.FD == e.FD && r.op() != ring.OpAsyncCancel)
+		return r != c && (e.OpFlags&ring.CancelAny != 0 ||
+			r.spec.FD == e.FD && r.op() != ring.OpAsyncCancel && (r.spec.Flags&ops.Direct != 0) == direct)
 	}
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && hit(r) {

@@ -72,6 +72,7 @@ type Driver struct {
 	delayed   map[*Request]struct{}
 	cancelOut map[uint64]struct{} // cancellations in the ring, by user data
 	buffers   buffers
+	files     files
 	waitMax   int
 	waits     int // issued operations that may wait for ever
 	issued    int // operations holding a slot

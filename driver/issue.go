@@ -134,6 +134,12 @@ func (d *Driver) queueOf(r *Request) *list {
 // with nothing done, if the submission queue is full.
 func (d *Driver) write(r *Request) bool {
 	k := r.spec.Kind
+	if r.spec.OnTable() {
+		if err := d.admit(&r.spec); err != nil {
+			d.deliver(r, 0, err)
+			return true
+		}
+	}
 	if k.Fixed != 0 && !r.spec.Pin() {
 		d.deliver(r, 0, buf.ErrReleased)
 		return true
@@ -154,6 +160,7 @@ func (d *Driver) write(r *Request) bool {
 	}
 	if r.ready != 0 {
 		poll := ops.PollAdd(int(r.spec.FD), r.ready)
+		poll.Flags = r.spec.Flags & ops.Direct
 		poll.Prepare(e)
 	} else {
 		r.spec.Prepare(e)
@@ -283,6 +290,9 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		r.state = stateIdle
 		if r.ready == 0 { // else it was the descriptor that we waited for
 			r.spec.Discard(c.Res)
+		}
+		if k.Direct && k.Code != ring.OpClose && c.Res >= 0 {
+			d.discardDirect(c.Res)
 		}
 		if r.spec.Release != nil {
 			r.spec.Release()

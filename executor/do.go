@@ -251,6 +251,14 @@ func (t *task) ground() Ground {
 	return WorkerGround
 }
 
+// DriverOf returns the driver to which Do gives the operations of ctx, or driver.ErrNoDriver.
+func DriverOf(ctx context.Context) (*driver.Driver, error) {
+	if t := taskOf(ctx); t != nil {
+		return t.scope.d, nil
+	}
+	return driver.FromContext(ctx)
+}
+
 // MayBlock reports whether the caller may make a system call that can block for a moment: it does not share its goroutine with
 // tasks that would wait for it.
 func MayBlock(ctx context.Context) bool { return GroundOf(ctx) == OwnGround }

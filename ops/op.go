@@ -90,6 +90,9 @@ type Kind struct {
 	// Fixed is the opcode that does the same with registered memory; 0 if there is none, or if the memory cannot be registered.
 	Fixed ring.Op
 
+	// Direct says that the operation works on the ring's table of files as such: it opens into it, or closes there.
+	Direct bool
+
 	// Success is a negative result that means success, such as -ETIME of a timeout; 0 if there is none.
 	Success int32
 }

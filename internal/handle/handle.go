@@ -28,6 +28,7 @@ type Handle struct {
 	_      [48]byte // every operation writes to the cache line above; what follows is only read
 
 	FD      int
+	direct  bool // FD is a place in the table of the driver's ring
 	Driver  *driver.Driver
 	cleanup runtime.Cleanup
 	idle    executor.Event // closing, and the last reference is gone
@@ -44,8 +45,9 @@ const (
 
 // leftover is what it takes to close a descriptor whose handle is gone.
 type leftover struct {
-	fd  int
-	drv *driver.Driver
+	fd     int
+	direct bool
+	drv    *driver.Driver
 }
 
 // Open fills in h, the first field of its owner. The descriptor belongs to h from now on.
@@ -54,13 +56,28 @@ func (h *Handle) Open(fd int, drv *driver.Driver) {
 	h.Free = h.Release
 }
 
+// OpenDirect is Open for a place in the table of drv's ring.
+func (h *Handle) OpenDirect(place int, drv *driver.Driver) {
+	h.Open(place, drv)
+	h.direct = true
+}
+
 // Collect has the descriptor closed in the background when h is dropped without being closed. An operation in flight holds its
 // handle, so none is left at that time.
 func (h *Handle) Collect() {
-	h.cleanup = runtime.AddCleanup(h, func(l leftover) { go l.close() }, leftover{h.FD, h.Driver})
+	h.cleanup = runtime.AddCleanup(h, func(l leftover) { go l.close() }, h.last())
 }
 
+func (h *Handle) last() leftover { return leftover{h.FD, h.direct, h.Driver} }
+
 func (l leftover) close() error {
+	if l.direct {
+		r := <-driver.Submit(l.drv, ops.CloseDirect(l.fd)).Done()
+		if NotPerformed(r.Err) {
+			return nil // the table is gone, and the file with it
+		}
+		return r.Err
+	}
 	r := <-driver.Submit(l.drv, ops.Close(l.fd)).Done()
 	if NotPerformed(r.Err) {
 		return unix.Close(l.fd)
@@ -132,7 +149,11 @@ func (h *Handle) Shut(ctx context.Context) (first bool, err error) {
 // a cancellation, so they are repeated.
 func (h *Handle) drain(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
-		driver.Submit(h.Driver, ops.CancelFD(h.FD))
+		if h.direct {
+			driver.Submit(h.Driver, ops.CancelDirect(h.FD))
+		} else {
+			driver.Submit(h.Driver, ops.CancelFD(h.FD))
+		}
 		wait, cancel := context.WithTimeout(ctx, pause)
 		err := h.idle.Wait(wait)
 		cancel()
@@ -146,7 +167,7 @@ func (h *Handle) drain(ctx context.Context) error {
 }
 
 // Close closes the descriptor after Shut. It blocks on the driver, or on the system call if there is none any more.
-func (h *Handle) Close() error { return leftover{h.FD, h.Driver}.close() }
+func (h *Handle) Close() error { return h.last().close() }
 
 // CloseApart is Close for a descriptor whose closing may wait for somebody else and must not be cancelled: it happens on a goroutine of
 // its own. If ctx ends first, it goes on in the background.

@@ -140,6 +140,7 @@ const (
 	CancelAll           = uint32(1 << 0) // 5.19
 	CancelFD            = uint32(1 << 1) // 5.19
 	CancelAny           = uint32(1 << 2) // 5.19
+	CancelFDFixed       = uint32(1 << 3) // 6.0: with CancelFD, FD is a direct descriptor
 	CancelUserData      = uint32(1 << 4) // 6.6: match the user data, also beside other criteria
 	CancelOp            = uint32(1 << 5) // 6.6: match the opcode, in Len
 	NopInjectResult     = uint32(1 << 0) // 6.10: the CQE carries the entry's Len as its result

@@ -11,8 +11,10 @@ import (
 
 // Register opcodes for what the ring keeps at hand.
 const (
+	registerFiles2        uint32 = 13 // 5.13
 	registerBuffers2      uint32 = 15 // 5.13
 	registerBuffersUpdate uint32 = 16 // 5.13
+	registerFileRange     uint32 = 25 // 6.0
 )
 
 // sparse makes a table of empty places (IORING_RSRC_REGISTER_SPARSE, 5.19).
@@ -37,11 +39,34 @@ type resourceUpdate struct {
 	_      uint32
 }
 
+// fileRange is struct io_uring_file_index_range.
+type fileRange struct {
+	off, len uint32
+	_        uint64
+}
+
 // OpenBuffers gives the ring a table of n registered buffers, all empty. Owner only; once. Kernel 5.19.
 func (r *Ring) OpenBuffers(n uint32) error {
+	return r.openTable(registerBuffers2, "buffer", n)
+}
+
+// OpenFiles gives the ring a table of n direct descriptors, all empty, in which the kernel chooses places. Owner only; once.
+// Kernel 6.0.
+func (r *Ring) OpenFiles(n uint32) error {
+	if err := r.openTable(registerFiles2, "file", n); err != nil {
+		return err
+	}
+	all := &fileRange{len: n}
+	if _, errno := r.k.Register(r.fd, registerFileRange, unsafe.Pointer(all), 0); errno != 0 {
+		return fmt.Errorf("io_uring_register (file range, Linux 6.0): %w", errno)
+	}
+	return nil
+}
+
+func (r *Ring) openTable(op uint32, what string, n uint32) error {
 	table := &resources{nr: n, flags: sparse}
-	if _, errno := r.k.Register(r.fd, registerBuffers2, unsafe.Pointer(table), uint32(unsafe.Sizeof(*table))); errno != 0 {
-		return fmt.Errorf("io_uring_register (buffer table, Linux 5.19): %w", errno)
+	if _, errno := r.k.Register(r.fd, op, unsafe.Pointer(table), uint32(unsafe.Sizeof(*table))); errno != 0 {
+		return fmt.Errorf("io_uring_register (%s table, Linux 5.19): %w", what, errno)
 	}
 	return nil
 }
