@@ -179,11 +179,7 @@ func (d *Driver) RegisterBuffers(arenas ...*buf.Arena) error {
 			}
 		}
 	}
-	if d.OnDriver() {
-		register()
-		return err
-	}
-	if !d.do(register) {
+	if !d.doInside(register) {
 		return ErrClosed
 	}
 	return err

@@ -38,6 +38,9 @@ func (d *Driver) CancelNow(r *Request, seq Seq) {
 	case stateDelayed:
 		delete(d.delayed, r)
 		d.deliver(r, 0, syscall.ECANCELED)
+	case stateParked:
+		d.unpark(r)
+		d.deliver(r, 0, syscall.ECANCELED)
 	case stateIssued:
 		r.attempts = 0 // of cancelling it, from now on
 		d.cancelIssued(r)
@@ -63,6 +66,9 @@ func (d *Driver) writeCancel(r *Request) bool {
 	if s.r != r {
 		return true // ended meanwhile
 	}
+	if _, out := d.cancelOut[s.userData(r.slot)|cancelData]; out {
+		return true // on its way; if it fails, it is repeated
+	}
 	if len(d.cancelOut) >= d.cancelMax() {
 		return false
 	}
@@ -85,8 +91,8 @@ func (d *Driver) cancelMax() int { return int(d.ring.CQEntries()) - len(d.slots)
 // thread that has tried a request in vain leaves it waiting for readiness, and then nothing but a cancellation ends it.
 func (d *Driver) insist(data uint64) {
 	r := d.slots[uint32(data)].r
-	if r == nil || d.slots[r.slot].userData(r.slot) != data {
-		return
+	if r == nil || d.slots[r.slot].userData(r.slot) != data || r.hasEarly {
+		return // ended, or has a result and only waits for the kernel to let go of the memory
 	}
 	delay := time.Millisecond << min(r.attempts, 10)
 	if r.attempts < maxAttempts {

@@ -153,6 +153,11 @@ func (d *Driver) fail(err error) {
 func (d *Driver) finish() {
 	var err error
 	d.buffers.forgetAll(d)
+	for _, b := range d.provided {
+		if err := d.closeProvided(b); err != nil {
+			d.log.Warn("a ring of buffers stays", zap.Error(err))
+		}
+	}
 	if d.broken == nil {
 		d.pool.Close()
 		err = d.ring.Close()

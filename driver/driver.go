@@ -55,6 +55,13 @@ type Driver struct {
 	}
 	poke Request // a message without content
 
+	// woken are streams that can go on.
+	woken struct {
+		sync.Mutex
+		some        atomic.Bool
+		list, spare []*Request
+	}
+
 	routes [routeCount]atomic.Uint64
 
 	// Everything below belongs to the driver goroutine.
@@ -73,6 +80,7 @@ type Driver struct {
 	cancelOut map[uint64]struct{} // cancellations in the ring, by user data
 	buffers   buffers
 	files     files
+	provided  map[uint16]*BufferRing // by group
 	waitMax   int
 	waits     int // issued operations that may wait for ever
 	issued    int // operations holding a slot
@@ -241,6 +249,7 @@ func (d *Driver) pass() {
 	told := d.told
 	d.takeIn()
 	d.reapCalls() // their message was among those
+	d.armWoken()  // the same
 	if d.guest != nil && d.until == nil {
 		d.guest.Run()
 	}

@@ -50,6 +50,15 @@ func (d *Driver) do(f func()) bool {
 	return <-ran
 }
 
+// doInside is do, for callers that may run on the driver goroutine.
+func (d *Driver) doInside(f func()) bool {
+	if d.OnDriver() {
+		f()
+		return true
+	}
+	return d.do(f)
+}
+
 // later has f called on the driver goroutine, some time, unless the driver ends first.
 func (d *Driver) later(f func()) {
 	if d.status.Load() != dead {
@@ -96,7 +105,14 @@ func (d *Driver) Issue(r *Request) {
 		d.deliver(r, 0, syscall.ECANCELED)
 	default:
 		r.attempts, r.hit, r.shut, r.ready = 0, false, false, 0
-		if r.op() == ring.OpAsyncCancel {
+		switch {
+		case r.stream != nil:
+			d.arm(r)
+			return
+		case r.spec.Kind == ops.KindAwait:
+			d.park(r)
+			return
+		case r.op() == ring.OpAsyncCancel:
 			d.cancelMatching(r)
 		}
 		d.place(r)
@@ -205,7 +221,7 @@ func (s *slot) userData(i uint32) uint64 { return uint64(s.gen)<<32 | uint64(i) 
 func (d *Driver) fill() {
 	for len(d.cancels) > 0 {
 		r := d.cancels[len(d.cancels)-1]
-		if r.cancel == r.cur && r.state >= stateIssued && !d.writeCancel(r) {
+		if (r.cancel == r.cur || r.pausing) && r.state >= stateIssued && !d.writeCancel(r) {
 			break
 		}
 		d.cancels[len(d.cancels)-1] = nil // or its memory would stay with us
@@ -269,6 +285,10 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		return
 	}
 	r := d.slots[i].r
+	if c.Flags&ring.CQEMore != 0 {
+		d.more(r, c)
+		return
+	}
 	k := r.spec.Kind
 	d.slots[i].r = nil
 	d.slots[i].gen = (d.slots[i].gen + 1) & genMask
@@ -285,10 +305,18 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		r.touch.takeBack() // the memory may have its next owner at once
 		r.spec.Unpin(r.state == stateAbandoned)
 	}
+	if r.hasEarly {
+		r.hasEarly = false
+		r.spec.Notified(c.Res)
+		c.Res = r.early
+	}
 	if r.state == stateAbandoned {
 		r.touch.takeBack()
 		r.state = stateIdle
-		if r.ready == 0 { // else it was the descriptor that we waited for
+		switch {
+		case r.stream != nil:
+			r.stream.letGo(c, r.ready != 0)
+		case r.ready == 0: // else it was the descriptor that we waited for
 			r.spec.Discard(c.Res)
 		}
 		if k.Direct && k.Code != ring.OpClose && c.Res >= 0 {
@@ -298,6 +326,10 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 			r.spec.Release()
 		}
 		d.stats.AbandonedDone++
+		return
+	}
+	if r.stream != nil {
+		d.settle(r, c)
 		return
 	}
 	if c.Res < 0 && d.refused(r, c.Res) {
@@ -375,6 +407,10 @@ func (d *Driver) undelay(r *Request) {
 		return
 	}
 	delete(d.delayed, r)
+	if r.stream != nil {
+		d.arm(r)
+		return
+	}
 	d.place(r)
 }
 

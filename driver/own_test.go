@@ -637,7 +637,7 @@ func TestOwnershipIsEnforced(t *testing.T) {
 		t.Skipf("needs the race detector: %v\n%s", err, out)
 	}
 	wrong := []string{"read, touched before", "read, looked at", "read, written to", "write, written to", "vectored read, looked at",
-		"statx, looked at", "cancelled read, looked at"}
+		"statx, looked at", "cancelled read, looked at", "chunk, looked at after Release"}
 	on(t, []way{onUring, onPortable}, func(e *rig) {
 		engine := e.name
 		for _, how := range append(wrong, "right") {

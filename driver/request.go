@@ -40,7 +40,12 @@ type Request struct {
 	shut     bool     // cancelled by the end of the driver; the driver's
 	ended    bool     // the maker's, see End
 	ready    uint32   // events of the descriptor to wait for before the operation is tried again; the driver's
+	hasEarly bool     // the result is in, and the memory still the kernel's (zero copy); the driver's
+	pausing  bool     // a stream that is being ended for a while; the driver's
+	single   bool     // a stream without multishot
+	early    int32    // that result
 	prev     *Request // in the driver's queues, with Next
+	stream   *stream  // whose operation it is, or nil
 	control  func()   // instead of an operation: to be called on the driver goroutine
 	touch    toucher  // race builds only
 }
@@ -50,7 +55,8 @@ type state uint8
 const (
 	stateIdle      state = iota // with its maker, or in the channel
 	stateQueued                 // in a queue of the driver
-	stateDelayed                // waiting for a retry
+	stateDelayed                // waiting for a retry, or for a reader
+	stateParked                 // waits for a stream
 	stateIssued                 // its entry is written: the kernel owns its memory
 	stateAbandoned              // issued, and nobody waits for it any more
 )

@@ -19,6 +19,9 @@ type Stats struct {
 	AbandonedDone uint64 // abandoned operations that the kernel has let go of since
 	CancelAnswers uint64 // answers to cancellations
 
+	Items   uint64 // what streams brought
+	Starved uint64 // times the kernel found no buffer for a stream
+
 	Fixed      uint64 // of the submitted, those on registered memory
 	Registered int    // bytes of memory registered with the ring
 

@@ -87,6 +87,9 @@ type Kind struct {
 	// NoWait holds those operation flags that ask for EAGAIN instead of waiting: see [Spec.NoWait].
 	NoWait uint32
 
+	// Notify reads what the kernel says when it lets go of the operation's memory, if that is later than the result (zero copy).
+	Notify func(s *Spec, res int32)
+
 	// Fixed is the opcode that does the same with registered memory; 0 if there is none, or if the memory cannot be registered.
 	Fixed ring.Op
 
@@ -155,6 +158,13 @@ func (s *Spec) Finish(res int32) (int, error) {
 		return 0, nil
 	}
 	return 0, Errno(res)
+}
+
+// Notified takes over a notification: see Kind.Notify.
+func (s *Spec) Notified(res int32) {
+	if s.Kind.Notify != nil {
+		s.Kind.Notify(s, res)
+	}
 }
 
 // Discard gives back what a result created when nobody will see it.

@@ -128,6 +128,8 @@ const (
 	registerRestrictions uint32 = 11 // 5.10
 	registerEnableRings  uint32 = 12 // 5.10
 	registerIowqMax      uint32 = 19 // 5.15
+	registerPbufRing     uint32 = 22 // 5.19
+	unregisterPbufRing   uint32 = 23 // 5.19
 )
 
 // Flags of the operations.
@@ -145,6 +147,16 @@ const (
 	CancelOp            = uint32(1 << 5) // 6.6: match the opcode, in Len
 	NopInjectResult     = uint32(1 << 0) // 6.10: the CQE carries the entry's Len as its result
 )
+
+// Flags of the operations on sockets, in IoPrio.
+const (
+	AcceptMultishot   = uint16(1 << 0) // 5.19
+	RecvMultishot     = uint16(1 << 1) // 6.0
+	SendZCReportUsage = uint16(1 << 3) // 6.2: the notification says whether the data was copied
+)
+
+// NotifCopied says that, in the result of the notification. 6.2
+const NotifCopied = uint32(1 << 31)
 
 // SQE is one submission queue entry, with the kernel's layout (struct io_uring_sqe). Several fields are unions there; they
 // have their commonest name here.

@@ -56,6 +56,9 @@ func run(how, on string) error {
 		q.Cancel()
 		return use(q, p[1], func() { _ = string(buf) })
 
+	case "chunk, looked at after Release":
+		return lookAfterRelease(d)
+
 	case "right":
 		// The buffer of a write may be looked at, and what has come back is the caller's.
 		buf[0] = 1
@@ -92,4 +95,31 @@ func use[T any](p *driver.Pending[T], w int, touch func()) error {
 	}
 	<-p.Done()
 	return nil
+}
+
+// lookAfterRelease looks into the only buffer of a ring while something arrives there.
+func lookAfterRelease(d *driver.Driver) error {
+	b, err := driver.NewBufferRing(d, 1, 8)
+	if err != nil {
+		return err
+	}
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	s := driver.RecvMulti(d, p[0], b, 0)
+	for i := range 2 {
+		if _, err := unix.Write(p[1], []byte("hello")); err != nil {
+			return err
+		}
+		c, err := s.Next(context.Background())
+		if err != nil {
+			return err
+		}
+		c.Release()
+		if i == 0 {
+			go func() { _ = string(c.Bytes()) }()
+		}
+	}
+	return s.Close(context.Background())
 }

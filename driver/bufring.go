@@ -1,0 +1,291 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"uringo/internal/ring"
+)
+
+// BufferRing is memory for what arrives: buffers of one size that the kernel takes from when there is something, instead of one buffer
+// for each connection that waits. It serves any number of streams of one driver, see [RecvMulti].
+//
+// A buffer is the kernel's until something was received into it, then the reader's, as a [Chunk], until that is released. What streams
+// hold for readers that do not come is copied elsewhere when buffers run out, so that only readers can keep others waiting: with all buffers
+// in the hands of readers, streams wait for the next release. Nothing is lost then: bytes wait in the sockets.
+type BufferRing struct {
+	d     *Driver
+	size  int
+	limit int // of items in a stream
+	mem   []byte
+	group uint16
+
+	mu       sync.Mutex
+	kernel   *ring.Provided // nil if the driver picks the buffers: an old kernel, or none
+	free     []uint16       // without kernel: what is there to pick
+	out      []bool         // by number: with a reader, in a stream, or picked
+	gen      []uint32       // by number: counts the readers it had
+	held     int            // how many are out
+	starving []*Request     // streams that wait for a buffer
+	streams  map[*stream]struct{}
+	users    int // streams that have not ended
+	closed   bool
+	relief   []*stream // a copy of streams; the driver goroutine's
+}
+
+// ErrInUse means that a BufferRing cannot be closed because streams use it.
+var ErrInUse = errors.New("uringo: buffers in use")
+
+// NewBufferRing makes n buffers of size bytes. n is a power of two, up to 32768. The memory is on the Go heap, and unused parts of it cost
+// nothing. Kernels before 5.19, and the portable engine, have no rings of buffers: there the driver picks one for every operation,
+// which readers cannot tell. IORING_REGISTER_PBUF_RING, io_uring_register(2).
+func NewBufferRing(d *Driver, n, size int) (*BufferRing, error) {
+	const sizeMax = 1 << 30
+	switch {
+	case n < 1 || n > ring.MaxProvided || bits.OnesCount(uint(n)) != 1:
+		return nil, fmt.Errorf("uringo: a ring of %d buffers: the number must be a power of two, up to %d", n, ring.MaxProvided)
+	case size < 1 || size > sizeMax:
+		return nil, fmt.Errorf("uringo: buffers of %d bytes: the size must be from 1 to %d", size, sizeMax)
+	}
+	b := &BufferRing{d: d, size: size, limit: max(1, min(n/4, StreamLimit)), mem: make([]byte, n*size), out: make([]bool, n),
+		gen: make([]uint32, n), streams: make(map[*stream]struct{})}
+	var err error
+	if !d.doInside(func() { err = d.openProvided(b, n) }) {
+		return nil, ErrClosed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("uringo: %w", err)
+	}
+	return b, nil
+}
+
+// openProvided makes the kernel's part of b, if the kernel has that.
+func (d *Driver) openProvided(b *BufferRing, n int) error {
+	if d.broken != nil {
+		return d.broken
+	}
+	if d.engine != Portable {
+		for d.provided[b.group] != nil {
+			if b.group++; b.group == 0 {
+				return errors.New("too many rings of buffers")
+			}
+		}
+		k, err := d.ring.OpenProvided(n, b.group)
+		switch {
+		case err == nil:
+			b.kernel = k
+			if d.provided == nil {
+				d.provided = make(map[uint16]*BufferRing)
+			}
+			d.provided[b.group] = b
+		case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EOPNOTSUPP):
+			d.log.Debug("the driver picks buffers itself", zap.Error(err))
+		default:
+			return err
+		}
+	}
+	for id := range n {
+		b.giveBack(uint16(id))
+	}
+	return nil
+}
+
+// Close gives the memory back. Streams that use it must have ended, or Close returns ErrInUse. Chunks that somebody holds stay valid. The
+// driver closes what is left when it is closed.
+func (b *BufferRing) Close() error {
+	b.mu.Lock()
+	if b.users > 0 {
+		defer b.mu.Unlock()
+		return fmt.Errorf("%w by %d streams", ErrInUse, b.users)
+	}
+	b.closed = true
+	b.mu.Unlock()
+	var err error
+	b.d.doInside(func() { err = b.d.closeProvided(b) }) // or the end of the driver has done it
+	if err != nil {
+		return fmt.Errorf("uringo: %w", err)
+	}
+	return nil
+}
+
+// closeProvided gives up the kernel's part of b. Of a broken ring it stays: the kernel may still use it.
+func (d *Driver) closeProvided(b *BufferRing) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	k := b.kernel
+	if k == nil || d.broken != nil {
+		return nil
+	}
+	b.kernel = nil
+	delete(d.provided, b.group)
+	return d.ring.CloseProvided(k)
+}
+
+// BufferStats is where the buffers of a BufferRing are.
+type BufferStats struct {
+	Size int // of a buffer, in bytes
+	Free int // with the kernel, or to be picked
+	Held int // with readers, in streams, or in an operation of their own
+}
+
+// Stats returns a snapshot. Free and Held make up the number of buffers at any time.
+func (b *BufferRing) Stats() BufferStats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return BufferStats{Size: b.size, Free: len(b.out) - b.held, Held: b.held}
+}
+
+// buffer returns the memory of a number.
+func (b *BufferRing) buffer(id uint16) []byte {
+	i := int(id) * b.size
+	return b.mem[i : i+b.size : i+b.size]
+}
+
+// giveBack makes a buffer free. The lock is held, or nobody else knows b yet.
+func (b *BufferRing) giveBack(id uint16) {
+	if b.kernel != nil {
+		b.kernel.Give(id, b.buffer(id))
+	} else {
+		b.free = append(b.free, id)
+	}
+}
+
+// took notes that the kernel used a buffer, for n bytes. ok is false if that cannot be.
+func (b *BufferRing) took(id uint16, n int) (c Chunk, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if int(id) >= len(b.out) || b.out[id] {
+		return Chunk{}, false
+	}
+	b.out[id] = true
+	b.held++
+	return b.chunk(id, n), true
+}
+
+// pick takes a buffer for an operation without the kernel's help.
+func (b *BufferRing) pick() (c Chunk, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.free)
+	if n == 0 {
+		return Chunk{}, false
+	}
+	id := b.free[n-1]
+	b.free = b.free[:n-1]
+	b.out[id] = true
+	b.held++
+	return b.chunk(id, b.size), true
+}
+
+func (b *BufferRing) chunk(id uint16, n int) Chunk {
+	return Chunk{mem: b.buffer(id)[:n], home: b, id: id, gen: b.gen[id]}
+}
+
+// await has a stream armed at the next release, unless a buffer is free, or becomes free by relieving the streams.
+func (b *BufferRing) await(r *Request) bool {
+	for relieved := false; ; relieved = true {
+		b.mu.Lock()
+		if b.held < len(b.out) {
+			b.mu.Unlock()
+			return false
+		}
+		if relieved {
+			b.starving = append(b.starving, r)
+			b.mu.Unlock()
+			return true
+		}
+		b.relief = b.relief[:0]
+		for s := range b.streams {
+			b.relief = append(b.relief, s)
+		}
+		b.mu.Unlock()
+		for _, s := range b.relief {
+			s.detach()
+		}
+		clear(b.relief)
+	}
+}
+
+// join counts a stream in.
+func (b *BufferRing) join(d *Driver, s *stream) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.d != d:
+		return errors.New("uringo: buffers of another driver")
+	case b.closed:
+		return errors.New("uringo: buffers closed")
+	}
+	b.users++
+	b.streams[s] = struct{}{}
+	return nil
+}
+
+// leave undoes join, as far as the kernel is concerned, and forget, as far as the reader is.
+func (b *BufferRing) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.users--
+}
+
+func (b *BufferRing) forget(s *stream) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.streams, s)
+}
+
+// release takes a buffer back.
+func (b *BufferRing) release(id uint16, gen uint32) {
+	b.mu.Lock()
+	if b.gen[id] != gen || !b.out[id] {
+		b.mu.Unlock()
+		panic("uringo: chunk released twice")
+	}
+	b.gen[id]++
+	b.out[id] = false
+	b.held--
+	starving := b.starving
+	b.starving = nil
+	if !b.closed {
+		b.giveBack(id)
+	}
+	b.mu.Unlock()
+	for _, r := range starving {
+		b.d.wake(r)
+	}
+}
+
+// Chunk is something that was received, in a buffer of a [BufferRing]. It is its reader's until Release.
+type Chunk struct {
+	mem  []byte
+	home *BufferRing // nil: the memory is nobody else's
+	gen  uint32
+	id   uint16
+}
+
+// Bytes returns what was received. It must not be used after Release.
+func (c Chunk) Bytes() []byte { return c.mem }
+
+// Release gives the buffer back, for the next to arrive. A second Release panics, unless the chunk was copied out of its buffer: see
+// [BufferRing]. It may be called from any goroutine, never waits, and works after the driver was closed.
+func (c Chunk) Release() {
+	if c.home != nil {
+		c.home.release(c.id, c.gen)
+	}
+}
+
+// detached returns the chunk with memory of its own.
+func (c Chunk) detached() Chunk {
+	if c.home == nil {
+		return c
+	}
+	own := Chunk{mem: append([]byte(nil), c.mem...)}
+	c.Release()
+	return own
+}

@@ -1,0 +1,111 @@
+package driver
+
+import (
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/internal/ring"
+	"uringo/ops"
+)
+
+// RecvMulti receives from the socket fd, as things arrive, into buffers of b, which is of the same driver. Each item is one piece of a
+// stream or one datagram, cut to the size of a buffer; Next returns io.EOF at the end of a stream. The reader releases every item.
+// While nothing arrives the socket holds no buffer. The stream holds at most a quarter of the buffers, and [StreamLimit], for its reader.
+//
+// flags are unix.MSG_*, without those that change what is counted or waited for (MSG_WAITALL, MSG_TRUNC, MSG_PEEK, MSG_OOB, MSG_ERRQUEUE,
+// MSG_DONTWAIT): they are EINVAL. Multishot needs kernel 6.0; elsewhere it is one receive after the other. recv(2).
+func RecvMulti(d *Driver, fd int, b *BufferRing, flags int) *Stream[Chunk] {
+	in := &receiver{b: b, fd: fd, flags: flags}
+	s := newStream(d, in, b.limit)
+	in.s = s
+	s.begin(ops.RecvGroup(fd, b.group, flags, true), in.begin(d))
+	return &Stream[Chunk]{s, func(it item) Chunk { return it.chunk }}
+}
+
+// receiver is the source of a stream of chunks. Apart from begin and drained, it is the driver goroutine's own.
+type receiver struct {
+	b      *BufferRing
+	s      *stream
+	fd     int
+	flags  int
+	ends   bool  // an empty result is the end, and not an empty datagram
+	picked Chunk // the buffer of a round without the kernel's ring
+}
+
+func (in *receiver) begin(d *Driver) error {
+	const refused = unix.MSG_WAITALL | unix.MSG_TRUNC | unix.MSG_PEEK | unix.MSG_OOB | unix.MSG_ERRQUEUE | unix.MSG_DONTWAIT
+	if in.flags&refused != 0 {
+		return fmt.Errorf("uringo: RecvMulti with flags %#x: %w", in.flags&refused, syscall.EINVAL)
+	}
+	typ, err := unix.GetsockoptInt(in.fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return err
+	}
+	in.ends = typ == unix.SOCK_STREAM || typ == unix.SOCK_SEQPACKET
+	return in.b.join(d, in.s)
+}
+
+// round names the group of buffers to the kernel, or picks one for it. A picked one does not wait for bytes: it would be lost for others
+// meanwhile.
+func (in *receiver) round(r *Request) (ops.Spec, hold) {
+	for !in.b.await(r) {
+		if in.b.kernel != nil {
+			return ops.RecvGroup(in.fd, in.b.group, in.flags, !r.single), goOn
+		}
+		if c, ok := in.b.pick(); ok {
+			in.picked = c
+			return ops.Recv(in.fd, c.mem, in.flags|unix.MSG_DONTWAIT).Spec, goOn
+		}
+	}
+	return ops.Spec{}, starved
+}
+
+// arrived returns the buffer that a completion used, with n bytes.
+func (in *receiver) arrived(n int32, flags uint32) (c Chunk, ok bool) {
+	size := min(int(n), in.b.size)
+	if c = in.picked; c.home != nil {
+		in.picked = Chunk{}
+		c.mem = c.mem[:size]
+		return c, true
+	}
+	if flags&ring.CQEBuffer == 0 {
+		return Chunk{}, false
+	}
+	return in.b.took(uint16(flags>>ring.CQEBufferShift), size)
+}
+
+func (in *receiver) item(res int32, flags uint32) (item, bool) {
+	c, ok := in.arrived(res, flags)
+	if res == 0 && in.ends {
+		if ok {
+			c.Release()
+		}
+		return item{}, true
+	}
+	touchArrived(c.mem)
+	return item{chunk: c}, false
+}
+
+func (in *receiver) lost(flags uint32) {
+	if c, ok := in.arrived(0, flags); ok {
+		c.Release()
+	}
+}
+
+func (in *receiver) drop(it item) { it.chunk.Release() }
+
+func (in *receiver) meaning(err error) (fate, bool) {
+	if err == syscall.ENOBUFS {
+		return hungry, false
+	}
+	return fatal, false
+}
+
+func (in *receiver) ended() {
+	in.lost(0)
+	in.b.leave()
+}
+
+func (in *receiver) drained() { in.b.forget(in.s) }

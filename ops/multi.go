@@ -1,0 +1,72 @@
+package ops
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/internal/ring"
+)
+
+var (
+	kindAcceptMulti = &Kind{Name: "accept_multi", Code: ring.OpAccept, Prepare: prepareAcceptMulti, Waits: true, Discard: discardFD,
+		Ready: readyRecv}
+	kindRecvGroup = &Kind{Name: "recv_multi", Code: ring.OpRecv, Prepare: prepareRecvGroup, Waits: true, NoWait: unix.MSG_DONTWAIT,
+		Ready: readyRecv}
+)
+
+// Multi is an operation that completes many times: see driver.SubmitMulti.
+type Multi struct {
+	Many Spec // the operation as a whole (multishot)
+	Once Spec // one round of it, for kernels and engines that know nothing else
+
+	// Passing says of an error that it is about one moment and not the end: the operation goes on, after a pause. Silent says that
+	// nobody need be told of it. Nil means that every error is the end.
+	Passing func(error) (passing, silent bool)
+}
+
+// AcceptMulti takes every connection from the listening socket fd, as they come; each result is a descriptor, see [Accept]. Running out
+// of descriptors or memory is an error that passes, and so is a connection that was reset before it was accepted, which is not worth
+// telling. Multishot needs kernel 5.19; before it, and on the portable engine, it is one accept after the other. accept(2).
+func AcceptMulti(fd int, flags int) Multi {
+	once := Accept(fd, flags).Spec
+	many := once
+	many.Kind = kindAcceptMulti
+	return Multi{Many: many, Once: once, Passing: acceptPasses}
+}
+
+func prepareAcceptMulti(s *Spec, e *ring.SQE) {
+	e.IoPrio = ring.AcceptMultishot
+	e.OpFlags = s.opFlags
+}
+
+func acceptPasses(err error) (passing, silent bool) {
+	switch err {
+	case syscall.ECONNABORTED:
+		return true, true
+	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
+		return true, false
+	}
+	return false, false
+}
+
+// RecvGroup receives from the socket fd into buffers that the kernel takes from a group of provided ones, again and again (multishot) or
+// once; flags are as with [Recv]. It is for the driver, which knows the buffers: see driver.RecvMulti. Kernel 5.19; multishot 6.0.
+func RecvGroup(fd int, group uint16, flags int, again bool) Spec {
+	s := Spec{Kind: kindRecvGroup, FD: int32(fd), off: uint64(group), opFlags: uint32(flags), Flags: ring.SQEBufferSelect}
+	if again {
+		s.len = multishot
+	}
+	return s
+}
+
+// multishot stands in the length, which these operations have no use for.
+const multishot = 1
+
+func prepareRecvGroup(s *Spec, e *ring.SQE) {
+	if s.len == multishot {
+		e.IoPrio = ring.RecvMultishot
+	}
+	e.BufIndex = uint16(s.off)
+	e.OpFlags = s.opFlags
+}
