@@ -18,8 +18,12 @@ const (
 	briskOrRing
 )
 
-// tooLong is how long a call may take without counting as slow: what handing it over would cost, a few times.
-const tooLong = 200 * time.Microsecond
+// tooLong is how long a call may take without counting as slow: what handing it over would cost, a few times. For every byte that it
+// moves it may take perByte more: who else moves it takes as long, and on one processor nobody gains.
+const (
+	tooLong = 200 * time.Microsecond
+	perByte = time.Nanosecond
+)
 
 // pacer decides for one kind of call.
 type pacer struct {
@@ -59,7 +63,7 @@ func (p *pacer) inPlace(ctx context.Context, r Route, call func() error) (done b
 	if !ok {
 		return false, nil
 	}
-	defer p.leave(ctx, start)
+	defer p.leave(ctx, start, 0)
 	if err := canceled(ctx); err != nil {
 		return true, err
 	}
@@ -67,26 +71,27 @@ func (p *pacer) inPlace(ctx context.Context, r Route, call func() error) (done b
 	return true, call()
 }
 
-func (p *pacer) leave(ctx context.Context, start time.Time) {
+// leave ends a call that moved n bytes.
+func (p *pacer) leave(ctx context.Context, start time.Time, n int) {
 	inKernel.leave()
 	if !start.IsZero() {
-		p.took(ctx, time.Since(start))
+		p.took(ctx, time.Since(start), n)
 	}
 }
 
 // took takes note of a call that was made. Now and then it lets the other tasks of the caller's worker run: a task whose calls are all
 // quick would never wait for anything.
-func (p *pacer) took(ctx context.Context, d time.Duration) {
-	if p.budget.Spend(0) {
+func (p *pacer) took(ctx context.Context, d time.Duration, n int) {
+	if p.budget.Spend(n) {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
-	if d < tooLong {
+	if d < tooLong+time.Duration(n)*perByte {
 		if n := p.penalty.Load(); n > 0 {
 			p.penalty.Store(n - 1)
 		}
 		return
 	}
-	n := min(max(2*p.penalty.Load(), 16), maxPenalty)
-	p.penalty.Store(n)
-	p.skip.Store(n)
+	next := min(max(2*p.penalty.Load(), 16), maxPenalty)
+	p.penalty.Store(next)
+	p.skip.Store(next)
 }

@@ -133,7 +133,7 @@ func (r Route) instead() Route {
 func perform[T any](ctx context.Context, r Route, remote bool, o ops.Op[T]) ops.Result[T] {
 	p := &pace[o.Kind.Code]
 	if start, ok := p.enter(r); ok {
-		defer p.leave(ctx, start)
+		defer p.leave(ctx, start, 0)
 		return performDirect(ctx, o)
 	}
 	switch {
