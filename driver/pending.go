@@ -20,6 +20,7 @@ type Pending[T any] struct {
 	result ops.Result[T]
 	done   chan ops.Result[T] // made by the first Done
 	wake   chan struct{}      // made by the first Wait, closed at the end
+	onEnd  []func(ops.Result[T])
 }
 
 // Submit hands an operation to the driver and returns at once. The memory it names, such as a read's buffer, belongs to the
@@ -47,6 +48,19 @@ func (p *Pending[T]) Done() <-chan ops.Result[T] {
 		}
 	}
 	return p.done
+}
+
+// OnEnd has f called with the result as soon as that is in: now if it is there already, and otherwise on the driver goroutine, or for a
+// driver that is closed on whoever submits, where f must not block.
+func (p *Pending[T]) OnEnd(f func(ops.Result[T])) {
+	p.mu.Lock()
+	if !p.ended {
+		p.onEnd = append(p.onEnd, f)
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	f(p.result)
 }
 
 // Wait returns the result. If ctx ends first, it cancels the operation and returns what became of it: a result that came in
@@ -102,7 +116,6 @@ func (p *Pending[T]) Complete(r *Request) {
 
 func (p *Pending[T]) end(r ops.Result[T]) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.result, p.ended = r, true
 	if p.done != nil {
 		p.done <- r
@@ -110,5 +123,9 @@ func (p *Pending[T]) end(r ops.Result[T]) {
 	}
 	if p.wake != nil {
 		close(p.wake)
+	}
+	p.mu.Unlock()
+	for _, f := range p.onEnd { // complete, now that ended is set
+		f(r)
 	}
 }

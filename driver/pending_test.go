@@ -38,6 +38,30 @@ func TestDone(t *testing.T) {
 	})
 }
 
+// Whoever wants to be told is told once, before the end and after it.
+func TestOnEnd(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		d := e.open(driver.Config{})
+		op, n := e.nop(7)
+		for range 20 {
+			p := driver.Submit(d, op)
+			told := make(chan int, 4)
+			for range 3 {
+				p.OnEnd(func(r ops.Result[struct{}]) { told <- r.N })
+			}
+			for range 3 {
+				if got := <-told; got != n {
+					e.Errorf("told %d, want %d", got, n)
+				}
+			}
+			p.OnEnd(func(r ops.Result[struct{}]) { told <- r.N })
+			if len(told) != 1 || <-told != n {
+				e.Error("not told at once")
+			}
+		}
+	})
+}
+
 // An operation that has ended before anybody asks.
 func TestEndsUnasked(t *testing.T) {
 	on(t, everywhere, func(e *rig) {

@@ -29,8 +29,9 @@
 // # Files
 //
 // A [File] is positional: [File.ReadAt] and [File.WriteAt] take an offset, and may be called from many tasks at once. Each is one
-// operation and may be short; [File.ReadExactAt] and [File.WriteAllAt] move everything. [File.Read] and [File.Write] are for pipes, terminals and files opened to append. [File.NewReader] and
-// [File.NewWriter] adapt a File to package io.
+// operation and may be short; [File.ReadExactAt] and [File.WriteAllAt] move everything. [File.Read] and [File.Write] are for pipes, terminals
+// and files opened to append. [File.NewReader] and [File.NewWriter] adapt a File to package io; [File.NewStreamReader] and
+// [File.NewStreamWriter] do so with blocks that are read ahead, or written behind.
 //
 // Operations on one file are not ordered among each other: what a Sync must cover, or a read must see, has to have returned before
 // it is called.

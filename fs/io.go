@@ -48,23 +48,31 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 
 // Seek implements io.Seeker.
 func (r *Reader) Seek(offset int64, whence int) (int64, error) {
+	off, err := r.f.seekTo(r.ctx, r.off, offset, whence)
+	if err == nil {
+		r.off = off
+	}
+	return off, err
+}
+
+// seekTo is the arithmetic of io.Seeker, from position pos.
+func (f *File) seekTo(ctx context.Context, pos, offset int64, whence int) (int64, error) {
 	switch whence {
 	case io.SeekStart:
 	case io.SeekCurrent:
-		offset += r.off
+		offset += pos
 	case io.SeekEnd:
-		info, err := r.f.Stat(r.ctx)
+		info, err := f.Stat(ctx)
 		if err != nil {
 			return 0, err
 		}
 		offset += info.Size()
 	default:
-		return 0, r.f.wrap("seek", errors.New("invalid whence"))
+		return 0, f.wrap("seek", errors.New("invalid whence"))
 	}
 	if offset < 0 {
-		return 0, r.f.wrap("seek", errNegativeOffset)
+		return 0, f.wrap("seek", errNegativeOffset)
 	}
-	r.off = offset
 	return offset, nil
 }
 

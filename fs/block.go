@@ -1,0 +1,191 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/buf"
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/internal/handle"
+	"uringo/ops"
+)
+
+// StreamOptions says how far a [StreamReader] works ahead, or a [StreamWriter] behind. The zero value is a good choice for most.
+type StreamOptions struct {
+	// BlockSize is how many bytes one operation moves. Zero means 256 KiB. With O_DIRECT it is rounded up to what the file needs.
+	BlockSize int
+
+	// Depth is how many blocks are under way at most, beside the one that the caller is at: a stream holds Depth+1 blocks of memory, and
+	// fewer as long as those do. Zero means 8.
+	Depth int
+
+	// Pool is where the memory of blocks comes from; it needs a class of at least BlockSize. Direct I/O is cheaper with it: the driver can
+	// keep such memory registered. While the pool has no more, a stream does with the blocks that it has, and waits for its first.
+	// Nil means the Go heap.
+	Pool *buf.Pool
+}
+
+const (
+	defaultBlock = 256 << 10
+	defaultDepth = 8
+)
+
+// block is a part of a file on its way in or out.
+type block struct {
+	mem   []byte
+	fixed *buf.Fixed // that mem belongs to, if it does
+	off   int64      // where it is in the file
+	n     int        // how many bytes of mem mean something
+	err   error      // what became of the rest
+	t     *flight    // nil: it is not under way
+}
+
+func (b *block) end() int64 { return b.off + int64(b.n) }
+
+// blocks are those of one stream.
+type blocks struct {
+	f      *File
+	d      *driver.Driver
+	pool   *buf.Pool
+	size   int
+	most   int // Depth+1
+	memory int // what addresses are multiples of
+	offset int // what offsets and lengths are multiples of; 1 without O_DIRECT
+	made   int
+	free   []*block
+}
+
+// newBlocks checks what a stream is asked for.
+func (f *File) newBlocks(ctx context.Context, off int64, o StreamOptions) (*blocks, error) {
+	s := &blocks{f: f, pool: o.Pool, size: o.BlockSize, most: o.Depth + 1, memory: 1, offset: 1}
+	switch {
+	case off < 0:
+		return nil, errNegativeOffset
+	case o.BlockSize < 0 || o.BlockSize > ops.MaxTransfer:
+		return nil, fmt.Errorf("StreamOptions.BlockSize is %d, of 1 to %d", o.BlockSize, ops.MaxTransfer)
+	case o.Depth < 0:
+		return nil, fmt.Errorf("StreamOptions.Depth is %d", o.Depth)
+	case o.BlockSize == 0:
+		s.size = defaultBlock
+	}
+	if o.Depth == 0 {
+		s.most = defaultDepth + 1
+	}
+	var err error
+	if s.d, err = executor.DriverOf(ctx); err != nil {
+		return nil, err
+	}
+	if !f.h.Acquire() {
+		return nil, ErrClosed
+	}
+	stream := f.known()&traitStream != 0
+	f.h.Release()
+	if stream {
+		return nil, syscall.ESPIPE
+	}
+	if f.flag&unix.O_DIRECT != 0 {
+		a, err := f.alignment(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.memory, s.offset = a.Memory, a.Offset
+		s.size = (s.size + a.Offset - 1) &^ (a.Offset - 1)
+	}
+	return s, nil
+}
+
+// get returns a block, or nil if there are as many as there may be. A stream's first block is waited for.
+func (s *blocks) get(ctx context.Context) (*block, error) {
+	if s.f.h.Budget.Spend(s.size) {
+		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
+	}
+	if last := len(s.free) - 1; last >= 0 {
+		b := s.free[last]
+		s.free = s.free[:last]
+		return b, nil
+	}
+	if s.made == s.most {
+		return nil, nil
+	}
+	b := new(block)
+	if s.pool == nil {
+		b.mem = buf.Aligned(s.size, s.memory)
+	} else {
+		var err error
+		if b.fixed, err = s.pool.TryGet(s.size); err == buf.ErrNoBuffer {
+			if s.made > 0 {
+				return nil, nil
+			}
+			b.fixed, err = s.pool.Get(ctx, s.size)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if b.mem = b.fixed.Bytes(); !buf.IsAligned(b.mem, s.memory) {
+			b.fixed.Release()
+			return nil, fmt.Errorf("the buffers of StreamOptions.Pool are not aligned to %d bytes, as the file needs them", s.memory)
+		}
+	}
+	s.made++
+	return b, nil
+}
+
+// put takes a block back. It ends what is under way there.
+func (s *blocks) put(ctx context.Context, b *block) {
+	if b.t != nil {
+		b.t.end(ctx)
+		b.err = b.t.err
+	}
+	if handle.Abandoned(b.err) {
+		s.made-- // the kernel has it
+		return
+	}
+	*b = block{mem: b.mem, fixed: b.fixed}
+	s.free = append(s.free, b)
+}
+
+// close gives the memory back.
+func (s *blocks) close() {
+	for _, b := range s.free {
+		if b.fixed != nil {
+			b.fixed.Release()
+		}
+	}
+	s.free, s.made, s.most = nil, 0, 0
+}
+
+// read starts reading a block.
+func (s *blocks) read(b *block, off int64) (err error) {
+	b.off = off
+	o := ops.ReadAt(s.f.h.FD, b.mem, off)
+	if b.fixed != nil {
+		o = ops.ReadIn(s.f.h.FD, b.fixed, b.mem, off)
+	}
+	b.t, err = s.f.launch(s.d, s.routed(o, s.f.pinned(OpRead)))
+	return err
+}
+
+// write starts writing the bytes that b has.
+func (s *blocks) write(b *block) (err error) {
+	o := ops.WriteAt(s.f.h.FD, b.mem[:b.n], b.off)
+	if b.fixed != nil {
+		o = ops.WriteFrom(s.f.h.FD, b.fixed, b.mem[:b.n], b.off)
+	}
+	b.t, err = s.f.launch(s.d, s.routed(o, s.f.pinned(OpWrite)))
+	return err
+}
+
+// routed gives an operation to the ring unless the user wants otherwise: nobody waits for it, so it may take its time there. What the page
+// cache takes part in is for a thread of the kernel, so that the copying holds up neither the driver nor, on its thread, the tasks.
+func (s *blocks) routed(o ops.Op[[]byte], r Route) ops.Op[[]byte] {
+	if r == Call || r == Inline {
+		o.Route = ops.RouteCall
+	} else if s.f.takesLong(len(o.Buf)) {
+		o.Flags |= ops.Async
+	}
+	return o
+}
