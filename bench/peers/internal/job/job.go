@@ -17,6 +17,11 @@ const (
 	Read   = "small-read"
 	Unlink = "small-unlink"
 	Copy   = "copy-big"
+
+	Echo      = "echo"           // 64 bytes on every connection, one request at a time
+	Pipelined = "echo-pipelined" // 512 bytes, 16 requests in flight on every connection
+	Accept    = "accept"         // a connection for every request
+	Hello     = "http-hello"
 )
 
 // A Row is one line of a table. Cores is the number of processors that the whole process may use; a pinned and an
@@ -44,7 +49,7 @@ type Sample struct {
 	Work    string        `json:"work"`
 	Ops     int64         `json:"ops"` // operations, or MiB for a copy
 	Elapsed time.Duration `json:"elapsed"`
-	CPU     time.Duration `json:"cpu"` // user and system time of the whole process in the measured phase
+	CPU     time.Duration `json:"cpu"` // user and system time of the whole process in the measured phase; of the server, if there is one
 	Allocs  int64         `json:"allocs"`
 	Threads int           `json:"threads"`
 }

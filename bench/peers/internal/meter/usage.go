@@ -47,6 +47,44 @@ func mallocs() uint64 {
 	return ms.Mallocs
 }
 
+// A Server is a process that serves and does not measure itself.
+type Server struct {
+	Pid int // 0 for this process
+	at  mark
+}
+
+// Start begins the measured time.
+func (s *Server) Start() error {
+	s.at = start()
+	if s.Pid == 0 {
+		return nil
+	}
+	var err error
+	s.at.cpu, err = s.cpu()
+	return err
+}
+
+// Stop ends it, after a load that counts for itself.
+func (s *Server) Stop(work string, ops int64, elapsed time.Duration) (job.Sample, error) {
+	one := s.at.stop(work)
+	one.Ops, one.Elapsed = ops, elapsed
+	if s.Pid == 0 {
+		return one, nil
+	}
+	used, err := s.cpu()
+	one.CPU = used - s.at.cpu
+	one.Allocs, one.Threads = job.NotCounted, job.NotCounted
+	return one, err
+}
+
+// cpu reads the processor time clock of a process, as clock_getcpuclockid(3) finds it.
+func (s *Server) cpu() (time.Duration, error) {
+	const cpuclockSched = 2
+	var ts unix.Timespec
+	err := unix.ClockGettime(int32(^s.Pid)<<3|cpuclockSched, &ts)
+	return time.Duration(ts.Nano()), err
+}
+
 // cpu includes the kernel's io-wq workers: they are threads of this process.
 func cpu() time.Duration {
 	var ru unix.Rusage

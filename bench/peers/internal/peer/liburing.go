@@ -3,9 +3,10 @@ package peer
 import (
 	"bytes"
 	"context"
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -14,8 +15,8 @@ import (
 	"uringo/bench/peers/internal/testdir"
 )
 
-//go:embed floor/floor.c
-var floorSource []byte
+//go:embed floor/*.c
+var floorSources embed.FS
 
 // liburing is the floor in C. It is compiled at the start of a run, where a compiler and liburing's headers are.
 func liburing() Contender {
@@ -28,16 +29,29 @@ func liburing() Contender {
 	}}
 }
 
-func floorBinary(dir string) string { return filepath.Join(dir, "floor") }
+func floorBinary(dir string) string { return program(dir, "floor") }
 
-func compileFloor(ctx context.Context, dir string) error {
-	if _, err := exec.LookPath("gcc"); err != nil {
-		return fmt.Errorf("the C floor needs gcc: %w", err)
+// program is where a program of directory floor is after compile.
+func program(dir, name string) string { return filepath.Join(dir, name) }
+
+func compileFloor(ctx context.Context, dir string) error { return compile(ctx, dir, "floor") }
+
+// compile makes a program in C, where that is possible and has not been done.
+func compile(ctx context.Context, dir, name string) error {
+	if _, err := os.Stat(program(dir, name)); err == nil {
+		return nil
 	}
-	cmd := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-x", "c", "-", "-o", floorBinary(dir), "-luring")
-	cmd.Stdin = bytes.NewReader(floorSource)
+	if _, err := exec.LookPath("gcc"); err != nil {
+		return fmt.Errorf("%s in C needs gcc: %w", name, err)
+	}
+	source, err := floorSources.ReadFile("floor/" + name + ".c")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-x", "c", "-", "-o", program(dir, name), "-luring")
+	cmd.Stdin = bytes.NewReader(source)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("the C floor does not compile (Debian: apt-get install liburing-dev): %w: %.200s", err, out)
+		return fmt.Errorf("%s.c does not compile (Debian: apt-get install liburing-dev): %w: %.200s", name, err, out)
 	}
 	return nil
 }

@@ -31,6 +31,10 @@ func All() []Contender {
 		liburing(),
 		fio(),
 		cp(),
+		goNet(),
+		gNet(),
+		cEcho("once"),
+		cEcho("multi"),
 	)
 }
 

@@ -33,6 +33,11 @@ func uringo(name string, exec func(tasks int) executor.Executor) Contender {
 		job.Stat:   warmStat(rt),
 		job.Small:  smallFiles(rt),
 		job.Copy:   blockCopy(rt),
+
+		job.Echo:      underLoad(rt.echo),
+		job.Pipelined: underLoad(rt.echo),
+		job.Accept:    underLoad(rt.echo),
+		job.Hello:     underLoad(rt.hello),
 	}}
 }
 

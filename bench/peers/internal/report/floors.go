@@ -15,7 +15,7 @@ var (
 
 // floors is what the project promises. Each holds within one run; none is about absolute numbers.
 func floors() []floor {
-	return slices.Concat(nopFloors(), directFloors(), osFloors(), allocFloors())
+	return slices.Concat(nopFloors(), directFloors(), osFloors(), netFloors(), allocFloors())
 }
 
 func nopFloors() []floor {
@@ -84,9 +84,34 @@ func osFloors() []floor {
 	return all
 }
 
+// netFloors hold servers on one core against the standard library's, and against the least that C does with io_uring. The TCP stack
+// costs most of it, whoever calls it, so the processor time per request is the honest figure.
+func netFloors() []floor {
+	row := func(work string, connections int, contender string) job.Row {
+		return job.Row{Work: work, Tasks: connections, Contender: contender, Cores: 1}
+	}
+	echo := func(contender string) job.Row { return row(job.Echo, 64, contender) }
+	pipelined := func(contender string) job.Row { return row(job.Pipelined, 16, contender) }
+	all := []floor{
+		rate(echo("local"), 0.95, echo("c-once")),
+		rate(echo("local"), 1.15, echo("net")),
+		cpu(echo("local"), 0.87, echo("net")),
+		rate(echo("workers1"), 1.05, echo("net")),
+		rate(echo("goroutines"), 1, echo("net")),
+		rate(pipelined("local"), 1, pipelined("net")),
+	}
+	for _, contender := range []string{"local", "workers1", "goroutines"} {
+		all = append(all, rate(row(job.Accept, 16, contender), 1, row(job.Accept, 16, "net")))
+	}
+	for _, contender := range []string{"workers1", "goroutines"} {
+		all = append(all, rate(row(job.Hello, 64, contender), 0.95, row(job.Hello, 64, "net")))
+	}
+	return all
+}
+
 func allocFloors() []floor {
 	var all []floor
-	for _, work := range []string{job.Nop, job.Cached, job.Direct, job.Write} {
+	for _, work := range []string{job.Nop, job.Cached, job.Direct, job.Write, job.Echo, job.Pipelined} {
 		for _, contender := range slices.Concat(single, parallel) {
 			all = append(all, noAllocs{work, contender})
 		}

@@ -26,8 +26,11 @@ var (
 	product = []who{
 		{"local", both}, {"workers1", both}, {"workers4", anyCores}, {"goroutines", anyCores}, {"pool", anyCores},
 	}
-	std   = []who{{"os", both}}
-	rings = []who{{"iouring-go", anyCores}, {"giouring", oneCore}, {"c-liburing", oneCore}}
+	// A server is measured on one core, beside the load on the other.
+	servers = []who{{"local", oneCore}, {"workers1", oneCore}, {"goroutines", oneCore}}
+	std     = []who{{"os", both}}
+	nets    = []who{{"net", oneCore}, {"gnet", oneCore}, {"c-once", oneCore}, {"c-multi", oneCore}}
+	rings   = []who{{"iouring-go", anyCores}, {"giouring", oneCore}, {"c-liburing", oneCore}}
 )
 
 // A table is one work with all its rows.
@@ -47,6 +50,10 @@ var tables = []table{
 	{job.Stat, []int{1, 64}, slices.Concat(product, std, []who{{"c-liburing", oneCore}})},
 	{job.Small, []int{64}, slices.Concat(product, std)},
 	{job.Copy, []int{8}, slices.Concat(product, std, []who{{"os-blocks", both}, {"cp", both}})},
+	{job.Echo, []int{64}, slices.Concat(servers, nets)},
+	{job.Pipelined, []int{16}, slices.Concat(servers, nets)},
+	{job.Accept, []int{16}, slices.Concat(servers, nets)},
+	{job.Hello, []int{64}, []who{{"workers1", oneCore}, {"goroutines", oneCore}, {"net", oneCore}}},
 }
 
 func unpinned(groups ...[]who) []who {

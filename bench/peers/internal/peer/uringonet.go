@@ -1,0 +1,55 @@
+package peer
+
+import (
+	"context"
+	stdnet "net"
+
+	"uringo/bench/peers/internal/job"
+	"uringo/executor"
+	"uringo/net"
+)
+
+func (rt uringoRuntime) echo(ctx context.Context, j job.Job, up func(port, pid int)) error {
+	return rt.run(ctx, j.Tasks+1, func(ctx context.Context) error {
+		l, err := net.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer l.Close(context.WithoutCancel(ctx))
+		up(l.Addr().(*stdnet.TCPAddr).Port, 0)
+		for {
+			c, err := l.Accept(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+				defer c.Close(context.WithoutCancel(ctx))
+				b := make([]byte, echoBuffer)
+				for {
+					n, _, err := c.Read(ctx, b)
+					if err != nil {
+						return struct{}{}, nil
+					}
+					if _, _, err := c.WriteAll(ctx, b[:n]); err != nil {
+						return struct{}{}, nil
+					}
+				}
+			})
+		}
+	})
+}
+
+// hello is net/http on the product's listener: its goroutines are none of the executor's.
+func (rt uringoRuntime) hello(ctx context.Context, j job.Job, up func(port, pid int)) error {
+	return rt.run(ctx, j.Tasks+1, func(ctx context.Context) error {
+		l, err := net.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		_, err = executor.Block(ctx, func() (struct{}, error) { return struct{}{}, serveHTTP(ctx, l.NetListener(), up) })
+		return err
+	})
+}
