@@ -196,36 +196,56 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, l.fail("accept", "accept4", err)
 	}
-	fd, err := l.accept(ctx)
+	fd, remote, err := l.accept(ctx)
 	if err != nil {
 		return nil, l.fail("accept", "accept4", err)
 	}
-	return newConn(d, l.net, fd, nil), nil
+	return l.conn(d, fd, remote), nil
 }
 
-func (l *Listener) accept(ctx context.Context) (int, error) {
+// conn makes a connection of what was accepted. The remote address is nil if it is not known yet.
+func (l *Listener) conn(d *driver.Driver, fd int, remote Addr) *Conn {
+	return newConnFrom(d, l.net, fd, l.common(), remote)
+}
+
+// common returns the local address that all accepted connections have, nil if they differ.
+func (l *Listener) common() Addr {
+	if ip, _, _ := ipOf(l.local); l.net.proto != "unix" && (!ip.IsValid() || ip.IsUnspecified()) {
+		return nil
+	}
+	return l.local
+}
+
+// accept returns the remote address, too, where the kernel said it.
+func (l *Listener) accept(ctx context.Context) (fd int, remote Addr, err error) {
 	const flags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	if !l.h.Acquire() {
-		return -1, ErrClosed
+		return -1, nil, ErrClosed
 	}
 	for {
-		fd, err := l.try(ctx, OpAccept, func() (int, error) { return acceptNow(l.h.FD, flags) })
+		fd, err := l.try(ctx, OpAccept, func() (n int, err error) {
+			n, remote, err = l.net.acceptNow(l.h.FD, flags)
+			return n, err
+		})
 		if err == syscall.EAGAIN {
 			fd, err = onRing(ctx, ops.Accept(l.h.FD, flags), l.h.Free)
 		}
 		if err == syscall.ECONNABORTED {
 			continue // reset before it was accepted: nobody's business
 		}
-		return fd, l.h.Settle(err, ErrClosed)
+		return fd, remote, l.h.Settle(err, ErrClosed)
 	}
 }
 
 // acceptNow accepts a connection if one waits.
-func acceptNow(fd, flags int) (int, error) {
+func (n network) acceptNow(fd, flags int) (int, Addr, error) {
 	for {
-		n, _, err := unix.Accept4(fd, flags)
+		c, sa, err := unix.Accept4(fd, flags)
+		if err == nil {
+			return c, n.address(sa), nil
+		}
 		if err != syscall.EINTR {
-			return n, err
+			return -1, nil, err
 		}
 	}
 }

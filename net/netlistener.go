@@ -21,11 +21,11 @@ func (l *Listener) NetListener() stdnet.Listener {
 
 // Accept implements net.Listener.
 func (a *netListener) Accept() (stdnet.Conn, error) {
-	fd, err := a.l.accept(a.end.context())
+	fd, remote, err := a.l.accept(a.end.context())
 	if err != nil {
 		return nil, a.l.fail("accept", "accept4", stdError(err))
 	}
-	return newConn(a.l.h.Driver, a.l.net, fd, nil).NetConn(), nil
+	return a.l.conn(a.l.h.Driver, fd, remote).NetConn(), nil
 }
 
 // Close implements net.Listener.

@@ -23,11 +23,13 @@ type socket struct {
 	slow   atomic.Bool // closing may wait: SO_LINGER is set
 }
 
-// open fills in s, the first field of its owner, which from now on owns the descriptor.
+// open fills in s, the first field of its owner, which from now on owns the descriptor. A local address that is known is in s already.
 func (s *socket) open(d *driver.Driver, n network, fd int) {
 	s.h.Open(fd, d)
 	s.net = n
-	s.local = n.localAddr(fd)
+	if s.local == nil {
+		s.local = n.localAddr(fd)
+	}
 	s.h.Collect()
 }
 
