@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"fmt"
+	"io"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,31 @@ type block struct {
 }
 
 func (b *block) end() int64 { return b.off + int64(b.n) }
+
+// arrive waits for a block that is read to be there: whole, or as far as it goes, with the reason why not in err. What is returned is the
+// error of ctx, if that ends first. Offsets and lengths must be multiples of align.
+func (b *block) arrive(ctx context.Context, f *File, align int) error {
+	if b.t == nil {
+		return nil
+	}
+	n, err := b.t.wait(ctx)
+	if !b.t.over.IsSet() {
+		return err
+	}
+	b.t, b.n, b.err = nil, b.n+n, err
+	for b.err == nil && b.n < len(b.mem) {
+		if b.n&(align-1) != 0 || n == 0 {
+			b.err = io.EOF // the rest of a block that is read directly would not be aligned
+			break
+		}
+		n, b.err = f.readAt(ctx, b.mem[b.n:], b.fixed, b.off+int64(b.n), f.h.Free)
+		b.n += n
+	}
+	if handle.Abandoned(b.err) {
+		b.n = 0
+	}
+	return nil
+}
 
 // blocks are those of one stream.
 type blocks struct {
@@ -159,13 +185,19 @@ func (s *blocks) close() {
 }
 
 // read starts reading a block.
-func (s *blocks) read(b *block, off int64) (err error) {
+func (s *blocks) read(b *block, off int64) error {
 	b.off = off
-	o := ops.ReadAt(s.f.h.FD, b.mem, off)
+	return b.read(s.f, s.d)
+}
+
+// read starts reading what b does not have yet.
+func (b *block) read(f *File, d *driver.Driver) (err error) {
+	rest, off := b.mem[b.n:], b.off+int64(b.n)
+	o := ops.ReadAt(f.h.FD, rest, off)
 	if b.fixed != nil {
-		o = ops.ReadIn(s.f.h.FD, b.fixed, b.mem, off)
+		o = ops.ReadIn(f.h.FD, b.fixed, rest, off)
 	}
-	b.t, err = s.f.launch(s.d, s.routed(o, s.f.pinned(OpRead)))
+	b.t, err = f.launch(d, f.unhurried(o, OpRead))
 	return err
 }
 
@@ -175,16 +207,16 @@ func (s *blocks) write(b *block) (err error) {
 	if b.fixed != nil {
 		o = ops.WriteFrom(s.f.h.FD, b.fixed, b.mem[:b.n], b.off)
 	}
-	b.t, err = s.f.launch(s.d, s.routed(o, s.f.pinned(OpWrite)))
+	b.t, err = s.f.launch(s.d, s.f.unhurried(o, OpWrite))
 	return err
 }
 
-// routed gives an operation to the ring unless the user wants otherwise: nobody waits for it, so it may take its time there. What the page
-// cache takes part in is for a thread of the kernel, so that the copying holds up neither the driver nor, on its thread, the tasks.
-func (s *blocks) routed(o ops.Op[[]byte], r Route) ops.Op[[]byte] {
-	if r == Call || r == Inline {
+// unhurried gives an operation that nobody waits for yet to the ring, unless the user wants otherwise. What would take long to copy is for
+// a thread of the kernel, so that it holds up neither the driver nor, on its thread, the tasks.
+func (f *File) unhurried(o ops.Op[[]byte], op Operation) ops.Op[[]byte] {
+	if r := f.pinned(op); r == Call || r == Inline {
 		o.Route = ops.RouteCall
-	} else if s.f.takesLong(len(o.Buf)) {
+	} else if f.takesLong(len(o.Buf)) {
 		o.Flags |= ops.Async
 	}
 	return o

@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"uringo/executor"
-	"uringo/internal/handle"
 )
 
 // StreamReader reads a file in order, with the blocks ahead under way already: an io.Reader, io.WriterTo, io.Seeker and io.Closer, for one
@@ -125,7 +124,7 @@ func (r *StreamReader) view() ([]byte, error) {
 			return nil, r.f.wrap("read", err)
 		}
 		b := r.ahead[0]
-		if err := r.finish(b); err != nil {
+		if err := b.arrive(r.ctx, r.f, r.blocks.offset); err != nil {
 			return nil, r.f.wrap("read", err)
 		}
 		if r.off < b.end() {
@@ -216,33 +215,10 @@ func (r *StreamReader) extend() error {
 	return nil
 }
 
-// finish waits for a block to be there: whole, or with the reason why not.
-func (r *StreamReader) finish(b *block) error {
-	if b.t == nil {
-		return nil
-	}
-	n, err := b.t.wait(r.ctx)
-	if !b.t.over.IsSet() {
-		return err
-	}
-	b.t, b.n, b.err = nil, n, err
-	for b.err == nil && b.n < len(b.mem) {
-		if b.n&(r.blocks.offset-1) != 0 || n == 0 {
-			b.err = io.EOF // the rest of a block that is read directly would not be aligned
-			break
-		}
-		n, b.err = r.f.readAt(r.ctx, b.mem[b.n:], b.fixed, b.off+int64(b.n), r.f.h.Free)
-		b.n += n
-	}
-	if handle.Abandoned(b.err) {
-		b.n = 0
-	}
-	return nil
-}
-
-// cached is what tryRead finds in the page cache, if that is worth a try.
+// cached is what tryRead finds in the page cache, if that is worth a try, and as much of it as may be copied in one go.
 func (f *File) cached(ctx context.Context, p []byte, off int64) (n int, all bool, err error) {
 	ground := executor.GroundOf(ctx)
+	whole := len(p)
 	if ground != executor.OwnGround {
 		p = p[:min(len(p), maxTry)]
 	}
@@ -253,5 +229,6 @@ func (f *File) cached(ctx context.Context, p []byte, off int64) (n int, all bool
 		return 0, true, ErrClosed
 	}
 	defer f.h.Release()
-	return f.tryRead(ctx, ground, p, off)
+	n, all, err = f.tryRead(ctx, ground, p, off)
+	return n, all && (n < len(p) || n == whole), err
 }
