@@ -277,9 +277,10 @@ func must[T any](e *rig, d *driver.Driver, op ops.Op[T]) int {
 	return r.N
 }
 
-// pending sees that an operation does not end by itself.
+// pending sees that the driver has taken in an operation, and that it does not end by itself.
 func pending[T any](e *rig, p *driver.Pending[T]) {
 	e.Helper()
+	p.Driver().Stats() // asked for in the channel behind the operation
 	select {
 	case r := <-p.Done():
 		e.Fatalf("ended early: %+v", r)
