@@ -41,6 +41,21 @@ type BufferRing struct {
 // ErrInUse means that a BufferRing cannot be closed because streams use it.
 var ErrInUse = errors.New("uringo: buffers in use")
 
+// Buffers returns a ring of buffers of the driver's own, for readers without special wishes: 256 buffers of 8 KiB, made by the first
+// call. It must not be closed.
+func (d *Driver) Buffers() (*BufferRing, error) {
+	d.shared.Lock()
+	defer d.shared.Unlock()
+	if d.shared.buffers == nil {
+		b, err := NewBufferRing(d, 256, 8<<10)
+		if err != nil {
+			return nil, err
+		}
+		d.shared.buffers = b
+	}
+	return d.shared.buffers, nil
+}
+
 // NewBufferRing makes n buffers of size bytes. n is a power of two, up to 32768. The memory is on the Go heap, and unused parts of it cost
 // nothing. Kernels before 5.19, and the portable engine, have no rings of buffers: there the driver picks one for every operation,
 // which readers cannot tell. IORING_REGISTER_PBUF_RING, io_uring_register(2).
@@ -280,12 +295,15 @@ func (c Chunk) Release() {
 	}
 }
 
-// detached returns the chunk with memory of its own.
-func (c Chunk) detached() Chunk {
+// ChunkOf makes a chunk of memory that is no part of a BufferRing. Its Release does nothing.
+func ChunkOf(b []byte) Chunk { return Chunk{mem: b} }
+
+// Own copies what was received, releases the chunk, and returns the copy: for readers that keep it for long.
+func (c Chunk) Own() []byte {
 	if c.home == nil {
-		return c
+		return c.mem
 	}
-	own := Chunk{mem: append([]byte(nil), c.mem...)}
+	own := append([]byte(nil), c.mem...)
 	c.Release()
 	return own
 }

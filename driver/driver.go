@@ -55,6 +55,12 @@ type Driver struct {
 	}
 	poke Request // a message without content
 
+	// shared is the ring of buffers of Buffers.
+	shared struct {
+		sync.Mutex
+		buffers *BufferRing
+	}
+
 	// woken are streams that can go on.
 	woken struct {
 		sync.Mutex

@@ -99,6 +99,8 @@ func (d *Driver) sweep() {
 func (d *Driver) Issue(r *Request) {
 	r.cur = r.seq
 	switch {
+	case r.spec.Kind == ops.KindAwait && r.cancel != r.cur:
+		d.park(r) // streams end by themselves when the driver does
 	case d.closing.Load() || d.broken != nil:
 		d.deliver(r, 0, d.refusal())
 	case r.cancel == r.cur:
@@ -108,9 +110,6 @@ func (d *Driver) Issue(r *Request) {
 		switch {
 		case r.stream != nil:
 			d.arm(r)
-			return
-		case r.spec.Kind == ops.KindAwait:
-			d.park(r)
 			return
 		case r.op() == ring.OpAsyncCancel:
 			d.cancelMatching(r)
@@ -315,7 +314,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		r.state = stateIdle
 		switch {
 		case r.stream != nil:
-			r.stream.letGo(c, r.ready != 0)
+			r.stream.abandoned(c, r.ready != 0)
 		case r.ready == 0: // else it was the descriptor that we waited for
 			r.spec.Discard(c.Res)
 		}

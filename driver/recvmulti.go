@@ -15,10 +15,11 @@ import (
 // While nothing arrives the socket holds no buffer. The stream holds at most a quarter of the buffers, and [StreamLimit], for its reader.
 //
 // flags are unix.MSG_*, without those that change what is counted or waited for (MSG_WAITALL, MSG_TRUNC, MSG_PEEK, MSG_OOB, MSG_ERRQUEUE,
-// MSG_DONTWAIT): they are EINVAL. Multishot needs kernel 6.0; elsewhere it is one receive after the other. recv(2).
-func RecvMulti(d *Driver, fd int, b *BufferRing, flags int) *Stream[Chunk] {
+// MSG_DONTWAIT): they are EINVAL. ended, if not nil, is called when the kernel has let go of the socket: on the driver goroutine, so it must
+// not block. Multishot needs kernel 6.0; elsewhere it is one receive after the other. recv(2).
+func RecvMulti(d *Driver, fd int, b *BufferRing, flags int, ended func()) *Stream[Chunk] {
 	in := &receiver{b: b, fd: fd, flags: flags}
-	s := newStream(d, in, b.limit)
+	s := newStream(d, in, b.limit, ended)
 	in.s = s
 	s.begin(ops.RecvGroup(fd, b.group, flags, true), in.begin(d))
 	return &Stream[Chunk]{s, func(it item) Chunk { return it.chunk }}

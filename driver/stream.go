@@ -37,14 +37,14 @@ type item struct {
 // SubmitMulti hands an operation of many completions to the driver and returns at once. The items are the operation's results: what
 // they mean, and who has to give them back, the operation says.
 func SubmitMulti(d *Driver, op ops.Multi) *Stream[int] {
-	s := newStream(d, &multi{op}, StreamLimit)
+	s := newStream(d, &multi{op}, StreamLimit, op.Ended)
 	s.begin(op.Many, op.Many.Invalid())
 	return &Stream[int]{s, func(it item) int { return int(it.n) }}
 }
 
 // Next returns the next item, and waits for it. Every item belongs to the caller: a descriptor is theirs to close, a chunk to release.
 //
-// An error may stand between two items (a listener ran out of descriptors), and then the stream goes on; see Ended. When the
+// An error may stand between two items (a listener ran out of descriptors), and then the stream goes on: Err is nil. When the
 // stream has ended, Next returns why, again and again, after all items: io.EOF at the end of a connection, syscall.ECANCELED after
 // Cancel, ErrClosed with the driver. If ctx ends first, Next returns its error and loses nothing.
 //
@@ -89,23 +89,20 @@ func (s *Stream[T]) Discard() {
 // Close is Discard, and waits until the kernel has let go of the stream. If ctx ends first it returns its error.
 func (s *Stream[T]) Close(ctx context.Context) error {
 	s.Discard()
-	for !s.Ended() {
-		if _, err := s.Next(ctx); err != nil && ctx.Err() != nil && !s.Ended() {
+	for s.Err() == nil {
+		if _, err := s.Next(ctx); err != nil && ctx.Err() != nil && s.Err() == nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Ended reports whether the operation has ended. Items may be left.
-func (s *Stream[T]) Ended() bool {
+// Err returns why the stream has ended, which is the last thing that Next returns, or nil if it has not. Items may be left.
+func (s *Stream[T]) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.end != nil
+	return s.end
 }
-
-// Driver returns the driver that performs the stream.
-func (s *Stream[T]) Driver() *Driver { return s.d }
 
 var errOtherDriver = errors.New("uringo: a stream of another driver")
 
@@ -115,6 +112,7 @@ type stream struct {
 	req     Request
 	seq     Seq
 	src     source
+	onEnd   func() // may be nil
 	limit   int
 	readers list // the requests of those who wait; the driver goroutine's
 
@@ -126,14 +124,15 @@ type stream struct {
 	held     bool  // the operation waits for room among the items
 }
 
-func newStream(d *Driver, src source, limit int) *stream {
-	return &stream{d: d, src: src, limit: limit}
+func newStream(d *Driver, src source, limit int, onEnd func()) *stream {
+	return &stream{d: d, src: src, limit: limit, onEnd: onEnd}
 }
 
 // begin submits the operation, unless it is invalid.
 func (s *stream) begin(first ops.Spec, invalid error) {
 	if invalid != nil {
 		s.end = invalid
+		s.letGo()
 		return
 	}
 	s.seq = s.req.Reset(&first, s)
@@ -193,7 +192,7 @@ func (s *stream) push(it item) {
 		return
 	}
 	if n-s.head >= s.limit {
-		it.chunk = it.chunk.detached()
+		it.chunk = ChunkOf(it.chunk.Own())
 	}
 	if n == cap(s.items) && s.head > 0 {
 		n = copy(s.items, s.items[s.head:])
@@ -233,7 +232,7 @@ func (s *stream) detach() {
 	defer s.mu.Unlock()
 	for i := range s.items[s.head:] {
 		it := &s.items[s.head+i]
-		it.chunk = it.chunk.detached()
+		it.chunk = ChunkOf(it.chunk.Own())
 	}
 }
 
@@ -258,6 +257,7 @@ func (s *stream) Complete(r *Request) {
 	_, err := r.Outcome()
 	if !r.Abandoned() {
 		s.src.ended()
+		s.letGo()
 	}
 	s.mu.Lock()
 	s.end = err
@@ -274,14 +274,22 @@ func (s *stream) Complete(r *Request) {
 	}
 }
 
-// letGo takes over the last completion of an operation that was abandoned: nobody wants it.
-func (s *stream) letGo(c *ring.CQE, polled bool) {
+// letGo tells the maker that the kernel has nothing of the stream any more.
+func (s *stream) letGo() {
+	if s.onEnd != nil {
+		s.onEnd()
+	}
+}
+
+// abandoned takes over the last completion of an operation that was abandoned: nobody wants it.
+func (s *stream) abandoned(c *ring.CQE, polled bool) {
 	if c.Res < 0 || polled {
 		s.src.lost(c.Flags)
 	} else if it, end := s.src.item(c.Res, c.Flags); !end {
 		s.drop(it)
 	}
 	s.src.ended()
+	s.letGo()
 }
 
 // multi is the source of a stream whose items are bare results.

@@ -83,7 +83,7 @@ func TestAcceptMulti(t *testing.T) {
 		}
 		short, cancel := context.WithTimeout(ctx, time.Millisecond)
 		defer cancel()
-		if _, err := s.Next(short); !errors.Is(err, context.DeadlineExceeded) || s.Ended() {
+		if _, err := s.Next(short); !errors.Is(err, context.DeadlineExceeded) || s.Err() != nil {
 			e.Errorf("a wait that ends: %v", err)
 		}
 		s.Cancel()
@@ -134,7 +134,7 @@ func TestStreamErrors(t *testing.T) {
 		r, _ := e.pipe()
 		s := driver.SubmitMulti(d, ops.AcceptMulti(r, 0))
 		for range 2 {
-			if _, err := s.Next(ctx); err != syscall.ENOTSOCK || !s.Ended() {
+			if _, err := s.Next(ctx); err != syscall.ENOTSOCK || s.Err() == nil {
 				e.Errorf("a pipe: %v", err)
 			}
 		}
@@ -147,10 +147,10 @@ func TestStreamErrors(t *testing.T) {
 		if err != nil {
 			e.Fatal(err)
 		}
-		if _, err := driver.RecvMulti(d, r, b, 0).Next(ctx); err != syscall.ENOTSOCK {
+		if _, err := driver.RecvMulti(d, r, b, 0, nil).Next(ctx); err != syscall.ENOTSOCK {
 			e.Errorf("a pipe: %v", err)
 		}
-		if _, err := driver.RecvMulti(d, r, b, unix.MSG_PEEK).Next(ctx); !errors.Is(err, syscall.EINVAL) {
+		if _, err := driver.RecvMulti(d, r, b, unix.MSG_PEEK, nil).Next(ctx); !errors.Is(err, syscall.EINVAL) {
 			e.Errorf("peeking: %v", err)
 		}
 		l, _ := e.listener()
@@ -158,7 +158,7 @@ func TestStreamErrors(t *testing.T) {
 		if err := b.Close(); err != nil {
 			e.Error(err)
 		}
-		if _, err := driver.RecvMulti(d, r, b, 0).Next(ctx); err == nil {
+		if _, err := driver.RecvMulti(d, r, b, 0, nil).Next(ctx); err == nil {
 			e.Error("receiving into closed buffers")
 		}
 		if err := d.Close(ctx); err != nil {
@@ -196,7 +196,7 @@ func TestRecvMulti(t *testing.T) {
 				streams := make([]*driver.Stream[driver.Chunk], conns)
 				for i := range conns {
 					in, out := e.seqpackets()
-					streams[i] = driver.RecvMulti(d, in, b, 0)
+					streams[i] = driver.RecvMulti(d, in, b, 0, nil)
 					go func() {
 						defer unix.Close(out)
 						for n := range messages {
@@ -270,7 +270,7 @@ func TestRecvMultiUnread(t *testing.T) {
 			e.Fatal(err)
 		}
 		in, out := e.seqpackets()
-		s := driver.RecvMulti(d, in, b, 0)
+		s := driver.RecvMulti(d, in, b, 0, nil)
 		go func() {
 			defer unix.Close(out)
 			for n := range messages {
@@ -309,7 +309,7 @@ func TestRecvMultiStarved(t *testing.T) {
 		}
 		in, out := e.seqpackets()
 		defer unix.Close(out)
-		s := driver.RecvMulti(d, in, b, 0)
+		s := driver.RecvMulti(d, in, b, 0, nil)
 		var held []driver.Chunk
 		for _, m := range []string{"a", "b"} { // one at a time, so that none is copied out of its buffer
 			e.write(out, []byte(m))
@@ -378,7 +378,7 @@ func TestRecvMultiCancel(t *testing.T) {
 			if err != nil {
 				e.Fatal(err)
 			}
-			s := driver.RecvMulti(d, pair[0], b, 0)
+			s := driver.RecvMulti(d, pair[0], b, 0, nil)
 			sent := 0
 			for range e.rng.IntN(4) {
 				n, _ := unix.Write(pair[1], []byte("ab"))
@@ -433,7 +433,7 @@ func TestMultishotIsOneSubmission(t *testing.T) {
 			e.Fatal(err)
 		}
 		in, out := e.sockets()
-		recv := driver.RecvMulti(d, in, b, 0)
+		recv := driver.RecvMulti(d, in, b, 0, nil)
 		const rounds = 50
 		for range rounds {
 			client := e.dial(addr)
@@ -501,7 +501,7 @@ func TestStreamsGoOn(t *testing.T) {
 			}
 			unix.Close(fd)
 			in, out := e.seqpackets()
-			s := driver.RecvMulti(d, in, b, 0)
+			s := driver.RecvMulti(d, in, b, 0, nil)
 			const messages = 20
 			go func() {
 				defer unix.Close(out)

@@ -36,7 +36,7 @@ func newReceiver(ctx context.Context, n int) (*receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &receiver{p[0], p[1], b, driver.RecvMulti(d, p[0], b, 0)}, nil
+	return &receiver{p[0], p[1], b, driver.RecvMulti(d, p[0], b, 0, nil)}, nil
 }
 
 func (r *receiver) write(s string) error {
@@ -50,7 +50,7 @@ func (r *receiver) write(s string) error {
 // close ends the stream and sees that no buffer is missing.
 func (r *receiver) close(ctx context.Context) error {
 	r.stream.Discard()
-	for !r.stream.Ended() {
+	for r.stream.Err() == nil {
 		_, _ = executor.Next(ctx, r.stream)
 	}
 	unix.Close(r.in)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -42,6 +43,10 @@ type ListenConfig struct {
 type Listener struct {
 	socket
 	path string // to be removed by Close
+	left backlog
+
+	changing handle.Turn  // of who begins or ends an iteration
+	streams  []*accepting // whose turn it is
 }
 
 // Listen announces on an address. Networks are tcp, tcp4, tcp6 with addresses like "localhost:80", "[::1]:0" or ":http"; unix and
@@ -196,9 +201,18 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, l.fail("accept", "accept4", err)
 	}
+	c, err := l.next(ctx, d)
+	return c, l.fail("accept", "accept4", err)
+}
+
+// next returns a connection that an iteration has left, or accepts one.
+func (l *Listener) next(ctx context.Context, d *driver.Driver) (*Conn, error) {
+	if c := l.left.pop(); c != nil {
+		return c, nil
+	}
 	fd, remote, err := l.accept(ctx)
 	if err != nil {
-		return nil, l.fail("accept", "accept4", err)
+		return nil, err
 	}
 	return l.conn(d, fd, remote), nil
 }
@@ -253,7 +267,9 @@ func (n network) acceptNow(fd, flags int) (int, Addr, error) {
 // Close stops listening. Calls of Accept that wait end with [ErrClosed]. The path of a Unix listener is removed, if Listen made it.
 // See [Conn.Close].
 func (l *Listener) Close(ctx context.Context) error {
-	return l.closeAfter(ctx, func() { unlink(l.path) })
+	err := l.closeAfter(ctx, func() { unlink(l.path) })
+	l.left.close(context.WithoutCancel(ctx))
+	return err
 }
 
 // pathOf returns the path that binding to an address makes, if it makes one.

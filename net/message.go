@@ -65,6 +65,10 @@ func (m *Message) FDs() ([]int, error) {
 // RecvMsg receives a message into m, once, waiting until there is one. The end of a stream is io.EOF. With an error that wraps
 // driver.ErrAbandoned, m has lost its buffers: they stay with the kernel. Kernel 5.3, recvmsg(2).
 func (s *socket) RecvMsg(ctx context.Context, m *Message) error {
+	if n, err, ok := s.leftover(0, m.Bufs...); ok {
+		m.N, m.OOBN, m.Flags, m.Addr = n, 0, 0, nil
+		return s.fail("read", "recvmsg", err)
+	}
 	p := messages.Get().(*ops.Msg)
 	n, err := s.receiveMessage(ctx, p, m.Bufs, m.OOB, s.h.Free)
 	m.N, m.OOBN, m.Flags, m.Addr = n, 0, 0, nil
@@ -99,6 +103,9 @@ func (s *socket) SendMsg(ctx context.Context, m *Message) (int, error) {
 func (c *Conn) Readv(ctx context.Context, bufs [][]byte) (int, [][]byte, error) {
 	if lengthOf(bufs) == 0 && c.net.typ != unix.SOCK_DGRAM {
 		return 0, bufs, nil
+	}
+	if n, err, ok := c.leftover(0, bufs...); ok {
+		return n, bufs, c.fail("read", "recvmsg", err)
 	}
 	p := messages.Get().(*ops.Msg)
 	n, err := c.receiveMessage(ctx, p, bufs, nil, c.h.Free)

@@ -21,11 +21,11 @@ func (l *Listener) NetListener() stdnet.Listener {
 
 // Accept implements net.Listener.
 func (a *netListener) Accept() (stdnet.Conn, error) {
-	fd, remote, err := a.l.accept(a.end.context())
+	c, err := a.l.next(a.end.context(), a.l.h.Driver)
 	if err != nil {
 		return nil, a.l.fail("accept", "accept4", stdError(err))
 	}
-	return a.l.conn(a.l.h.Driver, fd, remote).NetConn(), nil
+	return c.NetConn(), nil
 }
 
 // Close implements net.Listener.

@@ -21,6 +21,7 @@ type socket struct {
 	local  Addr
 	remote Addr        // nil for what is not connected
 	slow   atomic.Bool // closing may wait: SO_LINGER is set
+	inbox  atomic.Pointer[inbox]
 }
 
 // open fills in s, the first field of its owner, which from now on owns the descriptor. A local address that is known is in s already.
@@ -116,6 +117,10 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 	if len(b) == 0 && s.net.typ != unix.SOCK_DGRAM {
 		s.h.Release()
 		return 0, nil
+	}
+	if n, err, ok := s.leftover(flags, b); ok {
+		s.h.Release()
+		return n, err
 	}
 	n, err := s.try(ctx, OpRead, func() (int, error) { return ops.TryRecv(s.h.FD, b, flags) })
 	if err == syscall.EAGAIN {

@@ -23,6 +23,9 @@ type Multi struct {
 	// Passing says of an error that it is about one moment and not the end: the operation goes on, after a pause. Silent says that
 	// nobody need be told of it. Nil means that every error is the end.
 	Passing func(error) (passing, silent bool)
+
+	// Ended, if not nil, is called when the kernel has let go of the operation: on the driver goroutine, so it must not block.
+	Ended func()
 }
 
 // AcceptMulti takes every connection from the listening socket fd, as they come; each result is a descriptor, see [Accept]. Running out

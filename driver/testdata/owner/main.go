@@ -107,7 +107,7 @@ func lookAfterRelease(d *driver.Driver) error {
 	if err != nil {
 		return err
 	}
-	s := driver.RecvMulti(d, p[0], b, 0)
+	s := driver.RecvMulti(d, p[0], b, 0, nil)
 	for i := range 2 {
 		if _, err := unix.Write(p[1], []byte("hello")); err != nil {
 			return err

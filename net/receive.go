@@ -1,0 +1,214 @@
+package net
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+)
+
+// Receives returns an iterator over what arrives, for range. The connection has no buffer while nothing arrives: the kernel takes one from
+// the ring of buffers, which any number of connections share; nil means the driver's own, see [driver.Driver.Buffers]. Every chunk belongs to
+// the loop's body, which releases it, at once or later and from wherever it likes:
+//
+//	for chunk, err := range c.Receives(ctx, nil) {
+//		if err != nil {
+//			return err
+//		}
+//		handle(chunk.Bytes())
+//		chunk.Release()
+//	}
+//
+// The iteration ends without an error at the end of the stream. Any error is the last thing that it brings: that of ctx when that ends,
+// [ErrClosed] when the connection is closed, and what else there may be. However it ends, no byte is lost: what had been received and was
+// not given to the body comes next, from Read, or from another Receives. While an iteration is on, reading in other ways fails.
+//
+// A body that is slow holds up the sender and not the memory: at most a quarter of the ring's buffers wait for it, and no more than 64, and
+// then the bytes wait in the socket. With all buffers in the hands of bodies, connections wait for the next Release.
+//
+// For connections that wait much and receive little at a time this is cheaper than Read: one request of the ring receives until the
+// iteration ends (multishot), and an idle connection costs no buffer. Allocates nothing for each chunk. Kernel 6.0; before it, and on
+// the portable engine, it does the same with one request after the other. recv(2).
+func (c *Conn) Receives(ctx context.Context, from *driver.BufferRing) iter.Seq2[driver.Chunk, error] {
+	return func(yield func(driver.Chunk, error) bool) {
+		in := c.mailbox()
+		if err := in.begin(); err != nil {
+			yield(driver.Chunk{}, c.fail("read", "recv", err))
+			return
+		}
+		defer in.end()
+		for b := in.pop(); b != nil; b = in.pop() {
+			if !yield(driver.ChunkOf(b), nil) {
+				return
+			}
+		}
+		s, err := c.incoming(ctx, from, in)
+		if err != nil {
+			yield(driver.Chunk{}, c.fail("read", "recv", err))
+			return
+		}
+		defer c.stopReceiving(ctx, s, in)
+		for {
+			chunk, err := executor.Next(ctx, s)
+			if err == io.EOF {
+				return
+			}
+			in.told = err
+			if !yield(chunk, c.fail("read", "recv", c.reason(err))) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// incoming is the stream of what arrives, or the error that an earlier one ended with and nobody was told.
+func (c *Conn) incoming(ctx context.Context, from *driver.BufferRing, in *inbox) (*driver.Stream[driver.Chunk], error) {
+	if err := in.takeError(); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, driver.Canceled(ctx)
+	}
+	d, err := driver.FromContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if from == nil {
+		if from, err = d.Buffers(); err != nil {
+			return nil, err
+		}
+	}
+	if !c.h.Acquire() {
+		return nil, ErrClosed
+	}
+	return driver.RecvMulti(d, c.h.FD, from, 0, c.h.Free), nil
+}
+
+// stopReceiving ends a stream, and keeps what it brought.
+func (c *Conn) stopReceiving(ctx context.Context, s *driver.Stream[driver.Chunk], in *inbox) {
+	err := stop(ctx, s, func(chunk driver.Chunk) { in.left = append(in.left, chunk.Own()) })
+	switch {
+	case err == io.EOF, err == syscall.ECANCELED, err == in.told, errors.Is(err, driver.ErrClosed), errors.Is(err, driver.ErrAbandoned):
+		// The socket would say it again, or it is not about the socket.
+	default:
+		in.err = err
+	}
+}
+
+// reason is the error of a stream that was ended by Close, or err.
+func (s *socket) reason(err error) error {
+	if err == syscall.ECANCELED && s.h.Closing() {
+		return ErrClosed
+	}
+	return err
+}
+
+// stop ends a stream and waits for that, passing on what it brought by then. It returns the stream's last error.
+func stop[T any](ctx context.Context, s *driver.Stream[T], keep func(T)) error {
+	s.Cancel()
+	ctx = context.WithoutCancel(ctx)
+	for {
+		v, err := executor.Next(ctx, s)
+		if err == nil {
+			keep(v)
+		} else if err == s.Err() {
+			return err
+		}
+	}
+}
+
+// inbox is the receiving side of a socket on which [Conn.Receives] is or was used. What an iteration leaves is its own until it ends, and
+// then anybody's under the lock.
+type inbox struct {
+	mu   sync.Mutex
+	busy bool
+	left [][]byte // not empty ones; of packets each is one
+	err  error    // what came after them
+	told error    // the last error that the iteration was told
+}
+
+var errReceiving = errors.New("another call of Receives has not ended")
+
+// mailbox returns the socket's inbox.
+func (s *socket) mailbox() *inbox {
+	if in := s.inbox.Load(); in != nil {
+		return in
+	}
+	s.inbox.CompareAndSwap(nil, new(inbox))
+	return s.inbox.Load()
+}
+
+func (in *inbox) begin() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.busy {
+		return errReceiving
+	}
+	in.busy = true
+	in.told = nil
+	return nil
+}
+
+func (in *inbox) end() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.busy = false
+}
+
+// pop returns the first of what is left, for the iteration.
+func (in *inbox) pop() []byte {
+	if len(in.left) == 0 {
+		return nil
+	}
+	b := in.left[0]
+	in.left[0] = nil
+	in.left = in.left[1:]
+	return b
+}
+
+func (in *inbox) takeError() error {
+	err := in.err
+	in.err = nil
+	return err
+}
+
+// leftover receives what an iteration has left into bufs. It is false if there is nothing.
+func (s *socket) leftover(flags int, bufs ...[]byte) (n int, err error, ok bool) {
+	in := s.inbox.Load()
+	if in == nil || s.h.Closing() {
+		return 0, nil, false
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	peek := flags&unix.MSG_PEEK != 0
+	switch {
+	case in.busy:
+		return 0, errReceiving, true
+	case len(in.left) == 0 && in.err == nil:
+		return 0, nil, false
+	case len(in.left) == 0 && peek:
+		return 0, in.err, true
+	case len(in.left) == 0:
+		return 0, in.takeError(), true
+	}
+	first := in.left[0]
+	for _, b := range bufs {
+		k := copy(b, first[n:])
+		n += k
+	}
+	switch {
+	case peek:
+	case n == len(first), s.net.typ == unix.SOCK_SEQPACKET: // a packet loses what there is no room for
+		in.pop()
+	default:
+		in.left[0] = first[n:]
+	}
+	return n, nil, true
+}
