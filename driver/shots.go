@@ -59,6 +59,9 @@ func (d *Driver) more(r *Request, c *ring.CQE) {
 	s := r.stream
 	if s == nil {
 		r.early, r.hasEarly = c.Res, true
+		if c.Res >= 0 { // else it may be tried again
+			r.spec.Performed()
+		}
 		return
 	}
 	r.attempts = 0

@@ -20,7 +20,9 @@ type Conn struct {
 }
 
 // newConn makes a Conn of a connected socket. Without an address of the peer, it is asked for.
-func newConn(d *driver.Driver, n network, fd int, remote Addr) *Conn { return newConnFrom(d, n, fd, nil, remote) }
+func newConn(d *driver.Driver, n network, fd int, remote Addr) *Conn {
+	return newConnFrom(d, n, fd, nil, remote)
+}
 
 // newConnFrom is newConn with the local address, if it is known.
 func newConnFrom(d *driver.Driver, n network, fd int, local, remote Addr) *Conn {

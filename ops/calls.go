@@ -35,6 +35,7 @@ var calls = ring.CallTable{
 	ring.OpShutdown: {Do: callShutdown},
 	ring.OpRecv:     {Do: callRecv, Try: tryRecv, Wants: wantsRecv, NoWait: dontWait, AtOnce: true},
 	ring.OpSend:     {Do: callSend, Try: trySend, Poll: unix.POLLOUT, NoWait: dontWait, AtOnce: true},
+	ring.OpSendZC:   {Do: callSend, Try: trySend, Poll: unix.POLLOUT, NoWait: dontWait, AtOnce: true},
 	ring.OpRecvmsg:  {Do: callRecvmsg, Try: tryRecvmsg, Wants: wantsRecv, NoWait: dontWait, Drop: dropMsg, AtOnce: true},
 	ring.OpSendmsg:  {Do: callSendmsg, Try: trySendmsg, Poll: unix.POLLOUT, NoWait: dontWait, AtOnce: true},
 

@@ -87,8 +87,10 @@ type Kind struct {
 	// NoWait holds those operation flags that ask for EAGAIN instead of waiting: see [Spec.NoWait].
 	NoWait uint32
 
-	// Notify reads what the kernel says when it lets go of the operation's memory, if that is later than the result (zero copy).
-	Notify func(s *Spec, res int32)
+	// Performed is told that the operation has succeeded and its result is known, but the kernel still has its memory (zero copy), and
+	// Notify what the kernel says when it lets go of that. Nil if nobody wants to know.
+	Performed func(s *Spec)
+	Notify    func(s *Spec, res int32)
 
 	// Fixed is the opcode that does the same with registered memory; 0 if there is none, or if the memory cannot be registered.
 	Fixed ring.Op
@@ -158,6 +160,13 @@ func (s *Spec) Finish(res int32) (int, error) {
 		return 0, nil
 	}
 	return 0, Errno(res)
+}
+
+// Performed passes on that the result is known: see Kind.Performed.
+func (s *Spec) Performed() {
+	if s.Kind.Performed != nil {
+		s.Kind.Performed(s)
+	}
 }
 
 // Notified takes over a notification: see Kind.Notify.

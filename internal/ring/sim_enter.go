@@ -19,9 +19,11 @@ type simReq struct {
 	prev, next *simReq // neighbours among all that are in flight, in the order of acceptance
 	link       *simReq // what follows in its chain
 
-	failed   bool  // before it began: res says with what
-	silent   bool  // no completion (CQE_SKIP)
-	forced   bool  // its end is decided: res
+	failed   bool // before it began: res says with what
+	silent   bool // no completion (CQE_SKIP)
+	forced   bool // its end is decided: res
+	told     bool // its result is known (zero copy), and res is about its memory
+	sum      uint64
 	doomed   bool  // was cancelled half: must not wait any more
 	res      int32 // with failed or forced
 	slot, at int   // place on the wheel while scheduled
@@ -440,7 +442,7 @@ func (s *Sim) try(r *simReq) {
 		s.parked = append(s.parked, r)
 		return
 	}
-	s.end(r, res)
+	s.performed(r, res)
 }
 
 // advance is one step of the model: what is due ends, in any order.
@@ -477,7 +479,7 @@ func (s *Sim) retry() {
 			continue
 		}
 		s.release(r)
-		s.end(r, res)
+		s.performed(r, res)
 		i = 0 // the list may have changed
 	}
 }
@@ -504,6 +506,7 @@ func (s *Sim) end(r *simReq, res int32) {
 		s.release(g)
 		g.forced, g.res = true, -int32(syscall.ECANCELED)
 	}
+	s.untouched(r)
 	next, hard := r.link, r.sqe.Flags&SQEHardlink != 0
 	hush := failed && r.silent
 	if failed {
@@ -559,7 +562,11 @@ func (s *Sim) finish(r *simReq, res int32) {
 	r.next, r.prev, r.link = s.free, nil, nil
 	s.free = r
 	if !silent {
-		s.post(CQE{UserData: data, Res: res}, false)
+		c := CQE{UserData: data, Res: res}
+		if r.told {
+			c.Flags = CQENotif
+		}
+		s.post(c, false)
 	}
 }
 

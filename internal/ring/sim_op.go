@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"hash/crc64"
+	"math"
 	"syscall"
 	"time"
 	"unsafe"
@@ -38,6 +40,10 @@ func (s *Sim) checkOp(e *SQE) syscall.Errno {
 		}
 		if e.Addr == 0 {
 			return syscall.EFAULT
+		}
+	case OpSendZC:
+		if e.IoPrio != 0 && s.cfg.Version < sinceReportUsage {
+			return syscall.EINVAL
 		}
 	case OpNop:
 		if e.OpFlags&^NopInjectResult != 0 && s.cfg.Version >= sinceNopInject {
@@ -173,6 +179,32 @@ func head(bufs [][]byte, n int) [][]byte {
 	}
 	return bufs
 }
+
+// performed ends a request, or only tells its result if the kernel may need its memory for longer.
+func (s *Sim) performed(r *simReq, res int32) {
+	if r.sqe.Op != OpSendZC || r.link != nil || s.cfg.Delay == 0 {
+		s.end(r, res)
+		return
+	}
+	s.post(CQE{UserData: r.sqe.UserData, Res: res, Flags: CQEMore}, false)
+	r.told, r.forced, r.res = true, true, 0
+	if r.sqe.IoPrio&SendZCReportUsage != 0 && s.chance(0.5) {
+		r.res = math.MinInt32 // NotifCopied
+	}
+	r.sum = checksum(memory(r.sqe.Addr, int(r.sqe.Len)))
+	s.schedule(r, 1+s.rng.IntN(s.cfg.Delay))
+}
+
+// untouched sees that the memory of a request whose result is known was left alone until its end.
+func (s *Sim) untouched(r *simReq) {
+	if r.told && r.sum != checksum(memory(r.sqe.Addr, int(r.sqe.Len))) {
+		s.blame("the memory of a zero-copy send was written to before the notification")
+	}
+}
+
+func checksum(b []byte) uint64 { return crc64.Checksum(b, simTable) }
+
+var simTable = crc64.MakeTable(crc64.ECMA)
 
 // scribble fills the memory of a read with noise: it is the kernel's until the completion.
 func (s *Sim) scribble(r *simReq) {

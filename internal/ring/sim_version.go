@@ -72,6 +72,7 @@ var (
 	sinceCQESkip      = V(5, 17)
 	sinceCancelFlags  = V(5, 19)
 	sinceNoBusy       = V(5, 19) // before: EBUSY while completions overflow
+	sinceReportUsage  = V(6, 2)
 	sinceCancelOp     = V(6, 6)
 	sinceNopInject    = V(6, 10)
 )
