@@ -89,6 +89,7 @@ func (d *Driver) beginClose() {
 		delete(d.delayed, r)
 		d.deliver(r, 0, ErrClosed)
 	}
+	d.endChains(ErrClosed)
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && r.cancel != r.cur {
 			r.cancel, r.shut = r.cur, true
@@ -108,6 +109,9 @@ func (d *Driver) giveUp() []string {
 		}
 		stuck = append(stuck, fmt.Sprintf("%s on fd %d for %v", r.spec.Kind.Name, r.spec.FD,
 			time.Duration(d.clock-d.slots[i].since).Round(time.Millisecond)))
+		if r.chain != nil {
+			d.endRest(r.chain, ErrClosed)
+		}
 		if r.state == stateIssued {
 			d.abandon(r, r.cur)
 		}
@@ -140,6 +144,12 @@ func (d *Driver) fail(err error) {
 	for r := range d.delayed {
 		delete(d.delayed, r)
 		d.deliver(r, 0, err)
+	}
+	d.endChains(err)
+	for i := range d.slots {
+		if r := d.slots[i].r; r != nil && r.chain != nil {
+			d.endRest(r.chain, err)
+		}
 	}
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued {

@@ -81,6 +81,8 @@ type Driver struct {
 	flush     []Batcher
 	queue     list       // waiting for a slot
 	waiting   list       // the same, for operations that may wait for ever
+	chains    []*chain   // waiting for places for a whole segment
+	uncut     []*chain   // with a segment of which the kernel has taken nothing yet
 	cancels   []*Request // issued, to be cancelled as soon as there is room
 	delayed   map[*Request]struct{}
 	cancelOut map[uint64]struct{} // cancellations in the ring, by user data
@@ -437,6 +439,9 @@ func (d *Driver) dash() bool {
 
 // enter deals with the answer of the kernel. An error never ends an operation: what was queued stays queued.
 func (d *Driver) enter(err error) {
+	if len(d.uncut) > 0 {
+		d.mend()
+	}
 	switch {
 	case err == nil:
 		d.backoff = 0

@@ -128,7 +128,7 @@ func (d *Driver) refusal() error {
 
 // place issues a request, or queues it until there is room.
 func (d *Driver) place(r *Request) {
-	if len(d.free) == 0 || r.spec.Kind.Waits && d.waits >= d.waitMax || !d.write(r) {
+	if len(d.free) == 0 || d.chainsWait() || r.spec.Kind.Waits && d.waits >= d.waitMax || !d.write(r) {
 		if d.broken != nil {
 			d.deliver(r, 0, d.broken)
 			return
@@ -183,6 +183,7 @@ func (d *Driver) write(r *Request) bool {
 			d.fix(&r.spec, e)
 		}
 	}
+	e.Flags &^= ring.SQELink | ring.SQEHardlink // nobody ties himself to whoever comes next
 	e.UserData = d.occupy(r, false)
 	return true
 }
@@ -226,6 +227,9 @@ func (d *Driver) fill() {
 		d.cancels[len(d.cancels)-1] = nil // or its memory would stay with us
 		d.cancels = d.cancels[:len(d.cancels)-1]
 	}
+	if d.fillChains(); d.chainsWait() {
+		return
+	}
 	for d.waiting.n > 0 && len(d.free) > 0 && d.waits < d.waitMax {
 		if !d.unqueue(&d.waiting) {
 			return
@@ -240,8 +244,8 @@ func (d *Driver) fill() {
 
 // fillable reports whether something waits for nothing but an entry in the submission queue.
 func (d *Driver) fillable() bool {
-	return len(d.cancels) > 0 && len(d.cancelOut) < d.cancelMax() ||
-		len(d.free) > 0 && (d.queue.n > 0 || d.waiting.n > 0 && d.waits < d.waitMax)
+	return len(d.cancels) > 0 && len(d.cancelOut) < d.cancelMax() || d.chainFits() ||
+		len(d.free) > 0 && !d.chainsWait() && (d.queue.n > 0 || d.waiting.n > 0 && d.waits < d.waitMax)
 }
 
 func (d *Driver) unqueue(l *list) bool {
@@ -325,6 +329,17 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 			r.spec.Release()
 		}
 		d.stats.AbandonedDone++
+		switch res, c := c.Res, r.chain; {
+		case c == nil:
+		case c.flying > 0:
+			r.state = stateAbandoned // until its segment is back
+			d.answered(r, res)
+		default:
+			d.letGo(c, r, res)
+		}
+		return
+	}
+	if r.chain != nil && d.answered(r, c.Res) {
 		return
 	}
 	if r.stream != nil {
@@ -370,7 +385,7 @@ func (d *Driver) again(r *Request, res int32) bool {
 		return false
 	}
 	switch {
-	case ops.Interrupted(res) && !r.spec.Kind.Once, res == -int32(syscall.ECANCELED) && !r.spec.Linked():
+	case ops.Interrupted(res) && !r.spec.Kind.Once, res == -int32(syscall.ECANCELED):
 		r.attempts++
 		d.requeue(r)
 		return true
@@ -415,9 +430,19 @@ func (d *Driver) undelay(r *Request) {
 
 // deliver ends a request that the kernel does not own.
 func (d *Driver) deliver(r *Request, n int, err error) {
+	c := r.chain
+	well := err == nil
+	if c != nil {
+		well = well && !r.spec.Short(int32(n))
+		n += r.done
+		r.chain = nil
+	}
 	r.touch.takeBack()
 	r.state, r.cur, r.cancel = stateIdle, 0, 0
 	r.n, r.err = n, err
 	d.told++
 	r.waiter.Complete(r)
+	if c != nil {
+		d.passed(c, well)
+	}
 }

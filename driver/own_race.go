@@ -10,16 +10,24 @@ import "uringo/ops"
 // goroutine: coroutines of one thread are ordered with the driver and with each other by every switch.
 type toucher struct{ done chan struct{} }
 
-// handOver begins what the kernel does to the operation's memory.
-func (t *toucher) handOver(spec *ops.Spec) {
+// handOver begins what the kernel does to the operation's memory: at once, or after what it does for the operation before it in a chain,
+// which may be to the same memory.
+func (t *toucher) handOver(spec *ops.Spec, behind *toucher) {
 	if spec.Kind == nil {
 		return
 	}
 	done := make(chan struct{})
 	t.done = done
 	s := *spec
+	var before chan struct{}
+	if behind != nil {
+		before = behind.done
+	}
 	go func() {
 		defer close(done)
+		if before != nil {
+			<-before
+		}
 		s.Touch()
 	}()
 }
@@ -39,6 +47,6 @@ func touchArrived(b []byte) {
 	}
 	recv := ops.Recv(-1, b, 0)
 	var t toucher
-	t.handOver(&recv.Spec)
+	t.handOver(&recv.Spec, nil)
 	t.takeBack()
 }

@@ -75,7 +75,7 @@ func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 		p.wake = make(chan struct{})
 	}
 	p.mu.Unlock()
-	if p.d.OnDriver() {
+	if p.d != nil && p.d.OnDriver() {
 		p.pump(ctx)
 	}
 	select {
@@ -103,7 +103,11 @@ func (p *Pending[T]) pump(ctx context.Context) {
 }
 
 // Cancel asks for the operation to end early and returns at once. The result says whether it did (syscall.ECANCELED).
-func (p *Pending[T]) Cancel() { p.d.Cancel(&p.req, p.seq) }
+func (p *Pending[T]) Cancel() {
+	if p.d != nil { // else it is a member of a chain that was not submitted
+		p.d.Cancel(&p.req, p.seq)
+	}
+}
 
 // Complete implements [Waiter].
 func (p *Pending[T]) Complete(r *Request) {

@@ -46,6 +46,10 @@ type Request struct {
 	early    int32    // that result
 	prev     *Request // in the driver's queues, with Next
 	stream   *stream  // whose operation it is, or nil
+	chain    *chain   // of which it is a member, or nil; its maker's until sent, then the driver's
+	done     int      // what earlier parts of a member's transfer moved; the driver's, as the next two
+	res      int32    // what the kernel said of a member, while others of the segment are out
+	unsent   bool     // the kernel took only what is before it
 	control  func()   // instead of an operation: to be called on the driver goroutine
 	touch    toucher  // race builds only
 }
@@ -57,6 +61,7 @@ const (
 	stateQueued                 // in a queue of the driver
 	stateDelayed                // waiting for a retry, or for a reader
 	stateParked                 // waits for a stream
+	stateLinked                 // waits for its turn in a chain, or for others of its segment
 	stateIssued                 // its entry is written: the kernel owns its memory
 	stateAbandoned              // issued, and nobody waits for it any more
 )
@@ -66,14 +71,17 @@ type Seq uint32
 
 // Reset prepares the request for an operation whose end w will be told of, and names this use of it. The request must not be in
 // use.
-func (r *Request) Reset(spec *ops.Spec, w Waiter) Seq {
+func (r *Request) Reset(spec *ops.Spec, w Waiter) Seq { return r.reset(spec, w, nil) }
+
+// reset is Reset for an operation that runs behind another in a chain.
+func (r *Request) reset(spec *ops.Spec, w Waiter, behind *toucher) Seq {
 	r.spec = *spec
 	r.waiter = w
 	r.ended = false
 	if r.seq++; r.seq == 0 {
 		r.seq = 1
 	}
-	r.touch.handOver(&r.spec)
+	r.touch.handOver(&r.spec, behind)
 	return r.seq
 }
 

@@ -167,7 +167,7 @@ func (d *Driver) arm(r *Request) {
 	}
 	r.spec = spec
 	r.touch.takeBack()
-	r.touch.handOver(&r.spec)
+	r.touch.handOver(&r.spec, nil)
 	r.state = stateQueued
 	d.queueOf(r).push(r) // making room for it now might reap within a reap
 }

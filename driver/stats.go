@@ -11,6 +11,7 @@ type Stats struct {
 	Submitted uint64 // operations given to the kernel or to the pool of plain calls, repetitions included
 	Completed uint64 // terminal completions
 	Calls     uint64 // of the submitted, those performed as plain calls
+	Linked    uint64 // of the submitted, those linked to others in the ring, see Chain
 	Cancelled uint64 // operations whose cancellation was asked for
 	Abandoned uint64 // operations whose caller was let go before their completion
 	Repeated  uint64 // operations given to the kernel again, after EINTR, EAGAIN, or a cancellation nobody asked for

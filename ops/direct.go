@@ -15,8 +15,8 @@ import (
 const Direct = ring.SQEFixedFile
 
 var (
-	kindOpenDirect    = &Kind{Name: "openat", Code: ring.OpOpenat, Prepare: prepareOpenDirect, Direct: true}
-	kindCloseDirect   = &Kind{Name: "close", Code: ring.OpClose, Prepare: prepareCloseDirect, Once: true, Direct: true}
+	kindOpenDirect    = &Kind{Name: "openat", Code: ring.OpOpenat, Breaks: true, Prepare: prepareOpenDirect, Direct: true}
+	kindCloseDirect   = &Kind{Name: "close", Code: ring.OpClose, Breaks: true, Prepare: prepareCloseDirect, Once: true, Direct: true}
 	kindInstallDirect = &Kind{Name: "fixed_fd_install", Code: ring.OpFixedFdInstall, Discard: discardFD}
 )
 

@@ -11,12 +11,12 @@ import (
 // they are the plain ones. The buffer is pinned for as long as the kernel has it.
 
 var (
-	kindReadFixed = &Kind{Name: "read_fixed", Code: ring.OpRead, Fixed: ring.OpReadFixed, Writes: true, Bounded: true, Waits: true,
+	kindReadFixed = &Kind{Name: "read_fixed", Code: ring.OpRead, Breaks: true, Fixed: ring.OpReadFixed, Writes: true, Bounded: true, Waits: true,
 		NoWait: unix.RWF_NOWAIT}
-	kindWriteFixed = &Kind{Name: "write_fixed", Code: ring.OpWrite, Fixed: ring.OpWriteFixed, Bounded: true, NoWait: unix.RWF_NOWAIT}
-	kindReadvFixed = &Kind{Name: "readv_fixed", Code: ring.OpReadv, Fixed: ring.OpReadvFixed, Prepare: prepareVec, Writes: true,
+	kindWriteFixed = &Kind{Name: "write_fixed", Code: ring.OpWrite, Breaks: true, Fixed: ring.OpWriteFixed, Bounded: true, NoWait: unix.RWF_NOWAIT}
+	kindReadvFixed = &Kind{Name: "readv_fixed", Code: ring.OpReadv, Breaks: true, Fixed: ring.OpReadvFixed, Prepare: prepareVec, Writes: true,
 		Bounded: true, Waits: true, NoWait: unix.RWF_NOWAIT}
-	kindWritevFixed = &Kind{Name: "writev_fixed", Code: ring.OpWritev, Fixed: ring.OpWritevFixed, Prepare: prepareVec, Bounded: true,
+	kindWritevFixed = &Kind{Name: "writev_fixed", Code: ring.OpWritev, Breaks: true, Fixed: ring.OpWritevFixed, Prepare: prepareVec, Bounded: true,
 		NoWait: unix.RWF_NOWAIT}
 )
 

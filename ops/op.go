@@ -76,6 +76,10 @@ type Kind struct {
 	// Waits says that the operation may wait for somebody else for ever, so that too many of them must not keep others out.
 	Waits bool
 
+	// Breaks says that a failure of the operation, or a transfer of less than was asked for, keeps what is linked behind it from running
+	// (IOSQE_IO_LINK). The kernel lets the failures of many others pass.
+	Breaks bool
+
 	// Once forbids repeating the operation after EINTR: the kernel may have done it.
 	Once bool
 
@@ -182,9 +186,6 @@ func (s *Spec) Discard(res int32) {
 		s.Kind.Discard(s, res)
 	}
 }
-
-// Linked reports whether the operation is part of a chain.
-func (s *Spec) Linked() bool { return s.Flags&(ring.SQELink|ring.SQEHardlink) != 0 }
 
 // total is how many bytes the operation may move.
 func (s *Spec) total() uint64 {

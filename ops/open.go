@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	kindOpenat  = &Kind{Name: "openat", Code: ring.OpOpenat, Prepare: prepareOpenat, Discard: discardFD}
-	kindOpenat2 = &Kind{Name: "openat2", Code: ring.OpOpenat2, Prepare: prepareOpenat2, Discard: discardFD}
+	kindOpenat  = &Kind{Name: "openat", Code: ring.OpOpenat, Breaks: true, Prepare: prepareOpenat, Discard: discardFD}
+	kindOpenat2 = &Kind{Name: "openat2", Code: ring.OpOpenat2, Breaks: true, Prepare: prepareOpenat2, Discard: discardFD}
 )
 
 // Openat opens path, relative to dirfd unless absolute, with O_* flags and, for a new file, permissions before umask. N is the

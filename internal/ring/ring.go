@@ -126,6 +126,16 @@ func (r *Ring) Space() uint32 {
 	return 0
 }
 
+// Tail returns the position of the entry that Next will return, and Head that of the first one which the kernel has not taken. Positions
+// wrap around.
+func (r *Ring) Tail() uint32 { return r.tail }
+
+// Head: see [Ring.Tail].
+func (r *Ring) Head() uint32 { return atomic.LoadUint32(r.sqHead) }
+
+// At returns the entry at a position between Head and Tail, which may be changed until the next Enter.
+func (r *Ring) At(position uint32) *SQE { return &r.sqes[position&r.sqMask] }
+
 // Submit hands what is queued to the kernel without waiting.
 func (r *Ring) Submit() error { return r.enter(0, 0) }
 
