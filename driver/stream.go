@@ -54,7 +54,7 @@ func (s *Stream[T]) Next(ctx context.Context) (T, error) {
 		if v, err, ok := s.Take(); ok {
 			return v, err
 		}
-		if r := Submit(s.d, s.Ready()).Wait(ctx); r.Err != nil {
+		if r := Submit(s.d, s.Ready()).Wait(ctx); r.Err != nil && s.Err() == nil {
 			var zero T
 			return zero, r.Err
 		}

@@ -24,6 +24,9 @@ func (e *rig) listener() (int, unix.Sockaddr) {
 		e.Fatal(err)
 	}
 	e.Cleanup(func() { unix.Close(fd) })
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		e.Fatal(err)
+	}
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		e.Fatal(err)
 	}

@@ -13,7 +13,7 @@ func Next[T any](ctx context.Context, s *driver.Stream[T]) (T, error) {
 		if v, err, ok := s.Take(); ok {
 			return v, err
 		}
-		if r := Do(ctx, s.Ready()); r.Err != nil {
+		if r := Do(ctx, s.Ready()); r.Err != nil && s.Err() == nil {
 			var zero T
 			return zero, r.Err
 		}
