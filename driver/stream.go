@@ -46,10 +46,14 @@ func SubmitMulti(d *Driver, op ops.Multi) *Stream[int] {
 //
 // An error may stand between two items (a listener ran out of descriptors), and then the stream goes on: Err is nil. When the
 // stream has ended, Next returns why, again and again, after all items: io.EOF at the end of a connection, syscall.ECANCELED after
-// Cancel, ErrClosed with the driver. If ctx ends first, Next returns its error and loses nothing.
+// Cancel, ErrClosed with the driver. If ctx ends first, or has ended, Next returns its error and loses nothing.
 //
 // Next holds up its goroutine. Tasks call executor.Next.
 func (s *Stream[T]) Next(ctx context.Context) (T, error) {
+	if ctx.Err() != nil {
+		var zero T
+		return zero, Canceled(ctx) // also of a stream that always has something
+	}
 	for {
 		if v, err, ok := s.Take(); ok {
 			return v, err

@@ -269,3 +269,66 @@ func TestAcceptsManyTasks(t *testing.T) {
 		}
 	})
 }
+
+// TestIterationsEndWithTheirTasks leaves tasks in iterations, with connections and bytes that nobody takes. Whoever started them ends them,
+// and nothing is left over, which each sees to.
+func TestIterationsEndWithTheirTasks(t *testing.T) { // HAZARDS T7
+	each(t, func(t *testing.T, ctx context.Context) {
+		l := listenOn(t, ctx, "tcp")
+		if l == nil {
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		clients := dialAll(t, l, 5)
+		for _, c := range clients {
+			if _, err := c.Write([]byte("hello")); err != nil {
+				t.Error(err)
+			}
+		}
+		serving := make(chan *net.Conn, len(clients)) // never full
+		var waits []func()
+		accept := start(ctx, func(task context.Context) {
+			for s, err := range l.Accepts(task) {
+				if err != nil {
+					return
+				}
+				waits = append(waits, start(ctx, func(ctx context.Context) {
+					for chunk, err := range s.Receives(ctx, nil) {
+						if err != nil {
+							break
+						}
+						chunk.Release()
+						serving <- s
+					}
+					if err := s.Close(context.WithoutCancel(ctx)); err != nil {
+						t.Error(err)
+					}
+				}))
+				if len(waits) == 3 {
+					_ = executor.Sleep(task, time.Hour)
+				}
+			}
+		})
+		for len(serving) < 3 { // the others have been accepted, or wait in the queue
+			if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+				t.Error(err)
+				break
+			}
+		}
+		cancel()
+		accept()
+		for _, wait := range waits {
+			wait()
+		}
+		if err := l.Close(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+		for _, c := range clients {
+			c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if n, err := c.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("a client of nobody: %d, %v", n, err)
+			}
+			c.Close()
+		}
+	})
+}
