@@ -520,3 +520,48 @@ func TestStreamsGoOn(t *testing.T) {
 		}
 	})
 }
+
+// A kernel without multishot (5.19 has rings of buffers and no multishot receive) gets one request after the other.
+func TestStreamsWithoutMultishot(t *testing.T) {
+	on(t, []way{onUring}, func(e *rig) {
+		d, err := e.behind(ring.Linux(), ring.FaultConfig{}, driver.Config{})
+		d = e.opened(d, err)
+		if !e.fault.CanInject() {
+			e.Skip("needs IORING_NOP_INJECT_RESULT (Linux 6.10)")
+		}
+		e.fault.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EINVAL)},
+			Match: func(q *ring.SQE) bool { return (q.Op == ring.OpRecv || q.Op == ring.OpAccept) && q.IoPrio != 0 }})
+		ctx := inTime(e)
+		l, addr := e.listener()
+		accept := driver.SubmitMulti(d, ops.AcceptMulti(l, 0))
+		const messages = 20
+		for range 3 {
+			client := e.dial(addr)
+			fd, err := accept.Next(ctx)
+			if err != nil {
+				e.Fatal(err)
+			}
+			unix.Close(client)
+			unix.Close(fd)
+		}
+		b, err := driver.NewBufferRing(d, 8, 32)
+		if err != nil {
+			e.Fatal(err)
+		}
+		in, out := e.seqpackets()
+		s := driver.RecvMulti(d, in, b, 0, nil)
+		go func() {
+			defer unix.Close(out)
+			for n := range messages {
+				e.write(out, fmt.Appendf(nil, "%d of 0", n))
+			}
+		}()
+		e.readAll(b, s, 0, messages, 2)
+		if st := b.Stats(); st.Held != 0 {
+			e.Errorf("%+v", st)
+		}
+		if e.fault.Stats().Injected != 2 {
+			e.Errorf("%d requests for multishot", e.fault.Stats().Injected)
+		}
+	})
+}

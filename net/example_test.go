@@ -1,0 +1,85 @@
+package net_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"uringo/executor"
+	"uringo/net"
+)
+
+// A server that answers every connection, with one request of the ring for all that it accepts, and one for all that each sends.
+func ExampleListener_Accepts() {
+	serve := func(ctx context.Context, c *net.Conn) error {
+		defer c.Close(context.WithoutCancel(ctx))
+		for chunk, err := range c.Receives(ctx, nil) {
+			if err != nil {
+				return err
+			}
+			_, _, err = c.WriteAll(ctx, chunk.Bytes())
+			chunk.Release()
+			if err != nil {
+				return err
+			}
+		}
+		return nil // the client has said all
+	}
+	err := executor.Start(context.Background(), func(ctx context.Context) error {
+		l, err := net.Listen(ctx, "tcp", "localhost:0")
+		if err != nil {
+			return err
+		}
+		defer l.Close(context.WithoutCancel(ctx))
+		executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+			for c, err := range l.Accepts(ctx) {
+				if err != nil {
+					continue // too many open files, say; the last one is that of ctx
+				}
+				executor.Go(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, serve(ctx, c) })
+			}
+			return struct{}{}, nil
+		})
+
+		c, err := net.Dial(ctx, "tcp", l.Addr().String())
+		if err != nil {
+			return err
+		}
+		defer c.Close(context.WithoutCancel(ctx))
+		if _, _, err := c.WriteAll(ctx, []byte("hello")); err != nil {
+			return err
+		}
+		if err := c.CloseWrite(); err != nil {
+			return err
+		}
+		n, buf, err := c.ReadFull(ctx, make([]byte, 64))
+		if err != io.ErrUnexpectedEOF {
+			return err
+		}
+		fmt.Printf("%s\n", buf[:n])
+		return nil
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: hello
+}
+
+// A large buffer is sent without a copy, and is the caller's again when the call returns.
+func ExampleConn_WriteZeroCopy() {
+	err := executor.Start(context.Background(), func(ctx context.Context) error {
+		a, b, err := net.UnixPair(ctx)
+		if err != nil {
+			return err
+		}
+		defer a.Close(ctx)
+		defer b.Close(ctx)
+		n, _, copied, err := a.WriteZeroCopy(ctx, make([]byte, 64<<10))
+		fmt.Println(n, copied) // a Unix socket always copies
+		return err
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: 65536 true
+}
