@@ -286,7 +286,7 @@ func TestRecvMultiUnread(t *testing.T) {
 		e.eventually("the stream holds what it may", func() bool { return b.Stats().Held == bufs/4 })
 		items := d.Stats().Items
 		for range 50 {
-			if st := b.Stats(); st.Held > bufs/4 {
+			if st := b.Stats(); st.Held > bufs/4+1 { // one may be on its way to being copied
 				e.Errorf("held: %+v", st)
 			}
 			time.Sleep(100 * time.Microsecond)

@@ -149,6 +149,7 @@ type Sim struct {
 	allowOp            [256]bool
 	allowRegister      [256]bool
 	allowFlags         uint8
+	provided           map[uint16]*simProvided
 
 	mem                     []uint64 // heads, tails, flags, completion queue, submission array
 	sqes                    []SQE
@@ -208,6 +209,7 @@ func NewSim(cfg SimConfig) *Sim {
 		fd:       -1,
 		nextFD:   SimFD << 1,
 		maps:     map[*byte]int{},
+		provided: map[uint16]*simProvided{},
 	}
 	for _, op := range opSince {
 		s.hasOp[op.what] = op.in <= cfg.Version && (modelled[op.what] || cfg.Calls != nil && cfg.Calls[op.what].Do != nil)
@@ -477,6 +479,7 @@ func (s *Sim) Close(fd int) error {
 		s.blame("Close with %d entries in flight", n)
 	}
 	s.fd = -1
+	clear(s.provided)
 	s.stats.FDs--
 	s.queues.init(s.cfg.Delay)
 	return nil
@@ -507,6 +510,10 @@ func (s *Sim) Register(fd int, op uint32, arg unsafe.Pointer, n uint32) (int, sy
 		errno = s.registerRestrictions(arg, n)
 	case op == registerEnableRings && s.cfg.Version >= sinceRestrictions:
 		errno = s.registerEnable()
+	case op == registerPbufRing && s.cfg.Version >= sinceProvided && n == 1:
+		errno = s.registerProvided(arg)
+	case op == unregisterPbufRing && s.cfg.Version >= sinceProvided && n == 1:
+		errno = s.unregisterProvided(arg)
 	case op == registerIowqMax && s.cfg.Version >= sinceIowqMax && n == 2:
 		errno = 0
 	}

@@ -24,9 +24,10 @@ type simReq struct {
 	forced   bool // its end is decided: res
 	told     bool // its result is known (zero copy), and res is about its memory
 	sum      uint64
-	doomed   bool  // was cancelled half: must not wait any more
-	res      int32 // with failed or forced
-	slot, at int   // place on the wheel while scheduled
+	flags    uint32 // of its next completion
+	doomed   bool   // was cancelled half: must not wait any more
+	res      int32  // with failed or forced
+	slot, at int    // place on the wheel while scheduled
 
 	when     time.Duration // timeouts: when
 	count    uint32        // timeouts: at which number of completions, if counted
@@ -291,7 +292,7 @@ func (s *Sim) check(e *SQE) syscall.Errno {
 	switch {
 	case int(e.Op) >= OpCount || !s.hasOp[e.Op], e.Flags&^known != 0:
 		return syscall.EINVAL
-	case e.Flags&SQEBufferSelect != 0:
+	case e.Flags&SQEBufferSelect != 0 && (e.Op != OpRecv || s.cfg.Version < sinceProvided):
 		return syscall.EOPNOTSUPP
 	case s.restricted && (!s.allowOp[e.Op] || e.Flags&^s.allowFlags != 0):
 		return syscall.EACCES
@@ -559,14 +560,11 @@ func (s *Sim) finish(r *simReq, res int32) {
 		s.last = r.prev
 	}
 	silent := r.silent
+	flags := r.flags
 	r.next, r.prev, r.link = s.free, nil, nil
 	s.free = r
 	if !silent {
-		c := CQE{UserData: data, Res: res}
-		if r.told {
-			c.Flags = CQENotif
-		}
-		s.post(c, false)
+		s.post(CQE{UserData: data, Res: res, Flags: flags}, false)
 	}
 }
 
@@ -575,7 +573,7 @@ func (s *Sim) post(c CQE, bogus bool) {
 	if bogus {
 		c.Flags |= simBogus
 	}
-	if s.later && s.flags&(setupDeferTaskrun|sys.IORING_SETUP_COOP_TASKRUN) != 0 {
+	if (s.later || s.working(c.UserData)) && s.flags&(setupDeferTaskrun|sys.IORING_SETUP_COOP_TASKRUN) != 0 {
 		s.work = append(s.work, c)
 		if s.flags&sys.IORING_SETUP_TASKRUN_FLAG != 0 {
 			s.setFlag(sqTaskrun, true)
@@ -583,6 +581,16 @@ func (s *Sim) post(c CQE, bogus bool) {
 		return
 	}
 	s.push(c)
+}
+
+// working reports whether a completion of the same request is among the task work: those of one request stay in order.
+func (s *Sim) working(data uint64) bool {
+	for i := range s.work {
+		if s.work[i].UserData == data {
+			return true
+		}
+	}
+	return false
 }
 
 // simBogus marks an invented completion on its way.

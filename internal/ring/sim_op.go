@@ -41,6 +41,14 @@ func (s *Sim) checkOp(e *SQE) syscall.Errno {
 		if e.Addr == 0 {
 			return syscall.EFAULT
 		}
+	case OpAccept:
+		if e.IoPrio != 0 && s.cfg.Version < sinceProvided {
+			return syscall.EINVAL
+		}
+	case OpRecv:
+		if e.IoPrio != 0 && (s.cfg.Version < sinceRecvMultishot || e.Flags&SQEBufferSelect == 0 || e.Len != 0) {
+			return syscall.EINVAL
+		}
 	case OpSendZC:
 		if e.IoPrio != 0 && s.cfg.Version < sinceReportUsage {
 			return syscall.EINVAL
@@ -72,6 +80,9 @@ func (s *Sim) perform(r *simReq) (res int32, ready bool) {
 		return 0, true
 	}
 	f := s.cfg.Files[e.FD]
+	if f == nil && (isMultishot(e) || e.Flags&SQEBufferSelect != 0) {
+		return s.performSocket(r)
+	}
 	if f == nil || !modelled[e.Op] {
 		return s.performCall(e)
 	}
@@ -180,14 +191,17 @@ func head(bufs [][]byte, n int) [][]byte {
 	return bufs
 }
 
-// performed ends a request, or only tells its result if the kernel may need its memory for longer.
+// performed ends a request, unless it goes on, or only tells its result if the kernel may need its memory for longer.
 func (s *Sim) performed(r *simReq, res int32) {
+	if s.goesOn(r, res) {
+		return
+	}
 	if r.sqe.Op != OpSendZC || r.link != nil || s.cfg.Delay == 0 {
 		s.end(r, res)
 		return
 	}
 	s.post(CQE{UserData: r.sqe.UserData, Res: res, Flags: CQEMore}, false)
-	r.told, r.forced, r.res = true, true, 0
+	r.told, r.forced, r.res, r.flags = true, true, 0, CQENotif
 	if r.sqe.IoPrio&SendZCReportUsage != 0 && s.chance(0.5) {
 		r.res = math.MinInt32 // NotifCopied
 	}

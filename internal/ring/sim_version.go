@@ -67,12 +67,14 @@ func flags(table since[uint32], v Version) (all uint32) {
 
 // Smaller differences that the model shows.
 var (
-	sinceRestrictions = V(5, 10)
-	sinceIowqMax      = V(5, 15)
-	sinceCQESkip      = V(5, 17)
-	sinceCancelFlags  = V(5, 19)
-	sinceNoBusy       = V(5, 19) // before: EBUSY while completions overflow
-	sinceReportUsage  = V(6, 2)
-	sinceCancelOp     = V(6, 6)
-	sinceNopInject    = V(6, 10)
+	sinceRestrictions  = V(5, 10)
+	sinceIowqMax       = V(5, 15)
+	sinceCQESkip       = V(5, 17)
+	sinceCancelFlags   = V(5, 19)
+	sinceNoBusy        = V(5, 19) // before: EBUSY while completions overflow
+	sinceProvided      = V(5, 19) // rings of buffers, and multishot accept
+	sinceRecvMultishot = V(6, 0)
+	sinceReportUsage   = V(6, 2)
+	sinceCancelOp      = V(6, 6)
+	sinceNopInject     = V(6, 10)
 )
