@@ -16,6 +16,12 @@
 // and no buffer, and the driver keeps the memory until the kernel lets go of it. Builds with -race enforce the rule: an access
 // to a buffer in flight is reported as a data race.
 //
+// # Streams
+//
+// Operations that complete many times (multishot) are streams: [SubmitMulti] for connections, [RecvMulti] for what arrives on a socket, in
+// buffers that streams share ([BufferRing]). A [Stream] goes on until somebody ends it, whatever the kernel makes of it; one that is
+// not read rests, and holds a bounded number of items.
+//
 // # Where io_uring is forbidden
 //
 // With [Auto], a system that refuses io_uring gets the portable engine: the same driver over goroutines and plain system calls.

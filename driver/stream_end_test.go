@@ -241,3 +241,68 @@ func TestStreamOfAnotherDriver(t *testing.T) {
 		}
 	})
 }
+
+// Many streams on a small ring are cancelled at once, wherever they are: queued, submitted, with bytes on the way. No byte is lost, no
+// buffer, and it is soon over.
+func TestStreamCancelStorm(t *testing.T) { // HAZARDS T5
+	on(t, everywhere, func(e *rig) {
+		d := e.open(driver.Config{Entries: 4, InFlight: 32})
+		ctx := inTime(e)
+		b, err := driver.NewBufferRing(d, 8, 4)
+		if err != nil {
+			e.Fatal(err)
+		}
+		streams := size(60, 400)
+		ins, outs := make([]int, streams), make([]int, streams)
+		for i := range streams {
+			ins[i], outs[i] = e.sockets()
+		}
+		for range size(5, 50) {
+			start := time.Now()
+			all := make([]*driver.Stream[driver.Chunk], streams)
+			sent := make([]string, streams)
+			for i := range streams {
+				all[i] = driver.RecvMulti(d, ins[i], b, 0, nil)
+				for range e.rng.IntN(4) {
+					piece := fmt.Sprint(len(sent[i]), ".")
+					e.write(outs[i], []byte(piece))
+					sent[i] += piece
+				}
+			}
+			e.together(4, func(j int) {
+				for i := j; i < streams; i += 4 {
+					all[i].Cancel()
+					all[i].Cancel()
+				}
+			})
+			for i, s := range all {
+				got := ""
+				for {
+					c, err := s.Next(ctx)
+					if err != nil {
+						if err != syscall.ECANCELED {
+							e.Errorf("stream %d: %v", i, err)
+						}
+						break
+					}
+					got += string(c.Bytes())
+					c.Release()
+				}
+				rest := make([]byte, 64) // what the stream has not received is still there
+				n, _, err := unix.Recvfrom(ins[i], rest, unix.MSG_DONTWAIT)
+				for err == syscall.EINTR {
+					n, _, err = unix.Recvfrom(ins[i], rest, unix.MSG_DONTWAIT)
+				}
+				if got += string(rest[:max(n, 0)]); got != sent[i] {
+					e.Errorf("stream %d: %q of %q", i, got, sent[i])
+				}
+			}
+			if st := b.Stats(); st.Held != 0 {
+				e.Errorf("%+v", st)
+			}
+			if took := time.Since(start); took > 5*time.Second {
+				e.Errorf("%v is long", took)
+			}
+		}
+	})
+}

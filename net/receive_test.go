@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -318,5 +319,36 @@ func TestReceivesIdle(t *testing.T) {
 			t.Error(err)
 		}
 		allFree(t, b, bufs)
+	})
+}
+
+// TestReceivesPulled receives by iter.Pull, which runs the iteration on a coroutine of its own.
+func TestReceivesPulled(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		next, stop := iter.Pull2(s.Receives(ctx, nil))
+		defer stop()
+		for _, m := range []string{"one", "two", "three"} {
+			if _, _, err := c.WriteAll(ctx, []byte(m)); err != nil {
+				t.Error(err)
+				return
+			}
+			chunk, err, ok := next()
+			if !ok || err != nil || string(chunk.Bytes()) != m {
+				t.Errorf("%q, %v, %v", chunk.Bytes(), err, ok)
+			}
+			chunk.Release()
+		}
+		if _, _, err := c.WriteAll(ctx, []byte("four")); err != nil {
+			t.Error(err)
+		}
+		stop()
+		if n, buf, err := s.ReadFull(ctx, make([]byte, 4)); err != nil || string(buf[:n]) != "four" {
+			t.Errorf("%q, %v", buf[:n], err)
+		}
 	})
 }
