@@ -57,7 +57,7 @@ func (d *Driver) Buffers() (*BufferRing, error) {
 }
 
 // NewBufferRing makes n buffers of size bytes. n is a power of two, up to 32768. The memory is on the Go heap, and unused parts of it cost
-// nothing. Kernels before 5.19, and the portable engine, have no rings of buffers: there the driver picks one for every operation,
+// nothing. Kernels before 5.19, and the portable engine, have no rings of buffers, and a user may lack memory to lock for one: there the driver picks one for every operation,
 // which readers cannot tell. IORING_REGISTER_PBUF_RING, io_uring_register(2).
 func NewBufferRing(d *Driver, n, size int) (*BufferRing, error) {
 	const sizeMax = 1 << 30
@@ -98,7 +98,8 @@ func (d *Driver) openProvided(b *BufferRing, n int) error {
 				d.provided = make(map[uint16]*BufferRing)
 			}
 			d.provided[b.group] = b
-		case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EOPNOTSUPP):
+		case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EOPNOTSUPP),
+			errors.Is(err, syscall.ENOMEM): // what the user may lock
 			d.log.Debug("the driver picks buffers itself", zap.Error(err))
 		default:
 			return err
