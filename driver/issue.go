@@ -126,9 +126,10 @@ func (d *Driver) refusal() error {
 	return ErrClosed
 }
 
-// place issues a request, or queues it until there is room.
+// place issues a request, or queues it until there is room. It does not overtake what waits already: under a flood of requests that
+// would never come to its turn.
 func (d *Driver) place(r *Request) {
-	if len(d.free) == 0 || d.chainsWait() || r.spec.Kind.Waits && d.waits >= d.waitMax || !d.write(r) {
+	if len(d.free) == 0 || d.queueOf(r).n > 0 || d.chainsWait() || r.spec.Kind.Waits && d.waits >= d.waitMax || !d.write(r) {
 		if d.broken != nil {
 			d.deliver(r, 0, d.broken)
 			return

@@ -192,7 +192,8 @@ func TestLengthsAndOffsets(t *testing.T) {
 		}
 		if size(0, 1) == 1 {
 			zero := e.keep(unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0))
-			if r := do(e, d, ops.ReadAt(zero, huge, 0)); r.N != most || r.Err != nil {
+			// The device stops early when the reader has something else to do.
+			if r := do(e, d, ops.ReadAt(zero, huge, 0)); r.N <= 0 || r.N > most || r.Err != nil {
 				e.Errorf("read of %d: %d, %v", len(huge), r.N, r.Err)
 			}
 			_ = unix.Madvise(huge, unix.MADV_DONTNEED)
