@@ -13,7 +13,7 @@ import (
 
 // Conn is a connection: a stream, or for unixpacket a sequence of packets. Its methods may be called from several tasks at once.
 type Conn struct {
-	socket
+	endpoint
 	writes    handle.Turn // of those who write all
 	freeWrite func()      // drops a writer's reference and turn
 	adapter   atomic.Pointer[netConn]

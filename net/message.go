@@ -14,8 +14,8 @@ import (
 
 // Message is a datagram, or a piece of a stream, with what comes beside the data: its address and control messages.
 type Message struct {
-	// Bufs is the data, or room for it, one after the other. OOB is the control messages (cmsg(3)), or room for them; package unix
-	// makes them and takes them apart, see also [Rights] and [Message.FDs].
+	// Bufs is the data, or room for it, one after the other. OOB is the control messages (cmsg(3)), or room for them: [Control]
+	// makes them, and [Message.Control] takes them apart.
 	Bufs [][]byte
 	OOB  []byte
 
@@ -44,33 +44,30 @@ func RightsSpace(n int) int { return unix.CmsgSpace(4 * n) }
 
 // FDs returns the descriptors that came with a received message. They are close-on-exec and belong to the caller.
 func (m *Message) FDs() ([]int, error) {
-	msgs, err := unix.ParseSocketControlMessage(m.OOB[:m.OOBN])
-	if err != nil {
-		return nil, sysError("cmsg", err)
-	}
-	var all []int
-	for i := range msgs {
-		if msgs[i].Header.Level != unix.SOL_SOCKET || msgs[i].Header.Type != unix.SCM_RIGHTS {
-			continue
-		}
-		fds, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			return all, sysError("cmsg", err)
-		}
-		all = append(all, fds...)
-	}
-	return all, nil
+	c, err := m.Control()
+	return c.FDs, err
 }
+
+// endpoint is a socket that sends and receives, as connections and sockets for packets do.
+type endpoint struct{ socket }
 
 // RecvMsg receives a message into m, once, waiting until there is one. The end of a stream is io.EOF. With an error that wraps
 // driver.ErrAbandoned, m has lost its buffers: they stay with the kernel. Kernel 5.3, recvmsg(2).
-func (s *socket) RecvMsg(ctx context.Context, m *Message) error {
-	if n, err, ok := s.leftover(0, m.Bufs...); ok {
+func (s *endpoint) RecvMsg(ctx context.Context, m *Message) error { return s.recvMsg(ctx, m, 0) }
+
+// PeekMsg is RecvMsg, but leaves the message to be received again. Descriptors in it are received each time. Kernel 5.3, recvmsg(2) with
+// MSG_PEEK.
+func (s *endpoint) PeekMsg(ctx context.Context, m *Message) error {
+	return s.recvMsg(ctx, m, unix.MSG_PEEK)
+}
+
+func (s *endpoint) recvMsg(ctx context.Context, m *Message, flags int) error {
+	if n, err, ok := s.leftover(flags, m.Bufs...); ok {
 		m.N, m.OOBN, m.Flags, m.Addr = n, 0, 0, nil
 		return s.fail("read", "recvmsg", err)
 	}
 	p := messages.Get().(*ops.Msg)
-	n, err := s.receiveMessage(ctx, p, m.Bufs, m.OOB, s.h.Free)
+	n, err := s.receiveMessage(ctx, p, m.Bufs, m.OOB, flags, s.h.Free)
 	m.N, m.OOBN, m.Flags, m.Addr = n, 0, 0, nil
 	if handle.Abandoned(err) {
 		m.Bufs, m.OOB = nil, nil
@@ -88,7 +85,7 @@ func (s *socket) RecvMsg(ctx context.Context, m *Message) error {
 
 // SendMsg sends m, once, waiting until there is room, and returns how many bytes of data were sent: on a stream it may be short. With an
 // error that wraps driver.ErrAbandoned, m has lost its buffers: they stay with the kernel. Kernel 5.3, sendmsg(2).
-func (s *socket) SendMsg(ctx context.Context, m *Message) (int, error) {
+func (s *endpoint) SendMsg(ctx context.Context, m *Message) (int, error) {
 	p := messages.Get().(*ops.Msg)
 	n, err := s.sendMessage(ctx, p, m.Bufs, m.OOB, m.Addr, s.h.Free)
 	if handle.Abandoned(err) {
@@ -108,7 +105,7 @@ func (c *Conn) Readv(ctx context.Context, bufs [][]byte) (int, [][]byte, error) 
 		return n, bufs, c.fail("read", "recvmsg", err)
 	}
 	p := messages.Get().(*ops.Msg)
-	n, err := c.receiveMessage(ctx, p, bufs, nil, c.h.Free)
+	n, err := c.receiveMessage(ctx, p, bufs, nil, 0, c.h.Free)
 	if handle.Abandoned(err) {
 		bufs = nil
 	} else {
@@ -133,11 +130,11 @@ func (c *Conn) Writev(ctx context.Context, bufs [][]byte) (int, [][]byte, error)
 var messages = sync.Pool{New: func() any { return new(ops.Msg) }}
 
 // receiveMessage receives once into bufs and oob, with the memory of p; see receive.
-func (s *socket) receiveMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob []byte, free func()) (int, error) {
+func (s *socket) receiveMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob []byte, flags int, free func()) (int, error) {
 	if !s.h.Acquire() {
 		return 0, ErrClosed
 	}
-	o := p.Recv(s.h.FD, bufs, oob, 0)
+	o := p.Recv(s.h.FD, bufs, oob, flags)
 	n, err := s.try(ctx, OpRead, func() (int, error) { return ops.TryRecvMsg(&o) })
 	if err == syscall.EAGAIN {
 		n, err = onRing(ctx, o, free)

@@ -125,3 +125,18 @@ func (s *socket) SetWriteBuffer(bytes int) error {
 // SyscallConn gives raw access to the descriptor, which is non-blocking. Its Read and Write wait for readiness, without a deadline. It
 // never fails.
 func (s *socket) SyscallConn() (syscall.RawConn, error) { return &rawConn{s: s}, nil }
+
+// SetBroadcast sets whether UDP datagrams may be sent to broadcast addresses (SO_BROADCAST, socket(7)). They may, by default.
+func (s *endpoint) SetBroadcast(on bool) error {
+	return s.set(unix.SOL_SOCKET, unix.SO_BROADCAST, boolint(on))
+}
+
+// SetGRO sets whether UDP datagrams of one length from one sender may be received together, as one message (UDP_GRO, udp(7)). Then the room
+// for a message has to be 64 KiB, and [Control] tells where to cut it. Not by default. Kernel 5.0.
+func (s *endpoint) SetGRO(on bool) error { return s.set(unix.SOL_UDP, unix.UDP_GRO, boolint(on)) }
+
+// SetPassCredentials sets whether [Control] of messages received on a Unix socket tells who sent them (SO_PASSCRED, unix(7)). Not by
+// default.
+func (s *endpoint) SetPassCredentials(on bool) error {
+	return s.set(unix.SOL_SOCKET, unix.SO_PASSCRED, boolint(on))
+}

@@ -16,7 +16,7 @@ import (
 // PacketConn receives datagrams from anybody and sends them to anybody. Its methods may be called from several tasks at once. For
 // datagrams to and from one peer alone, see [Dial].
 type PacketConn struct {
-	socket
+	endpoint
 	path string // to be removed by Close
 }
 
@@ -62,7 +62,7 @@ func (c *PacketConn) RecvFrom(ctx context.Context, b []byte) (n int, buf []byte,
 func (c *PacketConn) recvFrom(ctx context.Context, b []byte, free func()) (n int, from Addr, err error) {
 	p := packets.Get().(*packet)
 	p.bufs[0] = b
-	n, err = c.receiveMessage(ctx, &p.msg, p.bufs[:], nil, free)
+	n, err = c.receiveMessage(ctx, &p.msg, p.bufs[:], nil, 0, free)
 	if err == nil {
 		if sa := p.msg.From(); sa != nil {
 			from = c.net.address(sa)
@@ -78,7 +78,7 @@ func (c *PacketConn) recvFrom(ctx context.Context, b []byte, free func()) (n int
 func (c *PacketConn) RecvFromAddrPort(ctx context.Context, b []byte) (n int, buf []byte, from netip.AddrPort, err error) {
 	p := packets.Get().(*packet)
 	p.bufs[0] = b
-	n, err = c.receiveMessage(ctx, &p.msg, p.bufs[:], nil, c.h.Free)
+	n, err = c.receiveMessage(ctx, &p.msg, p.bufs[:], nil, 0, c.h.Free)
 	if handle.Abandoned(err) {
 		return n, nil, from, c.fail("read", "recvmsg", err)
 	}

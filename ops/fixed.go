@@ -18,6 +18,11 @@ var (
 		Bounded: true, Waits: true, NoWait: unix.RWF_NOWAIT}
 	kindWritevFixed = &Kind{Name: "writev_fixed", Code: ring.OpWritev, Breaks: true, Fixed: ring.OpWritevFixed, Prepare: prepareVec, Bounded: true,
 		NoWait: unix.RWF_NOWAIT}
+
+	// On sockets, which are non-blocking, there is something to wait for.
+	kindRecvFixed = &Kind{Name: "recv_fixed", Code: ring.OpRead, Fixed: ring.OpReadFixed, Writes: true, Bounded: true, Waits: true,
+		Ready: readyRecv}
+	kindSendFixed = &Kind{Name: "send_fixed", Code: ring.OpWrite, Fixed: ring.OpWriteFixed, Bounded: true, Ready: readySend}
 )
 
 // ReadFixedAt is [ReadAt] into the view of b. An operation that is abandoned keeps b, which then goes back to its pool by itself. Kernel
@@ -30,6 +35,12 @@ func ReadFixedAt(fd int, b *buf.Fixed, off int64) Op[*buf.Fixed] {
 func WriteFixedAt(fd int, b *buf.Fixed, off int64) Op[*buf.Fixed] {
 	return fixed(kindWriteFixed, fd, b, off)
 }
+
+// RecvFixed is [Recv] into the view of b; see [ReadFixedAt].
+func RecvFixed(fd int, b *buf.Fixed) Op[*buf.Fixed] { return fixed(kindRecvFixed, fd, b, -1) }
+
+// SendFixed is [Send] of the view of b; see [ReadFixedAt]. A broken connection is EPIPE and, for want of a flag, SIGPIPE, which Go ignores.
+func SendFixed(fd int, b *buf.Fixed) Op[*buf.Fixed] { return fixed(kindSendFixed, fd, b, -1) }
 
 func fixed(k *Kind, fd int, b *buf.Fixed, off int64) Op[*buf.Fixed] {
 	if err := b.Usable(); err != nil {

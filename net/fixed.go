@@ -1,0 +1,61 @@
+package net
+
+import (
+	"context"
+	"io"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/buf"
+	"uringo/internal/handle"
+	"uringo/ops"
+)
+
+// ReadFixed is [Conn.Read] into the view of b, and hands b back; it is nil only with an error that wraps driver.ErrAbandoned, and then goes
+// back to its pool by itself when the kernel has let go. The kernel is spared looking the memory's pages up, if the driver could register
+// it; see package buf. Allocates nothing. Kernel 5.6; registered 5.19.
+func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+	n, err := c.fixed(ctx, OpRead, b, ops.TryRecv, ops.RecvFixed)
+	if err == nil && n == 0 && b.Len() > 0 && c.net.typ != unix.SOCK_DGRAM {
+		err = io.EOF
+	}
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, c.fail("read", "recv", err)
+}
+
+// WriteFixed is [Conn.Write] of the view of b, and hands b back; see [Conn.ReadFixed].
+func (c *Conn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+	n, err := c.fixed(ctx, OpWrite, b, ops.TrySend, ops.SendFixed)
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, c.fail("write", "send", err)
+}
+
+// fixed moves bytes of b once: by try if that is possible without waiting, else by the operation that make makes.
+func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(int, []byte, int) (int, error),
+	make func(int, *buf.Fixed) ops.Op[*buf.Fixed]) (int, error) {
+	if err := b.Usable(); err != nil {
+		return 0, err
+	}
+	if !c.h.Acquire() {
+		return 0, ErrClosed
+	}
+	if b.Len() == 0 && c.net.typ != unix.SOCK_DGRAM {
+		c.h.Release()
+		return 0, nil
+	}
+	if !b.Pin() {
+		c.h.Release()
+		return 0, buf.ErrReleased // just now
+	}
+	defer b.Unpin() // the driver holds it for longer, if the kernel does
+	n, err := c.try(ctx, op, func() (int, error) { return try(c.h.FD, b.Bytes(), 0) })
+	if err == syscall.EAGAIN {
+		n, err = onRing(ctx, make(c.h.FD, b), c.h.Free)
+	}
+	return n, c.h.Settle(err, ErrClosed)
+}

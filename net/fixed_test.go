@@ -1,0 +1,129 @@
+package net_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"uringo/buf"
+	"uringo/driver"
+	"uringo/internal/testenv"
+	"uringo/net"
+)
+
+// TestFixed moves more than the kernel's buffers hold with buffers of a pool, both by attempts and by the ring alone.
+func TestFixed(t *testing.T) { // T27, N1
+	each(t, func(t *testing.T, ctx context.Context) {
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 64 << 10, Count: 4}}})
+		for _, route := range []net.Route{net.Auto, net.Ring} {
+			for _, op := range []net.Operation{net.OpRead, net.OpWrite} {
+				defer net.Pin(op, net.Pin(op, route))
+			}
+			for _, network := range []string{"tcp", "unix"} {
+				c, s := connect(t, ctx, network)
+				if c == nil || s == nil {
+					return
+				}
+				if err := moveFixed(ctx, pool, c, s); err != nil {
+					t.Errorf("%s, %v: %v", network, route, err)
+				}
+				closeAll(t, ctx, c, s)
+			}
+		}
+		d, err := driver.FromContext(ctx)
+		if err == nil && d.Engine() == driver.Uring && testenv.MayRegister(t) && d.Stats().Fixed == 0 {
+			t.Error("no operation was on registered memory")
+		}
+	})
+}
+
+func moveFixed(ctx context.Context, pool *buf.Pool, c, s *net.Conn) error {
+	const size = 4 << 20
+	return together(ctx, func(ctx context.Context) error {
+		b, err := pool.Get(ctx, 64<<10)
+		if err != nil {
+			return err
+		}
+		defer func() { b.Release() }()
+		for sent := 0; sent < size; {
+			for i := range b.Bytes() {
+				b.Bytes()[i] = byte((sent + i) % 251)
+			}
+			var n int
+			if n, b, err = c.WriteFixed(ctx, b); err != nil {
+				return fmt.Errorf("WriteFixed: %w", err)
+			}
+			sent += n
+		}
+		return c.CloseWrite()
+	}, func(ctx context.Context) error {
+		b, err := pool.Get(ctx, 64<<10)
+		if err != nil {
+			return err
+		}
+		defer func() { b.Release() }()
+		short, cancel := context.WithTimeout(ctx, time.Millisecond)
+		defer cancel()
+		got := 0
+		for read := short; ; {
+			var n int
+			n, b, err = s.ReadFixed(read, b)
+			for i, x := range b.Bytes()[:n] {
+				if x != byte((got+i)%251) {
+					return fmt.Errorf("byte %d is %d", got+i, x)
+				}
+			}
+			got += n
+			switch {
+			case errors.Is(err, os.ErrDeadlineExceeded) && read == short:
+				read = ctx
+			case err == io.EOF && got >= size:
+				return nil
+			case err != nil:
+				return fmt.Errorf("ReadFixed after %d bytes: %w", got, err)
+			}
+		}
+	})
+}
+
+func TestFixedEnds(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 2}}})
+		c, s := connect(t, ctx, "tcp")
+		if c == nil || s == nil {
+			return
+		}
+		b, err := pool.Get(ctx, 4096)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if _, _, err := c.WriteAll(ctx, []byte("rest")); err != nil {
+			t.Error(err)
+		}
+		closeAll(t, ctx, c)
+		if n, b, err := s.ReadFixed(ctx, b); err != nil || !bytes.Equal(b.Bytes()[:n], []byte("rest")) {
+			t.Errorf("ReadFixed = %d, %v", n, err)
+		}
+		if n, _, err := s.ReadFixed(ctx, b); n != 0 || err != io.EOF {
+			t.Errorf("ReadFixed at the end = %d, %v", n, err)
+		}
+		if n, _, err := s.ReadFixed(ctx, b.View(0, 0)); n != 0 || err != nil {
+			t.Errorf("ReadFixed of nothing = %d, %v", n, err)
+		}
+		b.Whole()
+		closeAll(t, ctx, s)
+		if _, _, err := s.WriteFixed(ctx, b); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("WriteFixed after Close: %v", err)
+		}
+		b.Release()
+		if _, _, err := s.WriteFixed(ctx, b); !errors.Is(err, buf.ErrReleased) {
+			t.Errorf("WriteFixed of a released buffer: %v", err)
+		}
+	})
+}

@@ -1,0 +1,95 @@
+package net_test
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/net"
+)
+
+// TestFastOpen connects by the first write. Whether its data went with the first packet is for the kernel to decide; it arrives.
+func TestFastOpen(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		l, err := (&net.ListenConfig{FastOpen: 16}).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer l.Close(ctx)
+		for range 3 { // the first one gets the cookie for the others
+			c, err := (&net.Dialer{FastOpen: true}).Dial(ctx, "tcp", l.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if c.RemoteAddr().String() != l.Addr().String() {
+				t.Errorf("dialed %v", c.RemoteAddr())
+			}
+			if n, _, err := c.WriteAll(ctx, []byte("first")); n != 5 || err != nil {
+				t.Errorf("WriteAll = %d, %v", n, err)
+			}
+			s, err := l.Accept(ctx)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if n, buf, err := s.ReadFull(ctx, make([]byte, 5)); string(buf[:n]) != "first" || err != nil {
+				t.Errorf("ReadFull = %q, %v", buf[:n], err)
+			}
+			if s.RemoteAddr().String() == "" || c.LocalAddr() == nil {
+				t.Errorf("accepted from %v", s.RemoteAddr())
+			}
+			closeAll(t, ctx, c, s)
+		}
+	})
+}
+
+// TestOptionsSet reads back from the kernel what was set.
+func TestOptionsSet(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "tcp")
+		if c == nil || s == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, o := range []struct {
+			set                 error
+			level, option, want int
+		}{
+			{c.SetNoDelay(false), unix.IPPROTO_TCP, unix.TCP_NODELAY, 0},
+			{c.SetNoDelay(true), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			{c.SetKeepAlive(false), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0},
+			{c.SetReadBuffer(50_000), unix.SOL_SOCKET, unix.SO_RCVBUF, 100_000},
+			{c.SetWriteBuffer(60_000), unix.SOL_SOCKET, unix.SO_SNDBUF, 120_000},
+			{c.SetHopLimit(9), unix.IPPROTO_IP, unix.IP_TTL, 9},
+			{c.SetTrafficClass(16), unix.IPPROTO_IP, unix.IP_TOS, 16},
+		} {
+			if o.set != nil {
+				t.Error(o.set)
+			}
+			err := raw.Control(func(fd uintptr) {
+				if got, err := unix.GetsockoptInt(int(fd), o.level, o.option); got != o.want || err != nil {
+					t.Errorf("option %d of %d is %d, not %d, %v", o.option, o.level, got, o.want, err)
+				}
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if err := c.SetGRO(true); !errors.Is(err, syscall.ENOPROTOOPT) {
+			t.Errorf("SetGRO on TCP: %v", err)
+		}
+		if err := c.SetHopLimit(256); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("SetHopLimit(256): %v", err)
+		}
+	})
+}

@@ -1,0 +1,26 @@
+package net
+
+import "golang.org/x/sys/unix"
+
+// Credentials say who a process is, as its kernel sees it.
+type Credentials struct{ PID, UID, GID int }
+
+// PeerCredentials returns who was at the other end of a Unix connection when it was made: the process that connected, that listened, or that
+// made the pair. The process may have ended since, and its number be another's. SO_PEERCRED, unix(7).
+func (c *Conn) PeerCredentials() (Credentials, error) {
+	var peer Credentials
+	err := c.control("get", "getsockopt", func(fd int) error {
+		u, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err != nil {
+			return err
+		}
+		peer = credentials(u)
+		if peer.PID == 0 { // what the kernel says of a socket without such a peer
+			return unix.EOPNOTSUPP
+		}
+		return nil
+	})
+	return peer, err
+}
+
+func credentials(u *unix.Ucred) Credentials { return Credentials{int(u.Pid), int(u.Uid), int(u.Gid)} }
