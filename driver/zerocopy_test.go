@@ -102,8 +102,12 @@ func TestSendZCUnsupported(t *testing.T) {
 		a, b := e.sockets()
 		var z ops.ZeroCopy
 		r := do(e, d, ops.SendZC(a, []byte("hello"), 0, &z))
-		if r.Err == syscall.EOPNOTSUPP || r.Err == syscall.EINVAL {
+		switch r.Err {
+		case nil:
+		case syscall.EOPNOTSUPP, syscall.EINVAL, syscall.ENOMEM, syscall.ENOBUFS: // the last two with little memory to lock
 			return
+		default:
+			e.Fatalf("%+v", r)
 		}
 		buf := make([]byte, 8)
 		if n, err := unix.Read(b, buf); r.Err != nil || r.N != 5 || !z.Copied || string(buf[:n]) != "hello" {

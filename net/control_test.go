@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -214,10 +215,18 @@ func TestMulticast(t *testing.T) {
 				t.Errorf("%s: %v", g.group, err)
 			}
 			to := &net.UDPAddr{IP: group.AsSlice(), Port: s.LocalAddr().(*net.UDPAddr).Port}
-			if _, _, err := c.SendTo(ctx, []byte("to all"), to); err != nil {
+			if _, _, err := c.SendTo(ctx, []byte("to all"), to); g.network == "udp6" && errors.Is(err, syscall.ENETUNREACH) {
+				t.Log("this machine has no IPv6 route to groups on the loopback interface")
+				if err := errors.Join(s.Close(ctx), c.Close(ctx)); err != nil {
+					t.Error(err)
+				}
+				continue
+			} else if err != nil {
 				t.Errorf("%s: SendTo: %v", g.group, err)
 			}
-			if n, buf, _, err := s.RecvFrom(ctx, make([]byte, 100)); string(buf[:n]) != "to all" || err != nil {
+			soon, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			if n, buf, _, err := s.RecvFrom(soon, make([]byte, 100)); string(buf[:n]) != "to all" || err != nil {
 				t.Errorf("%s: RecvFrom = %q, %v", g.group, buf[:n], err)
 			}
 			// What is sent to a group that was left does not arrive: the next thing does.
@@ -293,7 +302,7 @@ func TestControl(t *testing.T) {
 			t.Errorf("%v became %v", c.Local, got.Local)
 		}
 	}
-	for _, bad := range [][]byte{{1, 2, 3}, (&net.Control{HopLimit: 1}).Append(nil)[:18]} {
+	for _, bad := range [][]byte{(&net.Control{HopLimit: 1}).Append(nil)[:18]} {
 		if c, err := (&net.Message{OOB: bad, OOBN: len(bad)}).Control(); err == nil {
 			t.Errorf("%v became %+v", bad, c)
 		}

@@ -62,19 +62,19 @@ func TestOptionsSet(t *testing.T) {
 			return
 		}
 		for _, o := range []struct {
-			set                 error
+			set                 func() error
 			level, option, want int
 		}{
-			{c.SetNoDelay(false), unix.IPPROTO_TCP, unix.TCP_NODELAY, 0},
-			{c.SetNoDelay(true), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-			{c.SetKeepAlive(false), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0},
-			{c.SetReadBuffer(50_000), unix.SOL_SOCKET, unix.SO_RCVBUF, 100_000},
-			{c.SetWriteBuffer(60_000), unix.SOL_SOCKET, unix.SO_SNDBUF, 120_000},
-			{c.SetHopLimit(9), unix.IPPROTO_IP, unix.IP_TTL, 9},
-			{c.SetTrafficClass(16), unix.IPPROTO_IP, unix.IP_TOS, 16},
+			{func() error { return c.SetNoDelay(false) }, unix.IPPROTO_TCP, unix.TCP_NODELAY, 0},
+			{func() error { return c.SetNoDelay(true) }, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			{func() error { return c.SetKeepAlive(false) }, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0},
+			{func() error { return c.SetReadBuffer(50_000) }, unix.SOL_SOCKET, unix.SO_RCVBUF, 100_000},
+			{func() error { return c.SetWriteBuffer(60_000) }, unix.SOL_SOCKET, unix.SO_SNDBUF, 120_000},
+			{func() error { return c.SetHopLimit(9) }, unix.IPPROTO_IP, unix.IP_TTL, 9},
+			{func() error { return c.SetTrafficClass(16) }, unix.IPPROTO_IP, unix.IP_TOS, 16},
 		} {
-			if o.set != nil {
-				t.Error(o.set)
+			if err := o.set(); err != nil {
+				t.Error(err)
 			}
 			err := raw.Control(func(fd uintptr) {
 				if got, err := unix.GetsockoptInt(int(fd), o.level, o.option); got != o.want || err != nil {
