@@ -15,7 +15,6 @@ import (
 
 	"uringo/buf"
 	"uringo/fs"
-	"uringo/internal/ring"
 )
 
 // TestUnaligned reads and writes without regard to alignment, and compares with what should be there.
@@ -25,12 +24,7 @@ func TestUnaligned(t *testing.T) { // G3
 
 // TestUnalignedShort does so while the kernel moves less than it was asked for.
 func TestUnalignedShort(t *testing.T) {
-	faulty(t, ring.FaultConfig{Shorten: 0.3, Align: 4096}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
-		testDirect(t, ctx)
-		if faults.Stats().Shortened == 0 {
-			t.Error("nothing was made shorter")
-		}
-	})
+	shortened(t, testDirect)
 }
 
 func testDirect(t *testing.T, ctx context.Context) {

@@ -33,6 +33,16 @@ func faulty(t *testing.T, cfg ring.FaultConfig, test func(t *testing.T, ctx cont
 	}
 }
 
+// shortened runs test while the kernel moves less than it is asked for, in whole blocks as O_DIRECT needs them.
+func shortened(t *testing.T, test func(t *testing.T, ctx context.Context)) {
+	faulty(t, ring.FaultConfig{Shorten: 0.3, Align: 4096}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		test(t, ctx)
+		if faults.Stats().Shortened == 0 {
+			t.Error("nothing was made shorter")
+		}
+	})
+}
+
 // TestShortTransfers has the kernel move less than it was asked for: what is to be exact is exact.
 func TestShortTransfers(t *testing.T) { // HAZARDS T10, N2
 	faulty(t, ring.FaultConfig{Shorten: 0.5}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {

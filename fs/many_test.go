@@ -25,12 +25,7 @@ func TestReadMany(t *testing.T) { // G6
 }
 
 func TestReadManyShort(t *testing.T) {
-	faulty(t, ring.FaultConfig{Shorten: 0.3, Align: 4096}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
-		testReadMany(t, ctx)
-		if faults.Stats().Shortened == 0 {
-			t.Error("nothing was made shorter")
-		}
-	})
+	shortened(t, testReadMany)
 }
 
 func testReadMany(t *testing.T, ctx context.Context) {

@@ -85,12 +85,7 @@ func TestStreamReader(t *testing.T) { // G5
 }
 
 func TestStreamReaderShort(t *testing.T) {
-	faulty(t, ring.FaultConfig{Shorten: 0.3, Align: 4096}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
-		testStreamReader(t, ctx)
-		if faults.Stats().Shortened == 0 {
-			t.Error("nothing was made shorter")
-		}
-	})
+	shortened(t, testStreamReader)
 }
 
 func testStreamReader(t *testing.T, ctx context.Context) {
@@ -238,12 +233,7 @@ func TestStreamWriter(t *testing.T) { // G5
 }
 
 func TestStreamWriterShort(t *testing.T) {
-	faulty(t, ring.FaultConfig{Shorten: 0.3, Align: 4096}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
-		testStreamWriter(t, ctx)
-		if faults.Stats().Shortened == 0 {
-			t.Error("nothing was made shorter")
-		}
-	})
+	shortened(t, testStreamWriter)
 }
 
 func testStreamWriter(t *testing.T, ctx context.Context) {
