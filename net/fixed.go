@@ -16,11 +16,6 @@ import (
 // back to its pool by itself when the kernel has let go. The kernel is spared looking the memory's pages up, if the driver could register
 // it; see package buf. Allocates nothing. Kernel 5.6; registered 5.19.
 func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	if b.Usable() == nil && b.Len() > 0 {
-		if n, err, ok := c.leftover(0, b.Bytes()); ok {
-			return n, b, c.fail("read", "recv", err)
-		}
-	}
 	n, err := c.fixed(ctx, OpRead, b, ops.TryRecv, ops.RecvFixed)
 	if err == nil && n == 0 && b.Len() > 0 && c.net.typ != unix.SOCK_DGRAM {
 		err = io.EOF
@@ -58,6 +53,12 @@ func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(i
 		return 0, buf.ErrReleased // just now
 	}
 	defer b.Unpin() // the driver holds it for longer, if the kernel does
+	if op == OpRead {
+		if n, err, ok := c.leftover(0, b.Bytes()); ok {
+			c.h.Release()
+			return n, err
+		}
+	}
 	n, err := c.try(ctx, op, func() (int, error) { return try(c.h.FD, b.Bytes(), 0) })
 	if err == syscall.EAGAIN {
 		n, err = onRing(ctx, make(c.h.FD, b), c.h.Free)
