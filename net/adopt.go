@@ -18,7 +18,7 @@ func NewConn(ctx context.Context, fd int) (*Conn, error) {
 	if err != nil {
 		return nil, opError("file", "getsockopt", "", nil, nil, err)
 	}
-	return newConn(d, n, fd, nil), nil
+	return newConn(d, n, fd, nil, nil), nil
 }
 
 // NewListener makes a Listener of a listening socket, such as one that was handed over by a service manager; see [NewConn].
@@ -142,5 +142,5 @@ func UnixPair(ctx context.Context) (*Conn, *Conn, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return newConn(d, n, fds[0], nil), newConn(d, n, fds[1], nil), nil
+	return newConn(d, n, fds[0], nil, nil), newConn(d, n, fds[1], nil, nil), nil
 }

@@ -19,13 +19,8 @@ type Conn struct {
 	adapter   atomic.Pointer[netConn]
 }
 
-// newConn makes a Conn of a connected socket. Without an address of the peer, it is asked for.
-func newConn(d *driver.Driver, n network, fd int, remote Addr) *Conn {
-	return newConnFrom(d, n, fd, nil, remote)
-}
-
-// newConnFrom is newConn with the local address, if it is known.
-func newConnFrom(d *driver.Driver, n network, fd int, local, remote Addr) *Conn {
+// newConn makes a Conn of a connected socket. An address that is nil is asked for.
+func newConn(d *driver.Driver, n network, fd int, local, remote Addr) *Conn {
 	c := &Conn{}
 	c.local = local
 	if c.remote = remote; remote == nil {

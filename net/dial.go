@@ -322,7 +322,7 @@ func (t attempt) connect(ctx context.Context, a Addr) (*Conn, error) {
 		}
 		return nil, opError("dial", "connect", t.n.name, t.LocalAddr, a, err)
 	}
-	return newConn(t.d, t.n, fd, a), nil
+	return newConn(t.d, t.n, fd, nil, a), nil
 }
 
 // reach connects a socket. If the caller is let go, the socket is closed when the kernel has let go of it.

@@ -219,7 +219,7 @@ func (l *Listener) next(ctx context.Context, d *driver.Driver) (*Conn, error) {
 
 // conn makes a connection of what was accepted. The remote address is nil if it is not known yet.
 func (l *Listener) conn(d *driver.Driver, fd int, remote Addr) *Conn {
-	return newConnFrom(d, l.net, fd, l.common(), remote)
+	return newConn(d, l.net, fd, l.common(), remote)
 }
 
 // common returns the local address that all accepted connections have, nil if they differ.
