@@ -142,8 +142,7 @@ func TestFixedReleased(t *testing.T) {
 func TestFixedAbandoned(t *testing.T) {
 	on(t, abandoning, func(e *rig) {
 		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
-		e.fault.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EALREADY)},
-			Match: func(s *ring.SQE) bool { return s.Op == ring.OpAsyncCancel }})
+		e.swallowCancels()
 		pool, err := buf.NewPool(buf.PoolConfig{Classes: []buf.Class{{Size: 100, Count: 1}}})
 		if err != nil {
 			e.Fatal(err)

@@ -327,8 +327,7 @@ func TestChainClose(t *testing.T) {
 func TestChainAbandoned(t *testing.T) {
 	on(t, abandoning[:1], func(e *rig) {
 		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
-		e.fault.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EALREADY)},
-			Match: func(s *ring.SQE) bool { return s.Op == ring.OpAsyncCancel }})
+		e.swallowCancels()
 		for _, linked := range []bool{true, false} {
 			r, w := e.pipe()
 			fd := e.file([]byte("12345"))

@@ -77,8 +77,7 @@ func TestDirect(t *testing.T) {
 func TestAbandonedDirect(t *testing.T) { // HAZARDS T6
 	on(t, abandoning[:1], func(e *rig) {
 		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
-		e.fault.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EALREADY)},
-			Match: func(s *ring.SQE) bool { return s.Op == ring.OpAsyncCancel }})
+		e.swallowCancels()
 		dir, name := e.fifo()
 		const n = 4 // not more than there are workers
 		for i := range n {

@@ -76,6 +76,12 @@ func swallowing(name string, engine driver.Engine, k func() ring.Kernel) way {
 	}}
 }
 
+// swallowCancels has every cancellation fail from now on.
+func (e *rig) swallowCancels() {
+	e.fault.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EALREADY)},
+		Match: func(s *ring.SQE) bool { return s.Op == ring.OpAsyncCancel }})
+}
+
 var abandoning = []way{
 	swallowing("uring that cancels late", driver.Uring, ring.Linux),
 	swallowing("portable that cancels late", driver.Portable, kernels()["portable"]),
@@ -475,8 +481,7 @@ func TestCancelledMemoryGoes(t *testing.T) {
 func TestAbandonedMemory(t *testing.T) {
 	on(t, abandoning, func(e *rig) {
 		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
-		e.fault.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EALREADY)},
-			Match: func(s *ring.SQE) bool { return s.Op == ring.OpAsyncCancel }})
+		e.swallowCancels()
 		r, w := e.pipe()
 		var gone *atomic.Bool
 		var released atomic.Int32
@@ -523,8 +528,7 @@ func TestAbandonedMemory(t *testing.T) {
 func TestAbandonedOpen(t *testing.T) {
 	on(t, abandoning[:1], func(e *rig) {
 		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
-		e.fault.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EALREADY)},
-			Match: func(s *ring.SQE) bool { return s.Op == ring.OpAsyncCancel }})
+		e.swallowCancels()
 		dir, name := e.fifo()
 		const n = 4 // not more than there are workers
 		for i := range n {
