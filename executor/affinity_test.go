@@ -2,6 +2,7 @@ package executor_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -222,4 +223,38 @@ func TestPoolWithForeignGoroutines(t *testing.T) {
 			})
 		})
 	}
+}
+
+// CompanyOf tells a task that is alone from one of many that are ready together.
+func TestCompany(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			if n := executor.CompanyOf(ctx); n != 1 {
+				w.Errorf("alone: %d", n)
+			}
+			const tasks = 10
+			var all []*executor.JoinHandle[struct{}]
+			for range tasks {
+				all = append(all, executor.GoHere(ctx, task(func(ctx context.Context) error {
+					want := 1
+					if w.coop() {
+						want = tasks
+					}
+					// The context of somebody else, as pools use, changes nothing.
+					for _, c := range []context.Context{ctx, context.Background()} {
+						if n := executor.CompanyOf(c); n != want {
+							w.Errorf("in company: %d, not %d", n, want)
+						}
+					}
+					return nil
+				})))
+			}
+			var errs []error
+			for _, h := range all {
+				_, err := h.Join(ctx)
+				errs = append(errs, err)
+			}
+			return errors.Join(errs...)
+		})
+	})
 }

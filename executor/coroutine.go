@@ -41,11 +41,12 @@ type coroutine struct {
 // crew is the goroutines of one home: its own and its coroutines. Exactly one of them runs at a time, so they share the crew
 // without locks.
 type crew struct {
-	ready  queue
-	budget int          // how many ready tasks may still run in this round
-	home   *berth       // where the home's own goroutine is parked
-	idle   []*coroutine // parked, without a task
-	spent  []*coroutine // parked, for good
+	ready   queue
+	budget  int          // how many ready tasks may still run in this round
+	turnout int          // how many tasks the round began with
+	home    *berth       // where the home's own goroutine is parked
+	idle    []*coroutine // parked, without a task
+	spent   []*coroutine // parked, for good
 }
 
 // enqueue makes t run in the next round.
@@ -58,7 +59,8 @@ func (c *crew) enqueue(t *task) {
 
 // round runs every task that is ready now, each until it waits. The home's own goroutine calls it.
 func (c *crew) round() {
-	c.budget = c.ready.len()
+	c.turnout = c.ready.len()
+	c.budget = c.turnout
 	c.pass(nil)
 	if len(c.spent) > 0 {
 		c.dismiss(&c.spent)

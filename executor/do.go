@@ -251,6 +251,19 @@ func (t *task) ground() Ground {
 	return WorkerGround
 }
 
+// CompanyOf returns how many tasks of the caller's worker had something to do when its present round began, the caller included: what they
+// submit goes to the driver together. It is 1 for a caller that has a goroutine to itself.
+func CompanyOf(ctx context.Context) int {
+	t := taskOf(ctx)
+	if t == nil || t.home == nil || !t.here() && !t.homeIsHere() {
+		t = current()
+	}
+	if t == nil || t.home == nil {
+		return 1
+	}
+	return t.co.crew.turnout
+}
+
 // DriverOf returns the driver to which Do gives the operations of ctx, or driver.ErrNoDriver.
 func DriverOf(ctx context.Context) (*driver.Driver, error) {
 	if t := taskOf(ctx); t != nil {

@@ -36,14 +36,20 @@ const (
 // String returns the route's name.
 func (r Route) String() string { return [...]string{"auto", "inline", "ring"}[r] }
 
-// table is what Auto means. thread is for callers that have a goroutine to themselves: handing an operation to the driver and back
-// costs them a few times what a plain call does, also a vain one. shared is for coroutines, which share one call of the ring with
-// others: there a vain attempt is a loss, but most sends have room.
-var table = [operations]struct{ thread, shared Route }{
-	OpRead:   {Inline, Ring},
-	OpWrite:  {Inline, Inline},
-	OpAccept: {Inline, Ring},
+// sociable is a route of the table only: Ring for a task whose worker has many others to run, Inline for one that has not.
+const sociable Route = 3
+
+// table is what Auto means, for callers on ground of each kind. Who has a goroutine to himself pays a few times what a plain call costs
+// for handing an operation to the driver and back. On the driver's own thread the ring costs no system call of its own, so there a
+// plain one is never ahead. Workers hand over what a round of their tasks submits in one message: that pays when it is long.
+var table = [operations][3]Route{
+	OpRead:   {Inline, Ring, Ring},
+	OpWrite:  {Inline, sociable, Ring},
+	OpAccept: {Inline, Ring, Ring},
 }
+
+// company is how many tasks have to run in a worker's round for the ring to be ahead of a plain call each.
+const company = 8
 
 // pins are the choices of [Pin].
 var pins [operations]atomic.Uint32
@@ -52,15 +58,22 @@ var pins [operations]atomic.Uint32
 // undoes it. It is for measuring.
 func Pin(op Operation, r Route) (old Route) { return Route(pins[op].Swap(uint32(r))) }
 
-// choose returns the route of an operation: pinned, or from the table.
-func choose(ctx context.Context, op Operation) Route {
+// choose returns the route of an operation: pinned, or from the table. The portable engine has no ring to gain by: there, the attempt of
+// what mostly succeeds saves handing it over.
+func (s *socket) choose(ctx context.Context, op Operation) Route {
 	if r := Route(pins[op].Load()); r != Auto {
 		return r
 	}
-	if executor.MayBlock(ctx) {
-		return table[op].thread
+	r := table[op][executor.GroundOf(ctx)]
+	switch {
+	case op == OpWrite && s.h.Driver.Engine() == driver.Portable:
+		return Inline
+	case r != sociable:
+		return r
+	case executor.CompanyOf(ctx) >= company:
+		return Ring
 	}
-	return table[op].shared
+	return Inline
 }
 
 // onRing performs an operation by the ring. If the caller is let go while the kernel still has what was given to it, free is called later.
@@ -75,7 +88,7 @@ func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (
 	if ctx.Err() != nil {
 		return 0, driver.Canceled(ctx)
 	}
-	if choose(ctx, op) != Inline {
+	if s.choose(ctx, op) != Inline {
 		return 0, syscall.EAGAIN
 	}
 	n, err := f()
