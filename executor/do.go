@@ -229,8 +229,9 @@ type Ground uint8
 
 const (
 	OwnGround    Ground = iota // nobody: the caller has a goroutine to itself
-	WorkerGround               // the other tasks of its worker
+	WorkerGround               // the other tasks of its worker, which is the only one there is, or the processor is
 	DriverGround               // those of its runtime, and the driver: it runs on the driver's own thread, as tasks of Local do
+	TeamGround                 // the other tasks of its worker, while other workers go on on other processors
 )
 
 // GroundOf returns the calling goroutine's.
@@ -247,6 +248,9 @@ func GroundOf(ctx context.Context) Ground {
 func (t *task) ground() Ground {
 	if t.local != nil {
 		return DriverGround
+	}
+	if w, ok := t.home.(*worker); ok && w.team {
+		return TeamGround
 	}
 	return WorkerGround
 }

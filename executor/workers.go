@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -27,8 +28,9 @@ func (n workersExecutor) Open(cfg driver.Config) (Runtime, error) {
 		return nil, err
 	}
 	rt := &workers{d: d, all: make([]*worker, n)}
+	team := n > 1 && runtime.GOMAXPROCS(0) > 1
 	for i := range rt.all {
-		w := &worker{d: d, bell: make(chan struct{}, 1), gone: make(chan struct{})}
+		w := &worker{d: d, team: team, bell: make(chan struct{}, 1), gone: make(chan struct{})}
 		rt.all[i] = w
 		go w.live()
 	}
@@ -84,6 +86,7 @@ type worker struct {
 	d     *driver.Driver
 	bell  chan struct{} // rung when there is something for the worker; capacity 1
 	gone  chan struct{} // closed when the worker has ended
+	team  bool          // there are others, and processors for them
 	pulse pulse
 
 	// The worker goroutine's own.

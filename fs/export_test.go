@@ -1,5 +1,7 @@
 package fs
 
+import "context"
+
 // AllRemote has every file system count as remote until restore is called.
 func AllRemote() (restore func()) {
 	const forEver = 1 << 62
@@ -11,4 +13,15 @@ func AllRemote() (restore func()) {
 func WithoutOpenat2() (restore func()) {
 	was := noOpenat2.Swap(true)
 	return func() { noOpenat2.Store(was) }
+}
+
+// Pace makes calls that a worker's tasks would make in place, and returns how many of them would have taken another route.
+func Pace(ctx context.Context, calls int, call func() error) (elsewhere int) {
+	var p pacer
+	for range calls {
+		if done, _ := p.inPlace(ctx, brisk, call); !done {
+			elsewhere++
+		}
+	}
+	return elsewhere
 }

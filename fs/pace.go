@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/handle"
@@ -12,7 +14,7 @@ import (
 
 // brisk is a route of the table only: a plain call in place, on a goroutine that others share, for as long as such calls are quick.
 // What is in the kernel's caches takes two microseconds, less than handing it to anybody else. One that turns out slow, for a disk or
-// a journal was in the way, has held up the others once; those that follow take Call, or Ring, the longer the more often that happens.
+// a journal was in the way, has held up the others; those that follow take Call, or Ring, the longer the more often that happens.
 const (
 	brisk Route = 4 + iota
 	briskOrRing
@@ -29,10 +31,14 @@ const (
 type pacer struct {
 	skip    atomic.Int32 // how many calls are still to take another route
 	penalty atomic.Int32 // how many the next slow one costs
+	wary    atomic.Int32 // how many calls are still watched more closely
 	budget  handle.Budget
 }
 
-const maxPenalty = 4096
+const (
+	maxPenalty = 4096
+	maxWary    = 16
+)
 
 // pace has a pacer for every opcode.
 var pace [256]pacer
@@ -46,24 +52,42 @@ func (p *pacer) quick() bool {
 	return p.skip.Load() <= 0 || p.skip.Add(-1) < 0
 }
 
+// stay is a call that is made in place.
+type stay struct {
+	start time.Duration // since epoch; 0 if nobody wants to know
+	waits int64         // of the thread until then; -1 if it was not asked
+}
+
 // enter reports whether a call by route r is to be made in place, now; then leave has to be called after it.
-func (p *pacer) enter(r Route) (start time.Time, ok bool) {
+func (p *pacer) enter(r Route) (s stay, ok bool) {
 	if r != Inline && (r < brisk || !p.quick()) || !inKernel.enter() {
-		return start, false
+		return s, false
 	}
 	if r >= brisk {
-		start = time.Now()
+		s = stay{time.Since(epoch), -1}
+		if p.wary.Load() > 0 {
+			s.waits = threadWaits()
+		}
 	}
-	return start, true
+	return s, true
+}
+
+// threadWaits returns how often the thread has had to wait for something, as opposed to waiting for a processor. getrusage(2).
+func threadWaits() int64 {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
+		return -1
+	}
+	return u.Nvcsw
 }
 
 // inPlace makes a call in place, if one by route r is to be made so now and ctx has not ended. It reports whether that settles the matter.
 func (p *pacer) inPlace(ctx context.Context, r Route, call func() error) (done bool, err error) {
-	start, ok := p.enter(r)
+	s, ok := p.enter(r)
 	if !ok {
 		return false, nil
 	}
-	defer p.leave(ctx, start, 0)
+	defer p.leave(ctx, s, 0)
 	if err := canceled(ctx); err != nil {
 		return true, err
 	}
@@ -71,24 +95,37 @@ func (p *pacer) inPlace(ctx context.Context, r Route, call func() error) (done b
 	return true, call()
 }
 
-// leave ends a call that moved n bytes.
-func (p *pacer) leave(ctx context.Context, start time.Time, n int) {
-	inKernel.leave()
-	if !start.IsZero() {
-		p.took(ctx, time.Since(start), n)
-	}
-}
-
-// took takes note of a call that was made. Now and then it lets the other tasks of the caller's worker run: a task whose calls are all
+// leave ends a call that moved n bytes. Now and then it lets the other tasks of the caller's worker run: a task whose calls are all
 // quick would never wait for anything.
-func (p *pacer) took(ctx context.Context, d time.Duration, n int) {
+func (p *pacer) leave(ctx context.Context, s stay, n int) {
+	inKernel.leave()
+	if s.start == 0 {
+		return
+	}
+	if time.Since(epoch)-s.start < tooLong+time.Duration(n)*perByte {
+		p.wasQuick()
+	} else {
+		p.wasSlow(s)
+	}
 	if p.budget.Spend(n) {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
-	if d < tooLong+time.Duration(n)*perByte {
-		if n := p.penalty.Load(); n > 0 {
-			p.penalty.Store(n - 1)
-		}
+}
+
+func (p *pacer) wasQuick() {
+	if n := p.penalty.Load(); n > 0 {
+		p.penalty.Store(n - 1)
+	}
+	if n := p.wary.Load(); n > 0 {
+		p.wary.Store(n - 1)
+	}
+}
+
+// wasSlow tells a call that waited from one that others took the processor from: that would come to pass on any route, and on a busy
+// machine it does all the time. Asking the thread costs as much as a quick call, so it is done only for a while after a slow one.
+func (p *pacer) wasSlow(s stay) {
+	p.wary.Store(maxWary)
+	if s.waits < 0 || threadWaits() == s.waits {
 		return
 	}
 	next := min(max(2*p.penalty.Load(), 16), maxPenalty)

@@ -114,8 +114,8 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 			r = f.untried(ground, len(b))
 		}
 		p := &pace[o.Kind.Code]
-		if start, ok := p.enter(r); ok {
-			defer p.leave(ctx, start, len(b))
+		if s, ok := p.enter(r); ok {
+			defer p.leave(ctx, s, len(b))
 			if ctx.Err() != nil {
 				return 0, driver.Canceled(ctx)
 			}
@@ -158,7 +158,7 @@ func (f *File) untried(ground executor.Ground, n int) Route {
 	if f.traits.Load()&(traitNoTry|traitRegular|traitRemote) != traitNoTry|traitRegular || f.flag&unix.O_DIRECT != 0 {
 		return Auto
 	}
-	r := [...]Route{Inline, brisk, briskOrRing}[ground]
+	r := [...]Route{Inline, brisk, briskOrRing, brisk}[ground]
 	if n > maxTry && ground != executor.OwnGround {
 		return r.instead()
 	}

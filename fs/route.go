@@ -61,21 +61,21 @@ func (r Route) String() string { return [...]string{"auto", "inline", "ring", "c
 //
 // Reads are tried in the page cache first, on every route but Ring and Call: what is cached is there at the cost of a plain read,
 // and what is not takes the ring and so blocks nobody.
-var table = [operations][3]Route{
-	OpRead:   {Ring, Ring, Ring},
-	OpWrite:  {Inline, brisk, briskOrRing},
-	OpSync:   {Call, Call, Ring},
-	OpStat:   {Inline, brisk, briskOrRing},
-	OpAttr:   {Inline, Call, Ring},
-	OpOpen:   {Inline, Call, Ring},
-	OpCreate: {Inline, brisk, briskOrRing},
-	OpRemove: {Inline, brisk, briskOrRing},
-	OpMkdir:  {Inline, brisk, briskOrRing},
-	OpRename: {Inline, brisk, briskOrRing},
-	OpLink:   {Inline, brisk, briskOrRing},
-	OpList:   {Inline, Call, Call},
-	OpCopy:   {Inline, Call, Call},
-	OpClose:  {Inline, brisk, briskOrRing},
+var table = [operations][4]Route{
+	OpRead:   {Ring, Ring, Ring, Ring},
+	OpWrite:  {Inline, brisk, briskOrRing, brisk},
+	OpSync:   {Call, Call, Ring, Call},
+	OpStat:   {Inline, brisk, briskOrRing, brisk},
+	OpAttr:   {Inline, Call, Ring, Call},
+	OpOpen:   {Inline, Call, Ring, Call},
+	OpCreate: {Inline, brisk, briskOrRing, brisk},
+	OpRemove: {Inline, brisk, briskOrRing, brisk},
+	OpMkdir:  {Inline, brisk, briskOrRing, brisk},
+	OpRename: {Inline, brisk, briskOrRing, brisk},
+	OpLink:   {Inline, brisk, briskOrRing, brisk},
+	OpList:   {Inline, Call, Call, Call},
+	OpCopy:   {Inline, Call, Call, Call},
+	OpClose:  {Inline, brisk, briskOrRing, brisk},
 }
 
 // pins are the choices of [Pin].
@@ -132,8 +132,8 @@ func (r Route) instead() Route {
 // perform performs o by the given route.
 func perform[T any](ctx context.Context, r Route, remote bool, o ops.Op[T]) ops.Result[T] {
 	p := &pace[o.Kind.Code]
-	if start, ok := p.enter(r); ok {
-		defer p.leave(ctx, start, 0)
+	if s, ok := p.enter(r); ok {
+		defer p.leave(ctx, s, 0)
 		return performDirect(ctx, o)
 	}
 	switch {
@@ -210,6 +210,8 @@ func (f *File) company(ground executor.Ground) int32 {
 		return math.MaxInt32
 	case ground == executor.DriverGround:
 		return 4
+	case ground == executor.TeamGround: // the driver would make one after the other what they can make side by side
+		return math.MaxInt32
 	}
 	return 16
 }

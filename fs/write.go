@@ -95,8 +95,8 @@ func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off 
 	}
 	if off >= 0 {
 		p := &pace[o.Kind.Code]
-		if start, ok := p.enter(r); ok {
-			defer p.leave(ctx, start, len(b))
+		if s, ok := p.enter(r); ok {
+			defer p.leave(ctx, s, len(b))
 			if ctx.Err() != nil {
 				return 0, driver.Canceled(ctx)
 			}

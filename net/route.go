@@ -41,11 +41,12 @@ const sociable Route = 3
 
 // table is what Auto means, for callers on ground of each kind. Who has a goroutine to himself pays a few times what a plain call costs
 // for handing an operation to the driver and back. On the driver's own thread the ring costs no system call of its own, so there a
-// plain one is never ahead. Workers hand over what a round of their tasks submits in one message: that pays when it is long.
-var table = [operations][3]Route{
-	OpRead:   {Inline, Ring, Ring},
-	OpWrite:  {Inline, sociable, Ring},
-	OpAccept: {Inline, Ring, Ring},
+// plain one is never ahead. A worker hands over what a round of its tasks submits in one message: that pays when it is long, and if the
+// worker is the only one. Of several the driver would do the work one after the other, which they can do side by side.
+var table = [operations][4]Route{
+	OpRead:   {Inline, Ring, Ring, Ring},
+	OpWrite:  {Inline, sociable, Ring, Inline},
+	OpAccept: {Inline, Ring, Ring, Ring},
 }
 
 // company is how many tasks have to run in a worker's round for the ring to be ahead of a plain call each.
