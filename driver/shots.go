@@ -124,13 +124,16 @@ func (d *Driver) settleError(r *Request, c *ring.CQE) {
 	case d.stopped(r):
 	default:
 		r.attempts = min(r.attempts+1, maxAttempts)
-		if what == hungry {
+		if what == hungry { // others took what was free: there is more than one buffer's worth of readers
 			d.stats.Starved++
 			if r.attempts == 1 {
 				d.arm(r)
-				return
+			} else {
+				d.rest(r, 5*time.Millisecond)
 			}
-		} else if !silent {
+			return
+		}
+		if !silent {
 			s.push(item{err: err})
 		}
 		d.rest(r, min(5*time.Millisecond<<min(r.attempts-1, 7), 500*time.Millisecond))

@@ -80,6 +80,18 @@ func (s *Stream[T]) Take() (value T, err error, ok bool) {
 // Ready returns an operation that ends when Take has something, maybe: another reader may be first.
 func (s *Stream[T]) Ready() ops.Op[struct{}] { return ops.Await(s.stream) }
 
+// OnReady has f called whenever something was added to the stream, or it has ended; and at once if there is something already. It is for
+// readers that do not wait in a task or goroutine of their own: f is called on the driver goroutine, where it must not block, and tells
+// somebody to Take. There is one f, which stays.
+func (s *Stream[T]) OnReady(f func()) {
+	s.mu.Lock()
+	s.onReady = f
+	s.mu.Unlock()
+	if s.something() {
+		f()
+	}
+}
+
 // Cancel asks for the end of the stream and returns at once. What has arrived by then can still be read.
 func (s *Stream[T]) Cancel() { s.d.Cancel(&s.req, s.seq) }
 
@@ -122,10 +134,11 @@ type stream struct {
 
 	mu       sync.Mutex
 	items    []item
-	head     int   // of items: those before it were taken
-	end      error // set when the operation has ended
-	dropping bool  // nobody wants items any more
-	held     bool  // the operation waits for room among the items
+	head     int    // of items: those before it were taken
+	end      error  // set when the operation has ended
+	onReady  func() // may be nil
+	dropping bool   // nobody wants items any more
+	held     bool   // the operation waits for room among the items
 }
 
 func newStream(d *Driver, src source, limit int, onEnd func()) *stream {
@@ -204,9 +217,13 @@ func (s *stream) push(it item) {
 		s.items, s.head = s.items[:n], 0
 	}
 	s.items = append(s.items, it)
+	onReady := s.onReady
 	s.mu.Unlock()
 	if r := s.readers.pop(); r != nil {
 		s.d.deliver(r, 0, nil)
+	}
+	if onReady != nil {
+		onReady()
 	}
 }
 
@@ -269,9 +286,13 @@ func (s *stream) Complete(r *Request) {
 		s.dropping = true // what the kernel completes from now on is nobody's
 	}
 	drained := s.head == len(s.items)
+	onReady := s.onReady
 	s.mu.Unlock()
 	if drained {
 		s.src.drained()
+	}
+	if onReady != nil {
+		onReady()
 	}
 	for r := s.readers.pop(); r != nil; r = s.readers.pop() {
 		s.d.deliver(r, 0, nil)
