@@ -125,6 +125,14 @@ func (f *File) Fd() uintptr {
 	return uintptr(f.h.FD)
 }
 
+// SyscallConn implements syscall.Conn: other packages reach the descriptor by it, and it stays open while they use it.
+func (f *File) SyscallConn() (syscall.RawConn, error) {
+	if f.h.Closing() {
+		return nil, f.wrap("SyscallConn", ErrClosed)
+	}
+	return rawConn{f}, nil
+}
+
 // known returns the file's traits, and finds them out if need be. The caller holds a reference, or is the one to close.
 func (f *File) known() uint32 {
 	if t := f.traits.Load(); t&traitKnown != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"syscall"
 
 	"uringo/executor"
 	"uringo/internal/handle"
@@ -54,6 +55,10 @@ func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 	}
 	return off, err
 }
+
+// SyscallConn is [File.SyscallConn]. With it and Seek, a connection of package net sends the file without copying it through the process,
+// as net/http does with what it serves.
+func (r *Reader) SyscallConn() (syscall.RawConn, error) { return r.f.SyscallConn() }
 
 // seekTo is the arithmetic of io.Seeker, from position pos.
 func (f *File) seekTo(ctx context.Context, pos, offset int64, whence int) (int64, error) {

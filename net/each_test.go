@@ -10,6 +10,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/testenv"
+	"uringo/net"
 )
 
 func TestMain(m *testing.M) {
@@ -42,6 +43,7 @@ func run(t *testing.T, e executor.Executor, cfg driver.Config, test func(t *test
 	t.Helper()
 	testenv.Leakless(t, func(ctx context.Context) error {
 		return executor.Start(ctx, func(ctx context.Context) error {
+			defer net.ClosePipes()
 			test(t, ctx)
 			return nil
 		}, executor.WithExecutor(e), executor.WithDriver(cfg))
@@ -56,6 +58,7 @@ func plain(t *testing.T, cfg driver.Config, test func(t *testing.T, ctx context.
 		if err != nil {
 			return err
 		}
+		defer net.ClosePipes()
 		test(t, context.WithValue(driver.NewContext(ctx, d), plainKey{}, true))
 		return d.Close(ctx)
 	})

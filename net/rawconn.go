@@ -1,10 +1,9 @@
 package net
 
 import (
-	"golang.org/x/sys/unix"
+	"syscall"
 
-	"uringo/driver"
-	"uringo/ops"
+	"golang.org/x/sys/unix"
 )
 
 // rawConn is a syscall.RawConn of a socket.
@@ -36,23 +35,13 @@ func (r *rawConn) wait(end *deadline, events uint32, f func(fd uintptr) bool) er
 	if end != nil {
 		ctx = end.context()
 	}
-	for {
-		if !r.s.h.Acquire() {
-			return ErrClosed
-		}
-		if ctx.Err() != nil {
-			r.s.h.Release()
-			return stdError(driver.Canceled(ctx))
-		}
+	_, err := r.s.attempt(ctx, events, func() (int, error) {
 		if f(uintptr(r.s.h.FD)) {
-			r.s.h.Release()
-			return nil
+			return 0, nil
 		}
-		_, err := onRing(ctx, ops.PollAdd(r.s.h.FD, events), r.s.h.Free)
-		if err := r.s.h.Settle(err, ErrClosed); err != nil {
-			return stdError(err)
-		}
-	}
+		return 0, syscall.EAGAIN
+	})
+	return stdError(err)
 }
 
 // rawFD is a syscall.RawConn of a socket that is not in use yet: for Control functions.

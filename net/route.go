@@ -94,10 +94,15 @@ func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (
 	}
 	n, err := f()
 	if err == nil {
-		s.h.CountTry()
-		if s.h.Budget.Spend(n) {
-			_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
-		}
+		s.countTry(ctx, n)
 	}
 	return n, err
+}
+
+// countTry accounts for a call that moved n bytes without waiting.
+func (s *socket) countTry(ctx context.Context, n int) {
+	s.h.CountTry()
+	if s.h.Budget.Spend(n) {
+		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
+	}
 }

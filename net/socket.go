@@ -147,3 +147,28 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 	}
 	return n, s.h.Settle(err, ErrClosed)
 }
+
+// attempt makes a call that does not wait, on the caller's goroutine, and, as long as there is nothing to do for it, again when the ring
+// sees one of the events on the socket.
+func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, error)) (int, error) {
+	for {
+		if !s.h.Acquire() {
+			return 0, ErrClosed
+		}
+		if ctx.Err() != nil {
+			s.h.Release()
+			return 0, driver.Canceled(ctx)
+		}
+		n, err := call()
+		if err == nil {
+			s.countTry(ctx, n)
+		}
+		if err != syscall.EAGAIN {
+			return n, s.h.Settle(err, ErrClosed)
+		}
+		_, err = onRing(ctx, ops.PollAdd(s.h.FD, events), s.h.Free)
+		if err := s.h.Settle(err, ErrClosed); err != nil {
+			return 0, err
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package net
+
+import (
+	"context"
+	"errors"
+	"io"
+	stdnet "net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/internal/handle"
+	"uringo/ops"
+)
+
+// SendFile sends n bytes of a file from offset off, or everything to its end if n is negative, and returns how many it sent. An end of the
+// file before n bytes is no error. f is an *fs.File, an *os.File, or whatever else has a descriptor; its position is neither used nor
+// moved. The bytes of a regular file do not pass through the process. What the page cache has goes out at once; what it has not, the ring
+// fetches, and no thread waits for it. Other writers wait until SendFile is done.
+//
+// A ctx that ends stops it, but it returns only when the kernel has let go of the file. Kernel 5.7; sendfile(2), splice(2).
+func (c *Conn) SendFile(ctx context.Context, f syscall.Conn, off, n int64) (int64, error) {
+	if off < 0 {
+		return 0, c.fail("write", "sendfile", syscall.EINVAL)
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, c.fail("write", "sendfile", err)
+	}
+	s := sending{ctx: ctx, c: c, off: off, left: n}
+	var sendErr error
+	if err = raw.Control(func(fd uintptr) { // which keeps it open meanwhile
+		s.fd = int(fd)
+		sendErr = s.run()
+	}); err != nil {
+		return 0, c.fail("write", "sendfile", err)
+	}
+	return s.done, c.fail("write", "sendfile", sendErr)
+}
+
+// sending is a [Conn.SendFile] under way.
+type sending struct {
+	ctx        context.Context
+	c          *Conn
+	fd         int
+	off, left  int64
+	size       int64 // of the file, when it was looked at
+	done       int64
+	pipe       *pipe
+	untellable bool // the file does not say what the page cache has of it
+}
+
+// sendChunk is how much of a file is sent between two looks at what the page cache has.
+const sendChunk = 512 << 10
+
+// errByHand says that the kernel cannot send this file to this socket by itself.
+var errByHand = errors.New("by hand")
+
+func (s *sending) run() error {
+	if s.left == 0 {
+		return nil
+	}
+	if err := s.c.writes.Take(s.ctx); err != nil {
+		return err
+	}
+	defer s.c.writes.Give()
+	var st unix.Stat_t
+	if err := unix.Fstat(s.fd, &st); err != nil {
+		return err
+	}
+	step := s.inKernel
+	if s.size = st.Size; st.Mode&unix.S_IFMT != unix.S_IFREG || s.size == 0 { // files of proc are empty until they are read
+		step = s.byHand
+	}
+	defer func() {
+		if s.pipe != nil {
+			s.pipe.give()
+		}
+	}()
+	for s.left != 0 {
+		n, err := step()
+		if err == errByHand {
+			step = s.byHand
+			continue
+		}
+		s.off += int64(n)
+		s.done += int64(n)
+		if s.left > 0 {
+			s.left -= int64(n)
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// room returns how many bytes may be sent next, at most most.
+func (s *sending) room(most int) int {
+	if s.left < 0 {
+		return most
+	}
+	return int(min(s.left, int64(most)))
+}
+
+// inKernel sends once what is there of the file. The end of the file is 0.
+func (s *sending) inKernel() (int, error) {
+	n := s.room(sendChunk)
+	if s.off < s.size {
+		n = int(min(int64(n), s.size-s.off))
+	}
+	if !s.cached(s.off + int64(n) - 1) {
+		return s.fetched(n)
+	}
+	n, err := s.c.attempt(s.ctx, unix.POLLOUT, func() (int, error) {
+		off := s.off
+		for {
+			n, err := unix.Sendfile(s.c.h.FD, s.fd, &off, n)
+			if err != syscall.EINTR {
+				return max(n, 0), err
+			}
+		}
+	})
+	return n, refusal(err)
+}
+
+// refusal tells that it is not the kernel's work from other errors.
+func refusal(err error) error {
+	switch err {
+	case syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.EPERM:
+		return errByHand // if the file or the socket is what is wrong, that shows there
+	}
+	return err
+}
+
+// cached reports whether sending what is before the byte at off will not wait for a disk, as far as one can tell: files are read in
+// order, and ahead.
+func (s *sending) cached(off int64) bool {
+	if !s.untellable {
+		var b [1]byte
+		_, err := ops.TryRead(s.fd, b[:], off)
+		if err == nil {
+			return true
+		}
+		if err == syscall.EAGAIN {
+			return false
+		}
+		s.untellable = true
+	}
+	return executor.MayBlock(s.ctx)
+}
+
+// fetched has the ring read n bytes of the file into a pipe, and sends what it got.
+func (s *sending) fetched(n int) (int, error) {
+	if s.pipe == nil {
+		p, err := takePipe()
+		if err != nil {
+			return 0, errByHand
+		}
+		s.pipe = p
+	}
+	var gone executor.Event
+	n, err := onRing(s.ctx, ops.Splice(s.fd, s.off, s.pipe.w, -1, min(n, s.pipe.size), unix.SPLICE_F_MOVE), gone.Set)
+	if handle.Abandoned(err) {
+		_ = gone.Wait(background(s.c.h.Driver)) // which never ends early
+		s.pipe.close()                          // with whatever came into it
+		s.pipe = nil
+		return 0, driver.Canceled(s.ctx)
+	}
+	if err != nil {
+		return 0, refusal(err)
+	}
+	s.pipe.held = n
+	n, err = s.c.drain(s.ctx, s.pipe)
+	if s.pipe.held > 0 { // the file has it still
+		s.pipe.close()
+		s.pipe = nil
+	}
+	return n, err
+}
+
+// byHand reads once and sends that.
+func (s *sending) byHand() (int, error) {
+	b := relayBuffers.Get().(*[]byte)
+	var gone executor.Event
+	n, err := onRing(s.ctx, ops.ReadAt(s.fd, (*b)[:s.room(len(*b))], s.off), gone.Set)
+	if handle.Abandoned(err) {
+		_ = gone.Wait(background(s.c.h.Driver))
+		err = driver.Canceled(s.ctx)
+	}
+	sent := 0
+	for err == nil && sent < n {
+		var k int
+		k, err = s.c.send(s.ctx, (*b)[sent:n], 0, s.c.h.Free)
+		sent += k
+		if err == nil && k == 0 {
+			err = io.ErrShortWrite
+		}
+		if handle.Abandoned(err) {
+			return sent, err // the kernel has the buffer
+		}
+	}
+	relayBuffers.Put(b)
+	return sent, err
+}
+
+// ReadFrom implements io.ReaderFrom: net/http and io.Copy find it. From a connection of this package and from a file it does not copy
+// the data through the process; see [Conn.Splice] and [Conn.SendFile].
+func (a *netConn) ReadFrom(r io.Reader) (n int64, err error) {
+	n, err, ok := a.readFrom(r)
+	if ok {
+		return n, err
+	}
+	type writer struct{ io.Writer } // which is no ReaderFrom
+	m, err := io.Copy(writer{a}, r)
+	return n + m, err
+}
+
+func (a *netConn) readFrom(r io.Reader) (n int64, err error, ok bool) {
+	left, src := int64(-1), r
+	limited, _ := r.(*io.LimitedReader)
+	if limited != nil {
+		left, src = max(0, limited.N), limited.R
+		defer func() { limited.N -= n }()
+	}
+	switch src := src.(type) {
+	case *netConn:
+		t := transfer{rctx: src.read.context(), wctx: a.write.context(), dst: a.c, src: src.c, left: left}
+		err = t.run()
+		return t.done, stdOpError(err), true
+	case interface {
+		syscall.Conn
+		io.Seeker
+	}:
+		off, err := src.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return 0, nil, false // no file, or a pipe
+		}
+		n, err = a.c.SendFile(a.write.context(), src, off, left)
+		if _, seekErr := src.Seek(off+n, io.SeekStart); err == nil {
+			err = seekErr
+		}
+		return n, stdOpError(err), true
+	}
+	return 0, nil, false
+}
+
+// WriteTo implements io.WriterTo: between connections of this package it is [Conn.Splice].
+func (a *netConn) WriteTo(w io.Writer) (int64, error) {
+	if to, ok := w.(*netConn); ok {
+		n, err, _ := to.readFrom(a)
+		return n, err
+	}
+	type reader struct{ io.Reader } // which is no WriterTo
+	return io.Copy(w, reader{a})
+}
+
+// stdOpError is stdError for an error that says what was tried.
+func stdOpError(err error) error {
+	if e, ok := err.(*stdnet.OpError); ok {
+		e.Err = stdError(e.Err)
+	}
+	return err
+}
+
+var (
+	_ io.ReaderFrom = (*netConn)(nil)
+	_ io.WriterTo   = (*netConn)(nil)
+)

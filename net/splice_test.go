@@ -1,0 +1,492 @@
+package net_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdnet "net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/fs"
+	"uringo/net"
+)
+
+// pattern returns n bytes of which no two stretches are alike.
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	x := uint32(1)
+	for i := range b {
+		x = x*1664525 + 1013904223
+		b[i] = byte(x >> 24)
+	}
+	return b
+}
+
+// sizes for what moves through pipes and chunks.
+var sizes = []int{0, 1, 65537, 1<<20 + 17}
+
+// readAll receives until the end.
+func readAll(ctx context.Context, c *net.Conn) ([]byte, error) {
+	var all []byte
+	b := make([]byte, 100_000)
+	for {
+		n, rest, err := c.Read(ctx, b)
+		all = append(all, b[:n]...)
+		b = rest
+		if err == io.EOF {
+			return all, nil
+		}
+		if err != nil {
+			return all, err
+		}
+	}
+}
+
+func writeAll(ctx context.Context, c *net.Conn, b []byte) error {
+	_, _, err := c.WriteAll(ctx, b)
+	if err == nil {
+		err = c.CloseWrite()
+	}
+	return err
+}
+
+func same(got, want []byte, err error) error {
+	if err != nil || !bytes.Equal(got, want) {
+		return fmt.Errorf("got %d bytes of %d, %v", len(got), len(want), err)
+	}
+	return nil
+}
+
+// Everything, and exactly n bytes, of every size, between sockets of all kinds.
+func TestSplice(t *testing.T) { // M19, C14
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, networks := range [][2]string{{"tcp", "tcp"}, {"tcp", "unix"}, {"unix", "tcp"}, {"unixpacket", "tcp"}} {
+			for _, size := range sizes {
+				if networks[0] == "unixpacket" && size > 65537 {
+					continue
+				}
+				if err := spliceOnce(t, ctx, networks, size); err != nil {
+					t.Errorf("%v, %d bytes: %v", networks, size, err)
+				}
+			}
+		}
+	})
+}
+
+func spliceOnce(t *testing.T, ctx context.Context, networks [2]string, size int) error {
+	from, src := connect(t, ctx, networks[0])
+	dst, to := connect(t, ctx, networks[1])
+	if from == nil || dst == nil {
+		return errors.New("not connected")
+	}
+	defer closeAll(t, ctx, from, src, dst, to)
+	want := pattern(size)
+	part := int64(size / 3)
+	return together(ctx, func(ctx context.Context) error {
+		return writeAll(ctx, from, want)
+	}, func(ctx context.Context) error {
+		defer dst.CloseWrite() // also when something went wrong
+		n, err := dst.Splice(ctx, src, part)
+		if n != part || err != nil {
+			return fmt.Errorf("a part of %d: %d, %w", part, n, err)
+		}
+		n, err = dst.Splice(ctx, src, -1)
+		if n != int64(size)-part || err != nil {
+			return fmt.Errorf("the rest: %d, %w", n, err)
+		}
+		if n, err = dst.Splice(ctx, src, 10); n != 0 || err != nil {
+			return fmt.Errorf("after the end: %d, %w", n, err)
+		}
+		return nil
+	}, func(ctx context.Context) error {
+		got, err := readAll(ctx, to)
+		return same(got, want, err)
+	})
+}
+
+// What could not be sent is received by the next who asks; nothing is received twice.
+func TestSpliceLosesNothing(t *testing.T) { // C6
+	each(t, func(t *testing.T, ctx context.Context) {
+		from, src := connect(t, ctx, "tcp")
+		dst, to := connect(t, ctx, "unix")
+		if from == nil || dst == nil {
+			return
+		}
+		defer closeAll(t, ctx, from, src, dst, to)
+		want := pattern(8 << 20) // more than all buffers hold
+		err := together(ctx, func(ctx context.Context) error {
+			return writeAll(ctx, from, want)
+		}, func(ctx context.Context) error {
+			short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+			defer cancel()
+			n, err := dst.Splice(short, src, -1) // nobody reads
+			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("nobody reads: %d, %v", n, err)
+			}
+			first := make([]byte, n)
+			if _, _, err := to.ReadFull(ctx, first); err != nil {
+				return err
+			}
+			rest, err := readAll(ctx, src)
+			return same(append(first, rest...), want, err)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A peer that is gone ends a transfer in either direction, and closing ends one that waits.
+func TestSpliceEnds(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		from, src := connect(t, ctx, "tcp")
+		dst, to := connect(t, ctx, "tcp")
+		if from == nil || dst == nil {
+			return
+		}
+		defer closeAll(t, ctx, from, src, to)
+		if n, err := dst.Splice(canceled(ctx), src, -1); n != 0 || !errors.Is(err, context.Canceled) {
+			t.Errorf("with a context that has ended: %d, %v", n, err)
+		}
+		err := together(ctx, func(ctx context.Context) error {
+			n, err := dst.Splice(ctx, src, -1)
+			if n != 0 || !errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("closed meanwhile: %d, %v", n, err)
+			}
+			return nil
+		}, func(ctx context.Context) error {
+			if err := executor.Sleep(ctx, 20*time.Millisecond); err != nil {
+				return err
+			}
+			closeAll(t, ctx, dst)
+			_, _, err := from.WriteAll(ctx, []byte("finds no way"))
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		b := make([]byte, 12)
+		if _, b, err = src.ReadFull(ctx, b); string(b) != "finds no way" || err != nil {
+			t.Errorf("what was not sent: %q, %v", b, err)
+		}
+	})
+}
+
+func canceled(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return ctx
+}
+
+// Both directions, with the ends in either order.
+func TestProxy(t *testing.T) { // M19
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, networks := range [][2]string{{"tcp", "tcp"}, {"unix", "tcp"}} {
+			left, a := connect(t, ctx, networks[0])
+			b, right := connect(t, ctx, networks[1])
+			if left == nil || b == nil {
+				return
+			}
+			there, back := pattern(1<<20+3), pattern(2<<20+5)
+			err := together(ctx, func(ctx context.Context) error {
+				toB, toA, err := net.Proxy(ctx, a, b)
+				if toB != int64(len(there)) || toA != int64(len(back)) || err != nil {
+					return fmt.Errorf("Proxy: %d of %d, %d of %d, %w", toB, len(there), toA, len(back), err)
+				}
+				return nil
+			}, func(ctx context.Context) error {
+				return writeAll(ctx, left, there)
+			}, func(ctx context.Context) error {
+				got, err := readAll(ctx, right) // it has ended, and the other direction has not begun
+				if err := same(got, there, err); err != nil {
+					return err
+				}
+				return writeAll(ctx, right, back)
+			}, func(ctx context.Context) error {
+				got, err := readAll(ctx, left)
+				return same(got, back, err)
+			})
+			if err != nil {
+				t.Errorf("%v: %v", networks, err)
+			}
+			closeAll(t, ctx, left, a, b, right)
+		}
+	})
+}
+
+// A reset ends both directions at once, and so does the context.
+func TestProxyFails(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, how := range []string{"reset", "cancel"} {
+			left, a := connect(t, ctx, "tcp")
+			b, right := connect(t, ctx, "tcp")
+			if left == nil || b == nil {
+				return
+			}
+			err := together(ctx, func(ctx context.Context) error {
+				limit, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+				defer cancel()
+				if how == "reset" {
+					limit = ctx
+				}
+				_, _, err := net.Proxy(limit, a, b)
+				if err == nil {
+					return errors.New("no error")
+				}
+				return nil
+			}, func(ctx context.Context) error {
+				if how != "reset" {
+					return nil
+				}
+				if _, _, err := left.WriteAll(ctx, []byte("x")); err != nil {
+					return err
+				}
+				if _, _, err := right.ReadFull(ctx, make([]byte, 1)); err != nil {
+					return err
+				}
+				if err := left.SetLinger(0); err != nil {
+					return err
+				}
+				return left.Close(ctx)
+			})
+			if err != nil {
+				t.Errorf("%s: %v", how, err)
+			}
+			closeAll(t, ctx, a, b, right)
+			if how != "reset" {
+				closeAll(t, ctx, left)
+			}
+		}
+	})
+}
+
+// Files of every size and kind, from any offset, to sockets of every kind.
+func TestSendFile(t *testing.T) { // C14
+	dir := t.TempDir()
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"tcp", "unix"} {
+			for _, size := range sizes {
+				if err := sendOnce(t, ctx, network, dir, size); err != nil {
+					t.Errorf("%s, %d bytes: %v", network, size, err)
+				}
+			}
+		}
+	})
+}
+
+func sendOnce(t *testing.T, ctx context.Context, network, dir string, size int) error {
+	name := filepath.Join(dir, fmt.Sprint(size))
+	want := pattern(size)
+	if err := os.WriteFile(name, want, 0o600); err != nil {
+		return err
+	}
+	ours, err := fs.Open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer ours.Close(ctx)
+	if err := ours.SyncAll(ctx); err == nil && size > 1<<20 {
+		_ = ours.Fadvise(ctx, 0, 0, unix.FADV_DONTNEED) // the ring has something to fetch
+	}
+	theirs, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	c, s := connect(t, ctx, network)
+	if c == nil {
+		return errors.New("not connected")
+	}
+	defer closeAll(t, ctx, c, s)
+	off := int64(size / 3)
+	part := int64(size / 5)
+	return together(ctx, func(ctx context.Context) error {
+		if n, err := c.SendFile(ctx, ours, off, -1); n != int64(size)-off || err != nil {
+			return fmt.Errorf("from %d: %d, %w", off, n, err)
+		}
+		if n, err := c.SendFile(ctx, theirs, 0, part); n != part || err != nil {
+			return fmt.Errorf("%d bytes: %d, %w", part, n, err)
+		}
+		if n, err := c.SendFile(ctx, ours, int64(size)-part, part+100); n != part || err != nil {
+			return fmt.Errorf("past the end: %d, %w", n, err)
+		}
+		return c.CloseWrite()
+	}, func(ctx context.Context) error {
+		got, err := readAll(ctx, s)
+		return same(got, bytes.Join([][]byte{want[off:], want[:part], want[int64(size)-part:]}, nil), err)
+	})
+}
+
+// What is no regular file, or makes its content up as it is read, is read and written.
+func TestSendFileByHand(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		f, err := os.Open("/proc/self/limits")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		want, err := os.ReadFile(f.Name())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		err = together(ctx, func(ctx context.Context) error {
+			n, err := c.SendFile(ctx, f, 0, -1)
+			if n != int64(len(want)) || err != nil {
+				return fmt.Errorf("%d of %d, %w", n, len(want), err)
+			}
+			return c.CloseWrite()
+		}, func(ctx context.Context) error {
+			got, err := readAll(ctx, s)
+			return same(got, want, err)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		dir, err := os.Open(os.TempDir())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer dir.Close()
+		if n, err := s.SendFile(ctx, dir, 0, -1); n != 0 || err == nil {
+			t.Errorf("a directory: %d, %v", n, err)
+		}
+		if n, err := s.SendFile(ctx, f, -1, -1); n != 0 || err == nil {
+			t.Errorf("a negative offset: %d, %v", n, err)
+		}
+		f.Close()
+		if n, err := s.SendFile(ctx, f, 0, -1); n != 0 || err == nil {
+			t.Errorf("a closed file: %d, %v", n, err)
+		}
+	})
+}
+
+// A reader that stalls holds its sender up until the context ends, and nobody else.
+func TestSendFileCancelled(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, pattern(8<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, ctx context.Context) {
+		f, err := fs.Open(ctx, name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		limit, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+		defer cancel()
+		n, err := c.SendFile(limit, f, 0, -1)
+		if n == 0 || n == 8<<20 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%d, %v", n, err)
+		}
+		// What arrives is what was counted.
+		err = together(ctx, func(ctx context.Context) error {
+			return c.CloseWrite()
+		}, func(ctx context.Context) error {
+			got, err := readAll(ctx, s)
+			if int64(len(got)) != n {
+				err = errors.Join(err, fmt.Errorf("%d arrived", len(got)))
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("of %d bytes sent: %v", n, err)
+		}
+	})
+}
+
+// io.Copy finds both ways, in the shapes of the standard library, and says what it says there.
+func TestCopyBetweenNetConns(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	file := pattern(300_000)
+	if err := os.WriteFile(name, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, ctx context.Context) {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		g, err := fs.Open(ctx, name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer g.Close(ctx)
+		from, src := ours(t, ctx, "tcp")
+		dst, to := ours(t, ctx, "tcp")
+		if from == nil || dst == nil {
+			return
+		}
+		want := bytes.Join([][]byte{file[1000:2000], file[2000:], file[10:], file[:5], []byte("plain")}, nil)
+		err = together(ctx, func(context.Context) error {
+			if _, err := f.Seek(1000, io.SeekStart); err != nil {
+				return err
+			}
+			for _, r := range []io.Reader{io.LimitReader(f, 1000), f, g.NewReader(driver.NewContext(context.Background(), d), 10),
+				io.LimitReader(g.NewReader(driver.NewContext(context.Background(), d), 0), 5), bytes.NewReader([]byte("plain"))} {
+				if _, err := io.Copy(from, r); err != nil {
+					return err
+				}
+			}
+			return from.(interface{ CloseWrite() error }).CloseWrite()
+		}, func(context.Context) error {
+			if n, err := io.CopyN(dst, src, 100); n != 100 || err != nil {
+				return fmt.Errorf("CopyN: %d, %w", n, err)
+			}
+			if n, err := io.Copy(dst, src); n != int64(len(want))-100 || err != nil {
+				return fmt.Errorf("Copy: %d, %w", n, err)
+			}
+			return dst.(interface{ CloseWrite() error }).CloseWrite()
+		}, func(context.Context) error {
+			var got bytes.Buffer
+			_, err := io.Copy(&got, to)
+			return same(got.Bytes(), want, err)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if err := src.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			t.Error(err)
+		}
+		_, err = io.Copy(dst, src)
+		var timeout stdnet.Error
+		if !errors.As(err, &timeout) || !timeout.Timeout() || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("past the deadline: %v", err)
+		}
+		for _, c := range []stdnet.Conn{from, src, dst, to} {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
