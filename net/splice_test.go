@@ -20,8 +20,8 @@ import (
 	"uringo/net"
 )
 
-// pattern returns n bytes of which no two stretches are alike.
-func pattern(n int) []byte {
+// noise returns n bytes of which no two stretches are alike.
+func noise(n int) []byte {
 	b := make([]byte, n)
 	x := uint32(1)
 	for i := range b {
@@ -89,7 +89,7 @@ func spliceOnce(t *testing.T, ctx context.Context, networks [2]string, size int)
 		return errors.New("not connected")
 	}
 	defer closeAll(t, ctx, from, src, dst, to)
-	want := pattern(size)
+	want := noise(size)
 	part := int64(size / 3)
 	return together(ctx, func(ctx context.Context) error {
 		return writeAll(ctx, from, want)
@@ -122,7 +122,7 @@ func TestSpliceLosesNothing(t *testing.T) { // C6
 			return
 		}
 		defer closeAll(t, ctx, from, src, dst, to)
-		want := pattern(8 << 20) // more than all buffers hold
+		want := noise(8 << 20) // more than all buffers hold
 		err := together(ctx, func(ctx context.Context) error {
 			return writeAll(ctx, from, want)
 		}, func(ctx context.Context) error {
@@ -196,7 +196,7 @@ func TestProxy(t *testing.T) { // M19
 			if left == nil || b == nil {
 				return
 			}
-			there, back := pattern(1<<20+3), pattern(2<<20+5)
+			there, back := noise(1<<20+3), noise(2<<20+5)
 			err := together(ctx, func(ctx context.Context) error {
 				toB, toA, err := net.Proxy(ctx, a, b)
 				if toB != int64(len(there)) || toA != int64(len(back)) || err != nil {
@@ -285,7 +285,7 @@ func TestSendFile(t *testing.T) { // C14
 
 func sendOnce(t *testing.T, ctx context.Context, network, dir string, size int) error {
 	name := filepath.Join(dir, fmt.Sprint(size))
-	want := pattern(size)
+	want := noise(size)
 	if err := os.WriteFile(name, want, 0o600); err != nil {
 		return err
 	}
@@ -380,7 +380,7 @@ func TestSendFileByHand(t *testing.T) {
 // A reader that stalls holds its sender up until the context ends, and nobody else.
 func TestSendFileCancelled(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(name, pattern(8<<20), 0o600); err != nil {
+	if err := os.WriteFile(name, noise(8<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	each(t, func(t *testing.T, ctx context.Context) {
@@ -420,7 +420,7 @@ func TestSendFileCancelled(t *testing.T) {
 // io.Copy finds both ways, in the shapes of the standard library, and says what it says there.
 func TestCopyBetweenNetConns(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "file")
-	file := pattern(300_000)
+	file := noise(300_000)
 	if err := os.WriteFile(name, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
