@@ -5,6 +5,7 @@ go 1.26.0
 replace uringo => ../..
 
 require (
+	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/iceber/iouring-go v0.0.0-20230403020409-002cfd2e2a90
 	github.com/panjf2000/gnet/v2 v2.9.7
 	github.com/pawelgaczynski/giouring v0.0.0-20230826085535-69588b89acb9

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"uringo/bench/peers/internal/report"
+	"uringo/bench/peers/internal/slowfs"
 	"uringo/bench/peers/internal/suite"
 	"uringo/bench/peers/internal/testdir"
 )
@@ -43,6 +44,9 @@ type options struct {
 func run(ctx context.Context, args []string) error {
 	if len(args) == 2 && args[0] == suite.ChildFlag {
 		return suite.Child(ctx, args[1], os.Stdout)
+	}
+	if len(args) == 2 && args[0] == slowfs.ServeFlag {
+		return slowfs.Serve(args[1], os.Stdin, os.Stdout)
 	}
 	var o options
 	flags := flag.NewFlagSet("peers", flag.ContinueOnError)

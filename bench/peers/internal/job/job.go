@@ -18,6 +18,17 @@ const (
 	Unlink = "small-unlink"
 	Copy   = "copy-big"
 
+	StreamRead        = "stream-read"         // a whole file in order, from the device through the page cache
+	StreamReadDirect  = "stream-read-direct"  // with O_DIRECT
+	StreamWrite       = "stream-write"        // a whole file in order, and fsync
+	StreamWriteDirect = "stream-write-direct" // with O_DIRECT, and fsync
+	WalkCold          = "walk-cold"           // a tree, every file described
+	WalkWarm          = "walk-warm"
+	FilesCold         = "readfile-cold" // many small files, whole
+	FilesWarm         = "readfile-warm"
+	Flood             = "flood"        // read-direct from more tasks than a process may have threads
+	Beside            = "beside-stuck" // one task with cached reads, while others wait for a slow file system
+
 	Echo      = "echo"           // 64 bytes on every connection, one request at a time
 	Pipelined = "echo-pipelined" // 512 bytes, 16 requests in flight on every connection
 	Accept    = "accept"         // a connection for every request

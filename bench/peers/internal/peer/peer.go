@@ -5,6 +5,7 @@ package peer
 
 import (
 	"context"
+	"slices"
 
 	"uringo/bench/peers/internal/job"
 )
@@ -23,14 +24,16 @@ type Contender struct {
 
 // All lists the contenders in the order of the tables: the product, then its peers.
 func All() []Contender {
-	return append(uringos(),
+	return append(slices.Concat(uringos(), uringosFixed(), uringosAlone()),
 		goOS(),
+		goOSAlone(),
 		goOSBlocks(),
 		iouringGo(),
 		giouringLoop(),
 		liburing(),
 		fio(),
 		cp(),
+		dd(),
 		goNet(),
 		gNet(),
 		cEcho("once"),

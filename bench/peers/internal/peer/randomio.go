@@ -39,7 +39,7 @@ func target(j job.Job) blockTarget {
 	switch j.Work {
 	case job.Cached:
 		return blockTarget{testdir.Cached(j.Dir), testdir.CachedSize, os.O_RDONLY, false}
-	case job.Direct:
+	case job.Direct, job.Flood:
 		return blockTarget{testdir.Direct(j.Dir), testdir.DirectSize, os.O_RDONLY | syscall.O_DIRECT, false}
 	case job.Write:
 		return blockTarget{testdir.Write(j.Dir), testdir.WriteSize, os.O_RDWR, true}
@@ -68,6 +68,37 @@ func randomIO(rt blockRuntime) Measure {
 			})
 		})
 		return []job.Sample{s}, err
+	}
+}
+
+// floodReads is how many reads each task of a flood makes.
+const floodReads = 4
+
+// flood is randomIO for tasks that come all at once and end after a few reads: with so many, some might not get to their first one while
+// others make thousands.
+func flood(rt blockRuntime) Measure {
+	return func(ctx context.Context, j job.Job) ([]job.Sample, error) {
+		t := target(j)
+		buffers, err := alignedBuffers(j.Tasks)
+		if err != nil {
+			return nil, err
+		}
+		return wholly(rt, int64(j.Tasks)*floodReads, func(ctx context.Context, j job.Job) error {
+			f, err := rt.open(ctx, t.name, t.flag)
+			if err != nil {
+				return err
+			}
+			err = rt.each(ctx, j.Tasks, func(ctx context.Context, i int) error {
+				step := randomStep(ctx, f, t, buffers[i], offsets(i, t.size))
+				for range floodReads {
+					if _, err := step(); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			return firstError(err, f.close(ctx))
+		})(ctx, j)
 	}
 }
 

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	iofs "io/fs"
 
 	"uringo/driver"
 	"uringo/executor"
@@ -14,12 +15,35 @@ import (
 
 // uringos are the product's rows, one for each executor.
 func uringos() []Contender {
-	return []Contender{
-		uringo("local", func(int) executor.Executor { return executor.Local() }),
-		uringo("workers1", func(int) executor.Executor { return executor.Workers(1) }),
-		uringo("workers4", func(int) executor.Executor { return executor.Workers(4) }),
-		uringo("goroutines", func(int) executor.Executor { return executor.Goroutines() }),
-		uringo("pool", executor.Pool),
+	var all []Contender
+	for _, e := range executors() {
+		all = append(all, uringo(e.name, e.exec))
+	}
+	return all
+}
+
+// uringosAlone are what the product's rows are compared with where they have something beside them.
+func uringosAlone() []Contender {
+	var all []Contender
+	for _, e := range executors() {
+		all = append(all, Contender{Name: e.name + "-alone", Works: map[string]Measure{job.Beside: beside(uringoRuntime{e.exec}, false)}})
+	}
+	return all
+}
+
+// A namedExecutor is made for a number of tasks.
+type namedExecutor struct {
+	name string
+	exec func(tasks int) executor.Executor
+}
+
+func executors() []namedExecutor {
+	return []namedExecutor{
+		{"local", func(int) executor.Executor { return executor.Local() }},
+		{"workers1", func(int) executor.Executor { return executor.Workers(1) }},
+		{"workers4", func(int) executor.Executor { return executor.Workers(4) }},
+		{"goroutines", func(int) executor.Executor { return executor.Goroutines() }},
+		{"pool", executor.Pool},
 	}
 }
 
@@ -33,6 +57,17 @@ func uringo(name string, exec func(tasks int) executor.Executor) Contender {
 		job.Stat:   warmStat(rt),
 		job.Small:  smallFiles(rt),
 		job.Copy:   blockCopy(rt),
+
+		job.StreamRead:        stream(rt),
+		job.StreamReadDirect:  stream(rt),
+		job.StreamWrite:       stream(rt),
+		job.StreamWriteDirect: stream(rt),
+		job.WalkCold:          walkTree(rt),
+		job.WalkWarm:          walkTree(rt),
+		job.FilesCold:         readFiles(rt),
+		job.FilesWarm:         readFiles(rt),
+		job.Flood:             flood(rt),
+		job.Beside:            beside(rt, true),
 
 		job.Echo:      underLoad(rt.echo),
 		job.Pipelined: underLoad(rt.echo),
@@ -95,6 +130,13 @@ func (uringoRuntime) readFile(ctx context.Context, name string) error {
 }
 
 func (uringoRuntime) remove(ctx context.Context, name string) error { return fs.Remove(ctx, name) }
+
+func (uringoRuntime) walk(ctx context.Context, root string, each iofs.WalkDirFunc) error {
+	return fs.Walker{Stat: true}.WalkDir(ctx, root, each)
+}
+
+// pulse goes through the driver and back.
+func (uringoRuntime) pulse(ctx context.Context) error { return executor.Do(ctx, ops.Nop()).Err }
 
 // uringoFile drops the buffer that comes back: it is the one that went in, and no measurement abandons an operation.
 type uringoFile struct{ f *fs.File }

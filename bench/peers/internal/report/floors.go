@@ -15,7 +15,7 @@ var (
 
 // floors is what the project promises. Each holds within one run; none is about absolute numbers.
 func floors() []floor {
-	return slices.Concat(nopFloors(), directFloors(), osFloors(), netFloors(), allocFloors())
+	return slices.Concat(nopFloors(), directFloors(), fixedFloors(), osFloors(), fileFloors(), netFloors(), allocFloors())
 }
 
 func nopFloors() []floor {
@@ -48,6 +48,58 @@ func directFloors() []floor {
 		case "local", "workers1", "workers4":
 			all = append(all, cpu(row, 0.4, osFor(row)))
 		}
+	}
+	return all
+}
+
+// fixedFloors say that registered buffers and files in the ring's table are worth the trouble.
+func fixedFloors() []floor {
+	var all []floor
+	for _, row := range productRows(job.Direct, 32) {
+		fixed := row
+		fixed.Contender += "-fixed"
+		all = append(all, cpu(fixed, 1, row))
+	}
+	return all
+}
+
+// fileFloors hold what one does with files as a whole against the standard library, and against what the device gives.
+func fileFloors() []floor {
+	var all []floor
+	for _, l := range []struct {
+		work   string
+		tasks  int
+		factor float64
+		than   string
+	}{
+		{job.StreamRead, 1, 1, "os"},
+		{job.StreamRead, 1, 1, "dd"},
+		{job.StreamReadDirect, 1, 0.95, "fio"},
+		{job.StreamWrite, 1, 1, "os"},
+		{job.StreamWriteDirect, 1, 0.95, "fio"},
+		{job.WalkCold, 1, 2, "os"},
+		{job.WalkWarm, 1, 1, "os"},
+		{job.FilesCold, 64, 1.5, "os"},
+		{job.FilesWarm, 64, 1, "os"},
+		{job.Flood, 20000, 1.5, "os"},
+	} {
+		for _, row := range fewer(l.work, l.tasks) {
+			than := row
+			than.Contender = l.than
+			all = append(all, rate(row, l.factor, than))
+		}
+	}
+	for _, row := range fewer(job.Flood, 20000) {
+		all = append(all, threads{row, 64})
+	}
+	// So few of them that serving them takes hardly any processor time from the one that is measured.
+	for _, row := range fewer(job.Beside, 16) {
+		alone := row
+		alone.Contender += "-alone"
+		all = append(all, rate(row, 0.9, alone))
+	}
+	for _, row := range fewer(job.Beside, 1000) {
+		all = append(all, threads{row, 64})
 	}
 	return all
 }
@@ -134,4 +186,13 @@ func productRows(work string, tasks int) []job.Row {
 func osFor(row job.Row) job.Row {
 	row.Contender = "os"
 	return row
+}
+
+// fewer are the rows of works that take long to measure.
+func fewer(work string, tasks int) []job.Row {
+	return []job.Row{
+		{Work: work, Tasks: tasks, Contender: "local", Cores: 1},
+		{Work: work, Tasks: tasks, Contender: "workers4", Cores: 2},
+		{Work: work, Tasks: tasks, Contender: "goroutines", Cores: 2},
+	}
 }

@@ -93,6 +93,23 @@ func (r ratio) String() string {
 		r.of.Work, r.of.Tasks, r.what, r.of.Contender, r.of.Cores, sign, r.factor, r.than.Contender, r.than.Cores)
 }
 
+// threads holds when the process has no more of them.
+type threads struct {
+	row  job.Row
+	most int
+}
+
+func (t threads) judge(all Figures) (Verdict, bool) {
+	f, ok := all.find(t.row)
+	v := Verdict{Floor: fmt.Sprintf("%s tasks=%d: threads of %s (%dc) ≤ %d", t.row.Work, t.row.Tasks, t.row.Contender, t.row.Cores, t.most)}
+	if f.Absent != "" {
+		v.Found = fmt.Sprintf("%s is absent: %s", f.Contender, oneLine(f.Absent))
+		return v, ok
+	}
+	v.Found, v.Pass = fmt.Sprint(f.Threads), f.Threads <= t.most
+	return v, ok
+}
+
 // either holds when one of the two does. The second has no say where it has no verdict or no figure.
 type either [2]ratio
 

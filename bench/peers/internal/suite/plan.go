@@ -29,8 +29,13 @@ var (
 	// A server is measured on one core, beside the load on the other.
 	servers = []who{{"local", oneCore}, {"workers1", oneCore}, {"goroutines", oneCore}}
 	std     = []who{{"os", both}}
-	nets    = []who{{"net", oneCore}, {"gnet", oneCore}, {"c-once", oneCore}, {"c-multi", oneCore}}
-	rings   = []who{{"iouring-go", anyCores}, {"giouring", oneCore}, {"c-liburing", oneCore}}
+	// Registered buffers and the ring's table of files, beside the same executors without.
+	fixed = []who{{"local-fixed", oneCore}, {"workers1-fixed", oneCore}, {"workers4-fixed", anyCores}, {"goroutines-fixed", anyCores}, {"pool-fixed", anyCores}}
+	// Works that wait for a device, or that one task does, need no more of the product than this.
+	alone = []who{{"local-alone", oneCore}, {"workers4-alone", anyCores}, {"goroutines-alone", anyCores}, {"os-alone", both}}
+	some  = []who{{"local", oneCore}, {"workers4", anyCores}, {"goroutines", anyCores}}
+	nets  = []who{{"net", oneCore}, {"gnet", oneCore}, {"c-once", oneCore}, {"c-multi", oneCore}}
+	rings = []who{{"iouring-go", anyCores}, {"giouring", oneCore}, {"c-liburing", oneCore}}
 )
 
 // A table is one work with all its rows.
@@ -45,11 +50,21 @@ type table struct {
 var tables = []table{
 	{job.Nop, []int{1, 8, 64, 512}, unpinned(product, rings)},
 	{job.Cached, []int{1, 32, 64}, slices.Concat(product, std, rings)},
-	{job.Direct, []int{1, 32, 64}, slices.Concat(product, std, rings, []who{{"fio", oneCore}})},
+	{job.Direct, []int{1, 32, 64}, slices.Concat(product, fixed, std, rings, []who{{"fio", oneCore}})},
 	{job.Write, []int{1, 64}, slices.Concat(product, std, rings)},
 	{job.Stat, []int{1, 64}, slices.Concat(product, std, []who{{"c-liburing", oneCore}})},
 	{job.Small, []int{64}, slices.Concat(product, std)},
 	{job.Copy, []int{8}, slices.Concat(product, std, []who{{"os-blocks", both}, {"cp", both}})},
+	{job.StreamRead, []int{1}, slices.Concat(some, std, []who{{"dd", both}})},
+	{job.StreamReadDirect, []int{1}, slices.Concat(some, []who{{"fio", both}})},
+	{job.StreamWrite, []int{1}, slices.Concat(some, std, []who{{"dd", both}})},
+	{job.StreamWriteDirect, []int{1}, slices.Concat(some, []who{{"fio", both}})},
+	{job.WalkCold, []int{1}, slices.Concat(some, std)},
+	{job.WalkWarm, []int{1}, slices.Concat(some, std)},
+	{job.FilesCold, []int{64}, slices.Concat(some, std)},
+	{job.FilesWarm, []int{64}, slices.Concat(some, std)},
+	{job.Flood, []int{20000}, slices.Concat(some, std, []who{{"fio", both}})},
+	{job.Beside, []int{16, 1000}, slices.Concat(some, std, alone)},
 	{job.Echo, []int{64}, slices.Concat(servers, nets)},
 	{job.Pipelined, []int{16}, slices.Concat(servers, nets)},
 	{job.Accept, []int{16}, slices.Concat(servers, nets)},

@@ -37,8 +37,10 @@ func (r Run) Do(ctx context.Context, plan []group) (*job.Results, error) {
 	for round := range r.Rounds {
 		for _, g := range plan {
 			for _, row := range turned(g, round) {
-				if reason := absent[row.Contender]; reason != nil {
-					miss(res, row, reason)
+				for _, reason := range []error{absent[row.Contender], testdir.Impossible(row.Work)} {
+					if reason != nil {
+						miss(res, row, reason)
+					}
 				}
 				if res.Absent[split(row)[0]] != "" {
 					continue // also in the rounds after one that failed: its row is lost, and a hang costs half a minute

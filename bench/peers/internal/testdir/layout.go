@@ -40,5 +40,31 @@ func StatFile(dir string, i int) string {
 
 func statDir(dir string) string { return filepath.Join(dir, "stat") }
 
+// The tree to walk: directories in directories, and the files in those.
+const (
+	treeTops = 10
+	treeDirs = 100 // in each
+	treeEach = 100 // files in each of those
+
+	TreeFiles = treeTops * treeDirs * treeEach
+)
+
+// Tree is the root of the tree to walk.
+func Tree(dir string) string { return filepath.Join(dir, "tree") }
+
+// SmallFiles is how many files of one block there are to be read whole.
+const SmallFiles = 10000
+
+// SmallFile is the i-th of them.
+func SmallFile(dir string, i int) string {
+	return filepath.Join(dir, "files", strconv.Itoa(i%100), strconv.Itoa(i))
+}
+
+// Stream is the file that streams are written to. They read that of O_DIRECT; both have its size.
+func Stream(dir string) string { return filepath.Join(dir, "stream.dat") }
+
+// Slow is where the slow file system is mounted.
+func Slow(dir string) string { return filepath.Join(dir, "slow") }
+
 // Small is the directory for small files; whoever fills it empties it.
 func Small(dir string) string { return filepath.Join(dir, "small") }

@@ -1,8 +1,14 @@
 package testdir
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"uringo/bench/peers/internal/job"
 )
@@ -11,15 +17,63 @@ import (
 // no dirty page of an earlier measurement is left for the device to write during this one.
 func Settle(dir, work string) error {
 	switch work {
-	case job.Cached, job.Copy:
+	case job.Cached, job.Copy, job.Beside:
 		return warm(Cached(dir))
 	case job.Write:
 		if err := warm(Write(dir)); err != nil {
 			return err
 		}
 		return flush(Write(dir))
+	case job.StreamRead:
+		return dropCache(Direct(dir))
+	case job.WalkCold, job.FilesCold:
+		return dropAll(dir)
+	case job.WalkWarm:
+		return filepath.WalkDir(Tree(dir), func(_ string, d fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = d.Info()
+			}
+			return err
+		})
+	case job.FilesWarm:
+		for i := range SmallFiles {
+			if err := warm(SmallFile(dir, i)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// Impossible is the reason why a work cannot be measured by this user on this machine, or nil.
+func Impossible(work string) error {
+	switch work {
+	case job.WalkCold, job.FilesCold:
+		if os.Getuid() != 0 {
+			return errors.New("only root may empty the kernel's caches")
+		}
+	case job.Beside:
+		if os.Getuid() != 0 {
+			return errors.New("only root may mount the slow file system")
+		}
+		if _, err := os.Stat("/dev/fuse"); err != nil {
+			return fmt.Errorf("the slow file system needs FUSE: %w", err)
+		}
+	}
+	return nil
+}
+
+// dropAll empties the kernel's caches of names, inodes and pages: what describes a file is a page of the device.
+func dropAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil { // what is not written out stays
+		return err
+	}
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
 }
 
 // Clean removes what a measurement left in the directory, also one that died halfway, and writes out what it wrote.
@@ -27,6 +81,17 @@ func Clean(dir, work string) error {
 	switch work {
 	case job.Write:
 		return flush(Write(dir))
+	case job.StreamWrite, job.StreamWriteDirect:
+		if err := flush(Stream(dir)); err != nil {
+			return err
+		}
+		return dropCache(Stream(dir))
+	case job.Beside:
+		err := unix.Unmount(Slow(dir), unix.MNT_DETACH)
+		if err == unix.EINVAL { // it was not mounted, or is not any more
+			err = nil
+		}
+		return err
 	case job.Copy:
 		return os.RemoveAll(CopyTarget(dir))
 	case job.Small:
