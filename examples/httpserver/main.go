@@ -1,8 +1,9 @@
-// Httpserver serves the files of a directory: package net/http as it is, on a listener and on files of io_uring.
+// Httpserver answers HTTP requests: package net/http as it is, on a listener of io_uring.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log"
 	"net/http"
@@ -11,26 +12,42 @@ import (
 	"time"
 
 	"uringo/driver"
-	"uringo/fs"
 	"uringo/net"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, "localhost:8080", ".", log.Printf); err != nil {
+	if err := run(ctx, "localhost:8080", log.Printf); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// run serves dir at address until ctx ends, and finishes what is being served then.
-func run(ctx context.Context, address, dir string, logf func(format string, args ...any)) error {
+// handler greets, and echoes JSON.
+func handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /hello/{name}", func(w http.ResponseWriter, r *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]string{"hello": r.PathValue("name")})
+	})
+	mux.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
+		var v any
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&v); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(v)
+	})
+	return mux
+}
+
+// run serves at address until ctx ends, and finishes what is being served then.
+func run(ctx context.Context, address string, logf func(format string, args ...any)) error {
 	d, err := driver.Open(driver.Config{})
 	if err != nil {
 		return err
 	}
 	defer d.Close(context.WithoutCancel(ctx))
-	// What net/http does with connections and files is not to end with ctx, but when it has shut down.
+	// What net/http does with connections is not to end with ctx, but when it has shut down.
 	background := driver.NewContext(context.WithoutCancel(ctx), d)
 
 	l, err := net.Listen(background, "tcp", address)
@@ -38,7 +55,7 @@ func run(ctx context.Context, address, dir string, logf func(format string, args
 		return err
 	}
 	logf("listening on %s", l.Addr())
-	server := &http.Server{Handler: http.FileServerFS(fs.DirFS(background, dir)), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: handler(), ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l.NetListener()) }()
 	select {

@@ -1,0 +1,97 @@
+// Fileserver serves the files of a directory: package net/http on connections and files of io_uring. Names are looked up beneath the
+// directory and nowhere else, whatever they say and whatever symbolic links there are, and files go from the page cache to the socket
+// without passing through the process.
+package main
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/fs"
+	"uringo/net"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, "localhost:8080", ".", log.Printf); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run serves dir at address until ctx ends, and finishes what is being served then.
+func run(ctx context.Context, address, dir string, logf func(format string, args ...any)) error {
+	d, err := driver.Open(driver.Config{})
+	if err != nil {
+		return err
+	}
+	defer d.Close(context.WithoutCancel(ctx))
+	// What net/http does with connections and files is not to end with ctx, but when it has shut down.
+	background := driver.NewContext(context.WithoutCancel(ctx), d)
+
+	l, err := net.Listen(background, "tcp", address)
+	if err != nil {
+		return err
+	}
+	logf("listening on %s", l.Addr())
+	root, err := fs.OpenDir(background, dir)
+	if err != nil {
+		return errors.Join(err, l.Close(background))
+	}
+	defer root.Close(background)
+	server := &http.Server{Handler: files{background, root}, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l.NetListener()) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(background, 10*time.Second)
+	defer cancel()
+	err = server.Shutdown(limit)
+	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, end)
+	}
+	return err
+}
+
+// files answers requests with the files of a directory.
+type files struct {
+	ctx  context.Context // carries the driver
+	root *fs.Dir
+}
+
+// ServeHTTP implements http.Handler.
+func (h files) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		return
+	}
+	name := path.Clean("/" + r.URL.Path)[1:]
+	if name == "" || r.URL.Path[len(r.URL.Path)-1] == '/' {
+		name = path.Join(name, "index.html")
+	}
+	// Opening a FIFO or a device is not to wait.
+	f, err := h.root.OpenFile(h.ctx, name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	defer f.Close(h.ctx)
+	info, err := f.Stat(h.ctx)
+	if err != nil || !info.Mode().IsRegular() {
+		http.NotFound(w, r)
+		return
+	}
+	http.ServeContent(w, r, name, info.ModTime(), f.NewReader(h.ctx, 0))
+}
