@@ -33,6 +33,7 @@ const (
 	Pipelined = "echo-pipelined" // 512 bytes, 16 requests in flight on every connection
 	Accept    = "accept"         // a connection for every request
 	Hello     = "http-hello"
+	SendFile  = "sendfile" // 16 MiB of a file for every request
 )
 
 // A Row is one line of a table. Cores is the number of processors that the whole process may use; a pinned and an

@@ -56,6 +56,8 @@ func load(ctx context.Context, j job.Job, port int, server *meter.Server) (job.S
 		reply, inFlight = len(request), 16
 	case job.Accept:
 		mode = "reconnect"
+	case job.SendFile:
+		reply, mode = sentSize, "fixed"
 	case job.Hello:
 		request, mode = []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "fixed"
 		var err error

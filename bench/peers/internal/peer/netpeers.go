@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	stdnet "net"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"uringo/bench/peers/internal/job"
+	"uringo/bench/peers/internal/testdir"
 )
 
 // echoBuffer is how much a server receives at a time.
@@ -25,10 +28,27 @@ func goNet() Contender {
 		job.Pipelined: underLoad(netEcho),
 		job.Accept:    underLoad(netEcho),
 		job.Hello:     underLoad(netHello),
+		job.SendFile:  underLoad(netSendFile),
 	}}
 }
 
 func netEcho(ctx context.Context, _ job.Job, up func(port, pid int)) error {
+	return netServe(ctx, up, func(c *stdnet.TCPConn) error {
+		b := make([]byte, echoBuffer)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				return err
+			}
+			if _, err := c.Write(b[:n]); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// netServe has serve answer on every connection, until the client ends it.
+func netServe(ctx context.Context, up func(port, pid int), serve func(c *stdnet.TCPConn) error) error {
 	l, err := stdnet.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -46,18 +66,34 @@ func netEcho(ctx context.Context, _ job.Job, up func(port, pid int)) error {
 		}
 		go func() {
 			defer c.Close()
-			b := make([]byte, echoBuffer)
-			for {
-				n, err := c.Read(b)
-				if err != nil {
-					return
-				}
-				if _, err := c.Write(b[:n]); err != nil {
-					return
-				}
-			}
+			_ = serve(c.(*stdnet.TCPConn)) // the load says what it misses
 		}()
 	}
+}
+
+// sentSize is how much of a file answers a request.
+const sentSize = 16 << 20
+
+func netSendFile(ctx context.Context, j job.Job, up func(port, pid int)) error {
+	return netServe(ctx, up, func(c *stdnet.TCPConn) error {
+		f, err := os.Open(testdir.Cached(j.Dir))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		request := make([]byte, 64)
+		for {
+			if _, err := io.ReadFull(c, request); err != nil {
+				return err
+			}
+			if _, err := f.Seek(0, io.SeekStart); err != nil {
+				return err
+			}
+			if _, err := io.CopyN(c, f, sentSize); err != nil {
+				return err
+			}
+		}
+	})
 }
 
 func netHello(ctx context.Context, _ job.Job, up func(port, pid int)) error {

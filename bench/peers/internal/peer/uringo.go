@@ -73,6 +73,7 @@ func uringo(name string, exec func(tasks int) executor.Executor) Contender {
 		job.Pipelined: underLoad(rt.echo),
 		job.Accept:    underLoad(rt.echo),
 		job.Hello:     underLoad(rt.hello),
+		job.SendFile:  underLoad(rt.sendFile),
 	}}
 }
 

@@ -5,11 +5,48 @@ import (
 	stdnet "net"
 
 	"uringo/bench/peers/internal/job"
+	"uringo/bench/peers/internal/testdir"
 	"uringo/executor"
+	"uringo/fs"
 	"uringo/net"
 )
 
 func (rt uringoRuntime) echo(ctx context.Context, j job.Job, up func(port, pid int)) error {
+	return rt.serve(ctx, j, up, func(ctx context.Context, c *net.Conn) error {
+		b := make([]byte, echoBuffer)
+		for {
+			n, _, err := c.Read(ctx, b)
+			if err != nil {
+				return err
+			}
+			if _, _, err := c.WriteAll(ctx, b[:n]); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+func (rt uringoRuntime) sendFile(ctx context.Context, j job.Job, up func(port, pid int)) error {
+	return rt.serve(ctx, j, up, func(ctx context.Context, c *net.Conn) error {
+		f, err := fs.Open(ctx, testdir.Cached(j.Dir))
+		if err != nil {
+			return err
+		}
+		defer f.Close(context.WithoutCancel(ctx))
+		request := make([]byte, 64)
+		for {
+			if _, _, err := c.ReadFull(ctx, request); err != nil {
+				return err
+			}
+			if _, err := c.SendFile(ctx, f, 0, sentSize); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// serve has answer answer on every connection, until the client ends it.
+func (rt uringoRuntime) serve(ctx context.Context, j job.Job, up func(port, pid int), answer func(context.Context, *net.Conn) error) error {
 	return rt.run(ctx, j.Tasks+1, func(ctx context.Context) error {
 		l, err := net.Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
@@ -27,16 +64,8 @@ func (rt uringoRuntime) echo(ctx context.Context, j job.Job, up func(port, pid i
 			}
 			executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
 				defer c.Close(context.WithoutCancel(ctx))
-				b := make([]byte, echoBuffer)
-				for {
-					n, _, err := c.Read(ctx, b)
-					if err != nil {
-						return struct{}{}, nil
-					}
-					if _, _, err := c.WriteAll(ctx, b[:n]); err != nil {
-						return struct{}{}, nil
-					}
-				}
+				_ = answer(ctx, c) // the load says what it misses
+				return struct{}{}, nil
 			})
 		}
 	})

@@ -155,6 +155,9 @@ func netFloors() []floor {
 	for _, contender := range []string{"local", "workers1", "goroutines"} {
 		all = append(all, rate(row(job.Accept, 16, contender), 1, row(job.Accept, 16, "net")))
 	}
+	for _, contender := range []string{"local", "workers1", "goroutines"} {
+		all = append(all, rate(row(job.SendFile, 4, contender), 0.95, row(job.SendFile, 4, "net")))
+	}
 	for _, contender := range []string{"workers1", "goroutines"} {
 		all = append(all, rate(row(job.Hello, 64, contender), 0.95, row(job.Hello, 64, "net")))
 	}

@@ -39,6 +39,7 @@ var views = []view{
 	{job.Echo, "Echo of 64 bytes over TCP, one request at a time on every connection", "requests", []string{"net", "gnet", "c-once", "c-multi"}},
 	{job.Pipelined, "Echo of 512 bytes over TCP, 16 requests in flight on every connection", "requests", []string{"net", "gnet", "c-once", "c-multi"}},
 	{job.Accept, "A TCP connection, one request of 64 bytes, close", "connections", []string{"net", "gnet", "c-once", "c-multi"}},
+	{job.SendFile, "16 MiB of a file in the page cache to a TCP connection", "files", []string{"net"}},
 	{job.Hello, "HTTP, keep-alive, GET of a hello", "requests", []string{"net"}},
 	{job.Copy, "Copy of one big file, in the page cache", "MiB", []string{"os", "os-blocks", "cp"}},
 }

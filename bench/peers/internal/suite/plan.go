@@ -68,6 +68,7 @@ var tables = []table{
 	{job.Echo, []int{64}, slices.Concat(servers, nets)},
 	{job.Pipelined, []int{16}, slices.Concat(servers, nets)},
 	{job.Accept, []int{16}, slices.Concat(servers, nets)},
+	{job.SendFile, []int{4}, slices.Concat(servers, []who{{"net", oneCore}})},
 	{job.Hello, []int{64}, []who{{"workers1", oneCore}, {"goroutines", oneCore}, {"net", oneCore}}},
 }
 

@@ -22,7 +22,7 @@ func Make(dir string, works map[string]bool) error {
 		size   int64
 		needed bool
 	}{
-		{Cached(dir), CachedSize, anyOf(works, job.Cached, job.Copy, job.Beside)},
+		{Cached(dir), CachedSize, anyOf(works, job.Cached, job.Copy, job.Beside, job.SendFile)},
 		{Direct(dir), DirectSize, anyOf(works, job.Direct, job.Flood, job.StreamRead, job.StreamReadDirect)},
 		{Stream(dir), DirectSize, anyOf(works, job.StreamWrite, job.StreamWriteDirect)},
 		{Write(dir), WriteSize, works[job.Write]},

@@ -17,7 +17,7 @@ import (
 // no dirty page of an earlier measurement is left for the device to write during this one.
 func Settle(dir, work string) error {
 	switch work {
-	case job.Cached, job.Copy, job.Beside:
+	case job.Cached, job.Copy, job.Beside, job.SendFile:
 		return warm(Cached(dir))
 	case job.Write:
 		if err := warm(Write(dir)); err != nil {
