@@ -35,7 +35,8 @@ type Walker struct {
 // the error; symbolic links are not followed. The difference is that the directories which come next are read while fn is at work. So
 // fn sees some of them as they were a little earlier, and they may be read for nothing if fn skips them.
 //
-// When ctx ends, the walk stops with its error, whatever fn would say. The DirEntries are *[Entry], but for the root's.
+// When ctx ends, the walk stops with its error, whatever fn would say, and does not wait for a disk that may not answer. Otherwise nothing
+// of it is going on any more when it returns. The DirEntries are *[Entry], but for the root's.
 func (w Walker) WalkDir(ctx context.Context, root string, fn iofs.WalkDirFunc) error {
 	if w.Ahead <= 0 {
 		w.Ahead = 32
@@ -45,9 +46,7 @@ func (w Walker) WalkDir(ctx context.Context, root string, fn iofs.WalkDirFunc) e
 		err = fn(root, nil, err)
 	} else {
 		v := &walk{Walker: w, ctx: ctx, fn: fn, top: &node{path: root, entry: iofs.FileInfoToDirEntry(info)}}
-		v.at = append(v.at, v.top)
-		err = v.visit(v.top)
-		v.over.Store(true)
+		err = v.all()
 	}
 	if err == iofs.SkipDir || err == iofs.SkipAll {
 		return nil
@@ -63,6 +62,27 @@ type walk struct {
 	top  *node
 	at   []*node     // the directories from the top to where fn is
 	over atomic.Bool // nobody wants what is still to be read
+
+	running atomic.Int32   // those who read, and one for the caller until he has left
+	idle    executor.Event // they have ended
+}
+
+// all walks, and then waits for those who read still.
+func (w *walk) all() error {
+	w.running.Store(1)
+	defer func() {
+		w.over.Store(true)
+		w.left()
+		_ = w.idle.Wait(w.ctx) // if ctx has ended, the walk has said so
+	}()
+	w.at = append(w.at, w.top)
+	return w.visit(w.top)
+}
+
+func (w *walk) left() {
+	if w.running.Add(-1) == 0 {
+		w.idle.Set()
+	}
 }
 
 // node is something in the tree. Of a directory, whoever reads it sets entries and err before the event ready.
@@ -178,7 +198,9 @@ func (w *walk) read(n *node) {
 		return
 	}
 	n.reading = true
+	w.running.Add(1)
 	go func() {
+		defer w.left()
 		if !w.over.Load() {
 			count(w.ctx, driver.RouteCall)
 			n.entries, n.err = w.list(n.path)
@@ -204,10 +226,15 @@ func (w *walk) list(path string) (entries []*Entry, err error) {
 		if !w.Stat || w.over.Load() {
 			break
 		}
-		i := &info{name: e.name}
-		if ignoringEINTR(func() error { return unix.Statx(fd, e.name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st) }) == nil {
-			e.info = i // otherwise Info will say what is wrong
-		}
+		e.describe(fd)
 	}
 	return entries, pathError("readdirent", path, err)
+}
+
+// describe keeps what Info will return. If that fails, Info will say what is wrong.
+func (e *Entry) describe(fd int) {
+	i := &info{name: e.name}
+	if ignoringEINTR(func() error { return unix.Statx(fd, e.name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st) }) == nil {
+		e.info = i
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"uringo/fs"
+	"uringo/internal/testenv"
 )
 
 // makeTree makes a tree with n random names in it.
@@ -143,6 +144,22 @@ func TestWalkDirErrors(t *testing.T) {
 			}
 			if err := os.Chmod(root+"/b", 0o755); err != nil {
 				t.Error(err)
+			}
+		}
+		// A walk that is left early, with directories still being read: none of that goes on after it.
+		for range 20 {
+			if err := (fs.Walker{Stat: true}).WalkDir(ctx, root, func(path string, d iofs.DirEntry, err error) error {
+				if path == root {
+					return nil
+				}
+				return iofs.SkipAll
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, name := range testenv.Descriptors(t) {
+			if strings.HasPrefix(name, root) {
+				t.Errorf("%s is being read after the walk", name)
 			}
 		}
 		// A context that ends.
