@@ -25,6 +25,10 @@ type BufferRing struct {
 	mem   []byte
 	group uint16
 
+	bundles     bool // a stream may fill several buffers at once
+	incremental bool // the kernel fills a buffer bit by bit
+	bytesOnly   bool // incremental was wished for: packets might be cut
+
 	mu       sync.Mutex
 	kernel   *ring.Provided // nil if the driver picks the buffers: an old kernel, or none
 	free     []uint16       // without kernel: what is there to pick
@@ -36,7 +40,39 @@ type BufferRing struct {
 	users    int // streams that have not ended
 	closed   bool
 	relief   []*stream // a copy of streams; the driver goroutine's
+
+	// With bundles: the numbers in the order in which the kernel has them, and where each is in that.
+	order []uint16
+	at    []uint16
+	given int
+
+	// Of an incremental ring: by number, how far the kernel has come, and how many parts are out; and which, so that each is
+	// released once.
+	filled []int
+	parts  []int
+	live   map[part]struct{}
 }
+
+// part is a piece of a buffer that a reader has.
+type part struct {
+	id  uint16
+	off uint32
+}
+
+// BufferOption is a wish for a [BufferRing].
+type BufferOption func(*BufferRing)
+
+// Incremental has what arrives take only the part of a buffer that it needs, and the next go behind it: for large buffers, few of them,
+// and messages of very different sizes, on streams of bytes: packets, which the end of a buffer might cut, are EINVAL. A buffer is free again when all that it holds was released. Before kernel 6.12, and where
+// the driver picks the buffers, each piece takes a whole buffer, and readers see no difference. IOU_PBUF_RING_INC, io_uring_register(2).
+func Incremental() BufferOption {
+	return func(b *BufferRing) { b.incremental, b.bytesOnly = true, true }
+}
+
+// Bundles has one completion fill several buffers when more is there than one takes, on streams of bytes: for much data in small
+// buffers. Each buffer is still a [Chunk] of its own. Before kernel 6.10, and where the driver picks the buffers, each takes a
+// completion, and readers see no difference. IORING_RECVSEND_BUNDLE, io_uring_enter(2).
+func Bundles() BufferOption { return func(b *BufferRing) { b.bundles = true } }
 
 // ErrInUse means that a BufferRing cannot be closed because streams use it.
 var ErrInUse = errors.New("uringo: buffers in use")
@@ -59,7 +95,7 @@ func (d *Driver) Buffers() (*BufferRing, error) {
 // NewBufferRing makes n buffers of size bytes. n is a power of two, up to 32768. The memory is on the Go heap, and unused parts of it cost
 // nothing. Kernels before 5.19, and the portable engine, have no rings of buffers, and a user may lack memory to lock for one: there the driver picks one for every operation,
 // which readers cannot tell. IORING_REGISTER_PBUF_RING, io_uring_register(2).
-func NewBufferRing(d *Driver, n, size int) (*BufferRing, error) {
+func NewBufferRing(d *Driver, n, size int, options ...BufferOption) (*BufferRing, error) {
 	const sizeMax = 1 << 30
 	switch {
 	case n < 1 || n > ring.MaxProvided || bits.OnesCount(uint(n)) != 1:
@@ -69,6 +105,9 @@ func NewBufferRing(d *Driver, n, size int) (*BufferRing, error) {
 	}
 	b := &BufferRing{d: d, size: size, limit: max(1, min(n/4, StreamLimit)), mem: make([]byte, n*size), out: make([]bool, n),
 		gen: make([]uint32, n), streams: make(map[*stream]struct{})}
+	for _, o := range options {
+		o(b)
+	}
 	var err error
 	if !d.doInside(func() { err = d.openProvided(b, n) }) {
 		return nil, ErrClosed
@@ -90,7 +129,11 @@ func (d *Driver) openProvided(b *BufferRing, n int) error {
 				return errors.New("too many rings of buffers")
 			}
 		}
-		k, err := d.ring.OpenProvided(n, b.group)
+		k, err := d.ring.OpenProvided(n, b.group, b.incremental)
+		if b.incremental && errors.Is(err, syscall.EINVAL) {
+			b.incremental = false
+			k, err = d.ring.OpenProvided(n, b.group, false)
+		}
 		switch {
 		case err == nil:
 			b.kernel = k
@@ -105,10 +148,24 @@ func (d *Driver) openProvided(b *BufferRing, n int) error {
 			return err
 		}
 	}
+	b.prepare(n)
 	for id := range n {
 		b.giveBack(uint16(id))
 	}
 	return nil
+}
+
+// prepare makes what the wishes that were granted need.
+func (b *BufferRing) prepare(n int) {
+	b.bundles = b.bundles && b.kernel != nil && b.d.ring.Bundles()
+	b.incremental = b.incremental && b.kernel != nil
+	if b.bundles {
+		b.order, b.at = make([]uint16, n), make([]uint16, n)
+	}
+	if b.incremental {
+		b.limit = StreamLimit
+		b.filled, b.parts, b.live = make([]int, n), make([]int, n), make(map[part]struct{})
+	}
 }
 
 // Close gives the memory back. Streams that use it must have ended, or Close returns ErrInUse. Chunks that somebody holds stay valid. The
@@ -165,23 +222,57 @@ func (b *BufferRing) buffer(id uint16) []byte {
 
 // giveBack makes a buffer free. The lock is held, or nobody else knows b yet.
 func (b *BufferRing) giveBack(id uint16) {
-	if b.kernel != nil {
-		b.kernel.Give(id, b.buffer(id))
-	} else {
+	if b.kernel == nil {
 		b.free = append(b.free, id)
+		return
 	}
+	if b.bundles {
+		i := b.given & (len(b.order) - 1)
+		b.order[i], b.at[id] = id, uint16(i)
+		b.given++
+	}
+	if b.incremental {
+		b.filled[id] = 0
+	}
+	b.kernel.Give(id, b.buffer(id))
 }
 
-// took notes that the kernel used a buffer, for n bytes. ok is false if that cannot be.
-func (b *BufferRing) took(id uint16, n int) (c Chunk, ok bool) {
+// after returns the number that the kernel uses next.
+func (b *BufferRing) after(id uint16) uint16 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.order[(int(b.at[id])+1)&(len(b.order)-1)]
+}
+
+// took notes that the kernel used a buffer, for the first of n bytes; rest is how many there was no room for. more says that the kernel
+// goes on with the buffer. ok is false if it cannot be so, or there is nothing in the buffer to give back.
+func (b *BufferRing) took(id uint16, n int, more bool) (c Chunk, rest int, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if int(id) >= len(b.out) || b.out[id] {
-		return Chunk{}, false
+		return Chunk{}, 0, false
 	}
-	b.out[id] = true
-	b.held++
-	return b.chunk(id, n), true
+	if !b.incremental {
+		b.out[id] = true
+		b.held++
+		k := min(n, b.size)
+		return b.chunk(id, k), n - k, true
+	}
+	if n == 0 {
+		return Chunk{}, 0, false // the kernel takes nothing for that, whatever it says
+	}
+	off := b.filled[id]
+	k := min(n, b.size-off)
+	b.filled[id] += k
+	b.parts[id]++
+	b.live[part{id, uint32(off)}] = struct{}{}
+	if n > k || !more {
+		b.out[id] = true
+		b.held++
+	}
+	c = b.chunk(id, b.size)
+	c.mem, c.off = c.mem[off:off+k:off+k], uint32(off)
+	return c, n - k, true
 }
 
 // pick takes a buffer for an operation without the kernel's help.
@@ -257,12 +348,37 @@ func (b *BufferRing) forget(s *stream) {
 }
 
 // release takes a buffer back.
-func (b *BufferRing) release(id uint16, gen uint32) {
+func (b *BufferRing) release(id uint16, gen, off uint32) {
 	b.mu.Lock()
+	if b.incremental {
+		b.releasePart(id, off)
+		return
+	}
 	if b.gen[id] != gen || !b.out[id] {
 		b.mu.Unlock()
-		panic("uringo: chunk released twice")
+		panic(errReleasedTwice)
 	}
+	b.freed(id)
+}
+
+const errReleasedTwice = "uringo: chunk released twice"
+
+// releasePart is release for an incremental ring. It unlocks.
+func (b *BufferRing) releasePart(id uint16, off uint32) {
+	if _, ok := b.live[part{id, off}]; !ok {
+		b.mu.Unlock()
+		panic(errReleasedTwice)
+	}
+	delete(b.live, part{id, off})
+	if b.parts[id]--; b.parts[id] > 0 || !b.out[id] {
+		b.mu.Unlock()
+		return
+	}
+	b.freed(id)
+}
+
+// freed makes a buffer free and has the streams that wait for one armed. It unlocks.
+func (b *BufferRing) freed(id uint16) {
 	b.gen[id]++
 	b.out[id] = false
 	b.held--
@@ -282,6 +398,7 @@ type Chunk struct {
 	mem  []byte
 	home *BufferRing // nil: the memory is nobody else's
 	gen  uint32
+	off  uint32 // of an incremental ring: where in the buffer
 	id   uint16
 }
 
@@ -292,7 +409,7 @@ func (c Chunk) Bytes() []byte { return c.mem }
 // [BufferRing]. It may be called from any goroutine, never waits, and works after the driver was closed.
 func (c Chunk) Release() {
 	if c.home != nil {
-		c.home.release(c.id, c.gen)
+		c.home.release(c.id, c.gen, c.off)
 	}
 }
 

@@ -21,7 +21,7 @@ func RecvMulti(d *Driver, fd int, b *BufferRing, flags int, ended func()) *Strea
 	in := &receiver{b: b, fd: fd, flags: flags}
 	s := newStream(d, in, b.limit, ended)
 	in.s = s
-	s.begin(ops.RecvGroup(fd, b.group, flags, true), in.begin(d))
+	s.begin(ops.RecvGroup(fd, b.group, flags, true, false), in.begin(d))
 	return &Stream[Chunk]{s, func(it item) Chunk { return it.chunk }}
 }
 
@@ -32,6 +32,7 @@ type receiver struct {
 	fd     int
 	flags  int
 	ends   bool  // an empty result is the end, and not an empty datagram
+	bundle bool  // the kernel may fill several buffers at once
 	picked Chunk // the buffer of a round without the kernel's ring
 }
 
@@ -45,6 +46,10 @@ func (in *receiver) begin(d *Driver) error {
 		return err
 	}
 	in.ends = typ == unix.SOCK_STREAM || typ == unix.SOCK_SEQPACKET
+	if in.b.bytesOnly && typ != unix.SOCK_STREAM {
+		return fmt.Errorf("uringo: RecvMulti of packets into incremental buffers, whose ends might cut them: %w", syscall.EINVAL)
+	}
+	in.bundle = typ == unix.SOCK_STREAM && in.b.bundles // packets must not run into each other
 	return in.b.join(d, in.s)
 }
 
@@ -53,7 +58,7 @@ func (in *receiver) begin(d *Driver) error {
 func (in *receiver) round(r *Request) (ops.Spec, hold) {
 	for !in.b.await(r) {
 		if in.b.kernel != nil {
-			return ops.RecvGroup(in.fd, in.b.group, in.flags, !r.single), goOn
+			return ops.RecvGroup(in.fd, in.b.group, in.flags, !r.single, in.bundle && !r.single), goOn
 		}
 		if c, ok := in.b.pick(); ok {
 			in.picked = c
@@ -63,34 +68,46 @@ func (in *receiver) round(r *Request) (ops.Spec, hold) {
 	return ops.Spec{}, starved
 }
 
-// arrived returns the buffer that a completion used, with n bytes.
-func (in *receiver) arrived(n int32, flags uint32) (c Chunk, ok bool) {
-	size := min(int(n), in.b.size)
+// arrived returns what a completion with n bytes put into its first buffer, and how to go on for the rest: with bundles there is one.
+func (in *receiver) arrived(n int, flags uint32) (c Chunk, rest int, next uint32, ok bool) {
 	if c = in.picked; c.home != nil {
 		in.picked = Chunk{}
-		c.mem = c.mem[:size]
-		return c, true
+		c.mem = c.mem[:min(n, in.b.size)]
+		return c, 0, 0, true
 	}
 	if flags&ring.CQEBuffer == 0 {
-		return Chunk{}, false
+		return Chunk{}, 0, 0, false
 	}
-	return in.b.took(uint16(flags>>ring.CQEBufferShift), size)
+	id := uint16(flags >> ring.CQEBufferShift)
+	c, rest, ok = in.b.took(id, n, flags&ring.CQEBufMore != 0)
+	if !in.bundle || !ok {
+		rest = 0
+	}
+	if rest > 0 {
+		next = flags&^(0xffff<<ring.CQEBufferShift) | uint32(in.b.after(id))<<ring.CQEBufferShift
+	}
+	return c, rest, next, ok
 }
 
-func (in *receiver) item(res int32, flags uint32) (item, bool) {
-	c, ok := in.arrived(res, flags)
+func (in *receiver) items(s *stream, res int32, flags uint32) (end bool) {
 	if res == 0 && in.ends {
-		if ok {
-			c.Release()
-		}
-		return item{}, true
+		in.lost(flags)
+		return true
 	}
-	touchArrived(c.mem)
-	return item{chunk: c}, false
+	for rest := int(res); ; {
+		var c Chunk
+		c, rest, flags, _ = in.arrived(rest, flags)
+		touchArrived(c.mem)
+		s.add(item{chunk: c})
+		if rest == 0 {
+			return false
+		}
+		s.d.stats.Bundled++
+	}
 }
 
 func (in *receiver) lost(flags uint32) {
-	if c, ok := in.arrived(0, flags); ok {
+	if c, _, _, ok := in.arrived(0, flags); ok {
 		c.Release()
 	}
 }

@@ -19,8 +19,8 @@ type source interface {
 	// round returns what to submit next, or why nothing can be submitted now: then it wakes the request up when it can.
 	round(r *Request) (ops.Spec, hold)
 
-	// item takes over what a completion brought. end says that it was the end of all, and no item.
-	item(res int32, flags uint32) (it item, end bool)
+	// items adds what a completion brought to the stream. end says that it was the end of all, and no item.
+	items(s *stream, res int32, flags uint32) (end bool)
 
 	// lost takes over what came with a completion that brought no item.
 	lost(flags uint32)
@@ -65,21 +65,11 @@ func (d *Driver) more(r *Request, c *ring.CQE) {
 		return
 	}
 	r.attempts = 0
-	d.shot(s, c)
+	s.src.items(s, c.Res, c.Flags)
 	if !r.pausing && r.cancel != r.cur && s.full() {
 		r.pausing = true
 		d.cancelIssued(r)
 	}
-}
-
-// shot passes on what a completion brought, and reports whether it was the end.
-func (d *Driver) shot(s *stream, c *ring.CQE) (end bool) {
-	it, end := s.src.item(c.Res, c.Flags)
-	if !end {
-		d.stats.Items++
-		s.push(it)
-	}
-	return end
 }
 
 // settle decides what becomes of a stream when the kernel is done with one submission of it.
@@ -95,7 +85,7 @@ func (d *Driver) settle(r *Request, c *ring.CQE) {
 		d.arm(r)
 	default:
 		r.attempts = 0
-		if d.shot(r.stream, c) {
+		if r.stream.src.items(r.stream, c.Res, c.Flags) {
 			d.deliver(r, 0, io.EOF)
 		} else {
 			d.arm(r)

@@ -21,6 +21,7 @@ type Stats struct {
 	CancelAnswers uint64 // answers to cancellations
 
 	Items   uint64 // what streams brought
+	Bundled uint64 // of these, those that came in the completion of another, see Bundles
 	Starved uint64 // times the kernel found no buffer for a stream
 
 	Fixed      uint64 // of the submitted, those on registered memory

@@ -194,6 +194,12 @@ func (s *stream) take() (it item, ok bool) {
 	return it, true
 }
 
+// add is push for what the kernel brought.
+func (s *stream) add(it item) {
+	s.d.stats.Items++
+	s.push(it)
+}
+
 // push adds an item, or gives it back if nobody will come for it. Beyond the limit, where the kernel was faster than its cancellation,
 // items are copied out of the buffers that streams share.
 func (s *stream) push(it item) {
@@ -310,8 +316,8 @@ func (s *stream) letGo() {
 func (s *stream) abandoned(c *ring.CQE, polled bool) {
 	if c.Res < 0 || polled {
 		s.src.lost(c.Flags)
-	} else if it, end := s.src.item(c.Res, c.Flags); !end {
-		s.drop(it)
+	} else {
+		s.src.items(s, c.Res, c.Flags) // nobody wants items any more
 	}
 	s.src.ended()
 	s.letGo()
@@ -327,11 +333,15 @@ func (m *multi) round(r *Request) (ops.Spec, hold) {
 	return m.op.Many, goOn
 }
 
-func (m *multi) item(res int32, _ uint32) (item, bool) { return item{n: res}, false }
-func (m *multi) lost(uint32)                           {}
-func (m *multi) drop(it item)                          { m.op.Once.Discard(it.n) }
-func (m *multi) ended()                                {}
-func (m *multi) drained()                              {}
+func (m *multi) items(s *stream, res int32, _ uint32) (end bool) {
+	s.add(item{n: res})
+	return false
+}
+
+func (m *multi) lost(uint32)  {}
+func (m *multi) drop(it item) { m.op.Once.Discard(it.n) }
+func (m *multi) ended()       {}
+func (m *multi) drained()     {}
 
 func (m *multi) meaning(err error) (fate, bool) {
 	if m.op.Passing != nil {

@@ -54,21 +54,31 @@ func acceptPasses(err error) (passing, silent bool) {
 }
 
 // RecvGroup receives from the socket fd into buffers that the kernel takes from a group of provided ones, again and again (multishot) or
-// once; flags are as with [Recv]. It is for the driver, which knows the buffers: see driver.RecvMulti. Kernel 5.19; multishot 6.0.
-func RecvGroup(fd int, group uint16, flags int, again bool) Spec {
+// once; flags are as with [Recv]. With bundle, what is there may fill several buffers at once, in the order in which they were given. It is
+// for the driver, which knows the buffers: see driver.RecvMulti. Kernel 5.19; multishot 6.0; bundles 6.10.
+func RecvGroup(fd int, group uint16, flags int, again, bundle bool) Spec {
 	s := Spec{Kind: kindRecvGroup, FD: int32(fd), off: uint64(group), opFlags: uint32(flags), Flags: ring.SQEBufferSelect}
 	if again {
-		s.len = multishot
+		s.len |= multishot
+	}
+	if bundle {
+		s.len |= bundled
 	}
 	return s
 }
 
-// multishot stands in the length, which these operations have no use for.
-const multishot = 1
+// These stand in the length, which such operations have no use for.
+const (
+	multishot = 1 << iota
+	bundled
+)
 
 func prepareRecvGroup(s *Spec, e *ring.SQE) {
-	if s.len == multishot {
-		e.IoPrio = ring.RecvMultishot
+	if s.len&multishot != 0 {
+		e.IoPrio |= ring.RecvMultishot
+	}
+	if s.len&bundled != 0 {
+		e.IoPrio |= ring.RecvBundle
 	}
 	e.BufIndex = uint16(s.off)
 	e.OpFlags = s.opFlags

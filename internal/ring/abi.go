@@ -105,6 +105,7 @@ const (
 // Feature bits beyond bit 7.
 const (
 	featExtArg   uint32 = 1 << 8  // 5.11: a timeout with enter
+	featBundle   uint32 = 1 << 14 // 6.10: one receive may fill several provided buffers
 	featNoIowait uint32 = 1 << 17 // 6.15: waiting need not count as iowait
 )
 
@@ -153,7 +154,11 @@ const (
 	AcceptMultishot   = uint16(1 << 0) // 5.19
 	RecvMultishot     = uint16(1 << 1) // 6.0
 	SendZCReportUsage = uint16(1 << 3) // 6.2: the notification says whether the data was copied
+	RecvBundle        = uint16(1 << 4) // 6.10: fill several provided buffers
 )
+
+// providedInc, of a ring of provided buffers, says that what arrives takes only the part of a buffer that it needs. 6.12
+const providedInc = uint16(1 << 1)
 
 // NotifCopied says that, in the result of the notification. 6.2
 const NotifCopied = uint32(1 << 31)

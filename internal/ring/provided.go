@@ -40,9 +40,13 @@ type providedRing struct {
 	_       [3]uint64
 }
 
-// OpenProvided registers a ring of n provided buffers, a power of two, as a group. It begins empty. Owner only. Kernels before 5.19
+// Bundles reports whether a receive can fill several provided buffers at once (RecvBundle, Linux 6.10).
+func (r *Ring) Bundles() bool { return r.features&featBundle != 0 }
+
+// OpenProvided registers a ring of n provided buffers, a power of two, as a group. It begins empty. If it is incremental, what arrives
+// takes the part of a buffer that it needs, and the next goes behind it. Owner only. Kernels before 5.19, or 6.12 for an incremental one,
 // answer EINVAL, restricted rings EACCES.
-func (r *Ring) OpenProvided(n int, group uint16) (*Provided, error) {
+func (r *Ring) OpenProvided(n int, group uint16, incremental bool) (*Provided, error) {
 	mem, err := unix.Mmap(-1, 0, n*int(unsafe.Sizeof(providedBuffer{})), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_POPULATE)
 	if err != nil {
@@ -50,9 +54,11 @@ func (r *Ring) OpenProvided(n int, group uint16) (*Provided, error) {
 	}
 	_ = unix.Madvise(mem, unix.MADV_DONTFORK) // a child would get a copy that nobody reads
 	p := &Provided{mem: mem, group: group, entries: unsafe.Slice((*providedBuffer)(unsafe.Pointer(&mem[0])), n)}
-	errno := r.registerProvided(registerPbufRing, &providedRing{
-		addr: uint64(uintptr(unsafe.Pointer(&mem[0]))), entries: uint32(n), group: group,
-	})
+	reg := &providedRing{addr: uint64(uintptr(unsafe.Pointer(&mem[0]))), entries: uint32(n), group: group}
+	if incremental {
+		reg.flags = providedInc
+	}
+	errno := r.registerProvided(registerPbufRing, reg)
 	if errno != 0 {
 		_ = unix.Munmap(mem) // the error that counts is the other
 		return nil, fmt.Errorf("io_uring_register (ring of buffers, Linux 5.19): %w", errno)
