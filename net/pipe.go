@@ -16,7 +16,7 @@ type pipe struct {
 const pipeSize = 1 << 20
 
 // pipes keeps some for the next user: making one and giving it its size takes longer than many a transfer.
-var pipes = make(chan *pipe, 16)
+var pipes = make(chan *pipe, 32)
 
 func takePipe() (*pipe, error) {
 	select {
@@ -50,6 +50,15 @@ func (p *pipe) give() {
 func (p *pipe) close() {
 	_ = unix.Close(p.r)
 	_ = unix.Close(p.w)
+}
+
+// taken asks the kernel how much of what was in the pipe is not any more. ioctl(2), FIONREAD.
+func (p *pipe) taken() int {
+	left, err := unix.IoctlGetInt(p.r, unix.TIOCINQ) // the other name of FIONREAD
+	if err != nil {
+		return 0
+	}
+	return p.held - left
 }
 
 // empty takes out what is in the pipe.

@@ -44,7 +44,7 @@ func (c *Conn) Receives(ctx context.Context, from *driver.BufferRing) iter.Seq2[
 			return
 		}
 		defer in.end()
-		for b := in.pop(); b != nil; b = in.pop() {
+		for b := in.next(); b != nil; b = in.next() {
 			if !yield(driver.ChunkOf(b), nil) {
 				return
 			}
@@ -93,7 +93,7 @@ func (c *Conn) incoming(ctx context.Context, from *driver.BufferRing, in *inbox)
 
 // stopReceiving ends a stream, and keeps what it brought.
 func (c *Conn) stopReceiving(ctx context.Context, s *driver.Stream[driver.Chunk], in *inbox) {
-	err := stop(ctx, s, func(chunk driver.Chunk) { in.left = append(in.left, chunk.Own()) })
+	err := stop(ctx, s, func(chunk driver.Chunk) { in.add(chunk.Own()) })
 	switch {
 	case err == io.EOF, err == syscall.ECANCELED, err == in.told, errors.Is(err, driver.ErrClosed), errors.Is(err, driver.ErrAbandoned):
 		// The socket would say it again, or it is not about the socket.
@@ -162,7 +162,21 @@ func (in *inbox) end() {
 	in.busy = false
 }
 
-// pop returns the first of what is left, for the iteration.
+// next is pop for the iteration. A transfer that is ended meanwhile may put something back.
+func (in *inbox) next() []byte {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.pop()
+}
+
+// add puts b behind what is left.
+func (in *inbox) add(b []byte) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.left = append(in.left, b)
+}
+
+// pop returns the first of what is left.
 func (in *inbox) pop() []byte {
 	if len(in.left) == 0 {
 		return nil

@@ -230,9 +230,8 @@ func (a *netConn) readFrom(r io.Reader) (n int64, err error, ok bool) {
 	}
 	switch src := src.(type) {
 	case *netConn:
-		t := transfer{rctx: src.read.context(), wctx: a.write.context(), dst: a.c, src: src.c, left: left}
-		err = t.run()
-		return t.done, stdOpError(err), true
+		n, err = a.c.splice(src.read.context(), a.write.context(), src.c, left)
+		return n, stdOpError(err), true
 	case interface {
 		syscall.Conn
 		io.Seeker

@@ -18,36 +18,63 @@ import (
 // read and written, to the same result. Other writers wait until Splice is done; other readers of src take their share.
 //
 // When sending fails or ctx ends, what was received from src and not sent is not lost: the next reads of src return it. It costs the
-// kernel's memory for up to 1 MiB in flight, and the process no buffer while nothing arrives. Kernel 5.6; splice(2).
+// kernel's memory for up to 1 MiB in flight, and nothing while nothing arrives. Kernel 5.6; splice(2).
 func (c *Conn) Splice(ctx context.Context, src *Conn, n int64) (int64, error) {
-	t := transfer{rctx: ctx, wctx: ctx, dst: c, src: src, left: n}
+	return c.splice(ctx, ctx, src, n)
+}
+
+// splice is Splice that receives under another context than it sends.
+func (c *Conn) splice(rctx, wctx context.Context, src *Conn, n int64) (int64, error) {
+	if n == 0 {
+		return 0, nil
+	}
+	if err := c.writes.Take(wctx); err != nil {
+		return 0, c.fail("write", "splice", err)
+	}
+	defer c.writes.Give()
+	t := transfer{rctx: rctx, wctx: wctx, dst: connSink{c}, src: src, left: n}
 	err := t.run()
 	return t.done, err
 }
 
-// transfer is a [Conn.Splice] under way. It may receive under another context than it sends.
+// sink is where a transfer goes.
+type sink interface {
+	// drain sends what is in the pipe, and returns how much it sent.
+	drain(ctx context.Context, p *pipe) (int, error)
+	// send sends b once. An error that wraps driver.ErrAbandoned means that the kernel still has b.
+	send(ctx context.Context, b []byte) (int, error)
+	// fail adds to an error what was tried.
+	fail(err error) error
+}
+
+// connSink is a connection whose turn to write was taken.
+type connSink struct{ c *Conn }
+
+func (s connSink) drain(ctx context.Context, p *pipe) (int, error) { return s.c.drain(ctx, p) }
+
+func (s connSink) send(ctx context.Context, b []byte) (int, error) {
+	return s.c.send(ctx, b, 0, s.c.h.Free)
+}
+
+func (s connSink) fail(err error) error { return s.c.fail("write", "splice", err) }
+
+// transfer is a [Conn.Splice] or [Conn.ReceiveFile] under way. It may receive under another context than it sends.
 type transfer struct {
 	rctx, wctx context.Context
-	dst, src   *Conn
-	pipe       *pipe // nil when it is read and write
+	dst        sink
+	src        *Conn
+	copies     bool  // it is read and write
+	pipe       *pipe // nil while there is nothing to put in
 	left, done int64
 }
 
+// run moves until left is 0 or src ends.
 func (t *transfer) run() error {
-	if t.left == 0 {
-		return nil
-	}
-	if err := t.dst.writes.Take(t.wctx); err != nil {
-		return t.dst.fail("write", "splice", err)
-	}
-	defer t.dst.writes.Give()
-	if t.src.net.typ != unix.SOCK_SEQPACKET { // splice(2) would cut packets where the pipe is full
-		t.pipe, _ = takePipe() // without one, it goes by hand
-	}
+	t.copies = t.src.net.typ == unix.SOCK_SEQPACKET // splice(2) would cut packets where the pipe is full
 	defer t.dropPipe()
 	for t.left != 0 {
 		step := t.byPipe
-		if t.pipe == nil || t.src.hasLeftover() {
+		if t.copies || t.src.hasLeftover() {
 			step = t.byHand
 		}
 		if err := step(); err == io.EOF {
@@ -83,12 +110,10 @@ func (t *transfer) room(most int) int {
 
 // byPipe moves what has arrived, once.
 func (t *transfer) byPipe() error {
-	n, err := t.src.attempt(t.rctx, unix.POLLIN, func() (int, error) {
-		return spliceNow(t.src.h.FD, t.pipe.w, t.room(t.pipe.size))
-	})
+	n, err := t.src.attempt(t.rctx, unix.POLLIN, t.fill)
 	switch {
-	case err == syscall.EINVAL:
-		t.dropPipe() // not of this source
+	case err == errByHand:
+		t.copies = true
 		return nil
 	case err != nil:
 		return t.src.fail("read", "splice", err)
@@ -102,12 +127,28 @@ func (t *transfer) byPipe() error {
 		return nil
 	}
 	rest := t.pipe.empty()
-	if err == syscall.EINVAL {
-		t.dropPipe() // not to this destination
+	if refusal(err) == errByHand {
+		t.copies = true
 		return t.send(rest)
 	}
 	t.src.putBack(rest)
-	return t.dst.fail("write", "splice", err)
+	return t.dst.fail(err)
+}
+
+// fill moves what has arrived into a pipe. While nothing arrives there is no pipe: there may be thousands who wait.
+func (t *transfer) fill() (int, error) {
+	if t.pipe == nil {
+		p, err := takePipe()
+		if err != nil {
+			return 0, errByHand
+		}
+		t.pipe = p
+	}
+	n, err := spliceNow(t.src.h.FD, t.pipe.w, t.room(t.pipe.size))
+	if err != nil {
+		t.dropPipe()
+	}
+	return n, refusal(err)
 }
 
 // drain sends what is in the pipe.
@@ -163,7 +204,7 @@ func (t *transfer) byHand() error {
 // send sends b, in a turn that was taken. What it cannot send is put back.
 func (t *transfer) send(b []byte) error {
 	for len(b) > 0 {
-		n, err := t.dst.send(t.wctx, b, 0, t.dst.h.Free)
+		n, err := t.dst.send(t.wctx, b)
 		t.sent(n)
 		b = b[n:]
 		if err == nil && n == 0 {
@@ -171,7 +212,7 @@ func (t *transfer) send(b []byte) error {
 		}
 		if err != nil {
 			t.src.putBack(bytes.Clone(b))
-			return t.dst.fail("write", "send", err)
+			return t.dst.fail(err)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	stdnet "net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/testenv"
 	"uringo/net"
 )
 
@@ -32,7 +34,7 @@ func noise(n int) []byte {
 }
 
 // sizes for what moves through pipes and chunks.
-var sizes = []int{0, 1, 65537, 1<<20 + 17}
+var sizes = []int{0, 1, 65537, 3<<20 + 17}
 
 // readAll receives until the end.
 func readAll(ctx context.Context, c *net.Conn) ([]byte, error) {
@@ -190,13 +192,19 @@ func canceled(ctx context.Context) context.Context {
 // Both directions, with the ends in either order.
 func TestProxy(t *testing.T) { // M19
 	each(t, func(t *testing.T, ctx context.Context) {
-		for _, networks := range [][2]string{{"tcp", "tcp"}, {"unix", "tcp"}} {
+		for i, networks := range [][2]string{{"tcp", "tcp"}, {"unix", "tcp"}, {"tcp", "unix"}, {"unixpacket", "unix"}} {
 			left, a := connect(t, ctx, networks[0])
 			b, right := connect(t, ctx, networks[1])
 			if left == nil || b == nil {
 				return
 			}
+			if i%2 == 1 { // the end of the second is the first to come
+				left, a, b, right = right, b, a, left
+			}
 			there, back := noise(1<<20+3), noise(2<<20+5)
+			if networks[0] == "unixpacket" {
+				there, back = noise(1003), noise(2005) // each is a packet
+			}
 			err := together(ctx, func(ctx context.Context) error {
 				toB, toA, err := net.Proxy(ctx, a, b)
 				if toB != int64(len(there)) || toA != int64(len(back)) || err != nil {
@@ -265,6 +273,104 @@ func TestProxyFails(t *testing.T) {
 			if how != "reset" {
 				closeAll(t, ctx, left)
 			}
+		}
+	})
+}
+
+// Connections that wait to be passed on have no pipe, however many they are.
+func TestProxyIdle(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		net.ClosePipes()
+		before := pipeEnds(t) // the process's own
+		left, a := connect(t, ctx, "tcp")
+		b, right := connect(t, ctx, "tcp")
+		if left == nil || b == nil {
+			return
+		}
+		defer closeAll(t, ctx, left, a, b, right)
+		err := together(ctx, func(ctx context.Context) error {
+			_, _, err := net.Proxy(ctx, a, b)
+			return err
+		}, func(ctx context.Context) error {
+			defer right.CloseWrite()
+			defer left.CloseWrite()
+			for range 3 {
+				if _, _, err := left.WriteAll(ctx, []byte("ping")); err != nil {
+					return err
+				}
+				if _, _, err := right.ReadFull(ctx, make([]byte, 4)); err != nil {
+					return err
+				}
+				for tries := 0; ; tries++ { // until it waits again
+					net.ClosePipes()
+					now := pipeEnds(t)
+					if now == before {
+						break
+					}
+					if tries == 1000 {
+						return fmt.Errorf("%d ends of pipes are open, and %d before", now, before)
+					}
+					if err := executor.Sleep(ctx, 5*time.Millisecond); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func pipeEnds(t *testing.T) (n int) {
+	for _, what := range testenv.Descriptors(t) {
+		if strings.HasPrefix(what, "pipe:") {
+			n++
+		}
+	}
+	return n
+}
+
+// A reader that is slow gets everything.
+func TestSpliceSlowReader(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		from, src := connect(t, ctx, "tcp")
+		dst, to := connect(t, ctx, "tcp")
+		if from == nil || dst == nil {
+			return
+		}
+		defer closeAll(t, ctx, from, src, dst, to)
+		if err := errors.Join(to.SetReadBuffer(16<<10), dst.SetWriteBuffer(16<<10)); err != nil {
+			t.Error(err)
+		}
+		want := noise(1<<20 + 1)
+		err := together(ctx, func(ctx context.Context) error {
+			return writeAll(ctx, from, want)
+		}, func(ctx context.Context) error {
+			defer dst.CloseWrite()
+			n, err := dst.Splice(ctx, src, -1)
+			if n != int64(len(want)) || err != nil {
+				return fmt.Errorf("%d, %w", n, err)
+			}
+			return nil
+		}, func(ctx context.Context) error {
+			for off := 0; ; {
+				n, b, err := to.Read(ctx, make([]byte, 37_001))
+				if err == io.EOF && off == len(want) {
+					return nil
+				}
+				if err := same(b[:n], want[off:min(off+n, len(want))], err); err != nil {
+					return err
+				}
+				off += n
+				if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+					return err
+				}
+			}
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	})
 }
