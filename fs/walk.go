@@ -113,7 +113,11 @@ func (w *walk) visit(n *node) error {
 		return err
 	}
 	w.read(n)
-	if err := n.ready.Wait(w.ctx); err != nil {
+	err = n.ready.Wait(w.ctx)
+	if err == nil {
+		err = canceled(w.ctx) // which may be why it was not read whole
+	}
+	if err != nil {
 		return pathError("walk", n.path, err)
 	}
 	n.plan()
