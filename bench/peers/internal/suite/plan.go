@@ -33,6 +33,7 @@ var (
 	fixed = []who{{"local-fixed", oneCore}, {"workers1-fixed", oneCore}, {"workers4-fixed", anyCores}, {"goroutines-fixed", anyCores}, {"pool-fixed", anyCores}}
 	// Works that wait for a device, or that one task does, need no more of the product than this.
 	alone = []who{{"local-alone", oneCore}, {"workers4-alone", anyCores}, {"goroutines-alone", anyCores}, {"os-alone", both}}
+	walks = []who{{"local", both}, {"workers4", anyCores}, {"goroutines", anyCores}} // on every executor others read ahead
 	some  = []who{{"local", oneCore}, {"workers4", anyCores}, {"goroutines", anyCores}}
 	nets  = []who{{"net", oneCore}, {"gnet", oneCore}, {"c-once", oneCore}, {"c-multi", oneCore}}
 	rings = []who{{"iouring-go", anyCores}, {"giouring", oneCore}, {"c-liburing", oneCore}}
@@ -59,8 +60,8 @@ var tables = []table{
 	{job.StreamReadDirect, []int{1}, slices.Concat(some, []who{{"fio", both}})},
 	{job.StreamWrite, []int{1}, slices.Concat(some, std, []who{{"dd", both}})},
 	{job.StreamWriteDirect, []int{1}, slices.Concat(some, []who{{"fio", both}})},
-	{job.WalkCold, []int{1}, slices.Concat(some, std)},
-	{job.WalkWarm, []int{1}, slices.Concat(some, std)},
+	{job.WalkCold, []int{1}, slices.Concat(walks, std)},
+	{job.WalkWarm, []int{1}, slices.Concat(walks, std)},
 	{job.FilesCold, []int{64}, slices.Concat(some, std)},
 	{job.FilesWarm, []int{64}, slices.Concat(some, std)},
 	{job.Flood, []int{20000}, slices.Concat(some, std, []who{{"fio", both}})},
