@@ -59,6 +59,10 @@ func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(i
 			return n, err
 		}
 	}
+	if op == OpWrite && c.queuesAtPeer() {
+		n, err := c.sendPatiently(ctx, func() (int, error) { return try(c.h.FD, b.Bytes(), 0) })
+		return n, c.h.Settle(err, ErrClosed)
+	}
 	n, err := c.try(ctx, op, func() (int, error) { return try(c.h.FD, b.Bytes(), 0) })
 	if err == syscall.EAGAIN {
 		n, err = onRing(ctx, make(c.h.FD, b), c.h.Free)

@@ -162,6 +162,10 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 		return 0, ErrClosed
 	}
 	o := p.Send(s.h.FD, bufs, oob, sa, 0)
+	if s.queuesAtPeer() {
+		n, err := s.sendPatiently(ctx, func() (int, error) { return ops.TrySendMsg(&o) })
+		return n, s.h.Settle(err, ErrClosed)
+	}
 	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySendMsg(&o) })
 	if err == syscall.EAGAIN {
 		n, err = onRing(ctx, o, free)

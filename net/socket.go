@@ -141,6 +141,10 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 	if !s.h.Acquire() {
 		return 0, ErrClosed
 	}
+	if s.queuesAtPeer() {
+		n, err := s.sendPatiently(ctx, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
+		return n, s.h.Settle(err, ErrClosed)
+	}
 	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
 	if err == syscall.EAGAIN {
 		n, err = onRing(ctx, ops.Send(s.h.FD, b, flags), free)
