@@ -115,6 +115,7 @@ func (e *rig) readBytes(s *driver.Stream[driver.Chunk], i, total int) {
 // An incremental buffer holds several messages, is free when the last of them was released, and knows its parts.
 func TestIncremental(t *testing.T) {
 	on(t, engines, func(e *rig) {
+		e.needsRegistering() // else the ring of buffers may come to nothing
 		d := e.open(driver.Config{})
 		ctx := inTime(e)
 		b, err := driver.NewBufferRing(d, 4, 100, driver.Incremental())
@@ -176,6 +177,7 @@ func TestIncremental(t *testing.T) {
 // Much data comes in bundles where the kernel has them.
 func TestBundles(t *testing.T) {
 	on(t, engines, func(e *rig) {
+		e.needsRegistering() // else the ring of buffers may come to nothing
 		d := e.open(driver.Config{})
 		ctx := inTime(e)
 		b, err := driver.NewBufferRing(d, 16, 10, driver.Bundles())

@@ -122,7 +122,8 @@ func (p *pacer) wasQuick() {
 }
 
 // wasSlow tells a call that waited from one that others took the processor from: that would come to pass on any route, and on a busy
-// machine it does all the time. Asking the thread costs as much as a quick call, so it is done only for a while after a slow one.
+// machine it does all the time. Asking the thread costs as much as a quick call, so it is done only for a while after a slow one. A
+// goroutine that has come to another thread meanwhile, as those of Local never do, counts as one that waited.
 func (p *pacer) wasSlow(s stay) {
 	p.wary.Store(maxWary)
 	if s.waits < 0 || threadWaits() == s.waits {

@@ -2,6 +2,7 @@ package fs_test
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 
 // Calls that wait are soon made elsewhere; calls that only take their time, or are kept from the processor by others, are not.
 func TestPace(t *testing.T) {
+	runtime.LockOSThread() // as tasks of Local are
+	defer runtime.UnlockOSThread()
 	const calls = 40
 	wait := func() error {
 		d := unix.NsecToTimespec(int64(time.Millisecond))
