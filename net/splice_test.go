@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,19 +23,21 @@ import (
 	"uringo/net"
 )
 
-// noise returns n bytes of which no two stretches are alike.
-func noise(n int) []byte {
-	b := make([]byte, n)
+// noise returns n bytes of which no two stretches are alike. They are the same each time, and not to be changed.
+func noise(n int) []byte { return allNoise()[:n:n] }
+
+var allNoise = sync.OnceValue(func() []byte {
+	b := make([]byte, 8<<20)
 	x := uint32(1)
 	for i := range b {
 		x = x*1664525 + 1013904223
 		b[i] = byte(x >> 24)
 	}
 	return b
-}
+})
 
 // sizes for what moves through pipes and chunks.
-var sizes = []int{0, 1, 65537, 3<<20 + 17}
+var sizes = []int{0, 1, 65537, 2<<20 + 17}
 
 // readAll receives until the end.
 func readAll(ctx context.Context, c *net.Conn) ([]byte, error) {
