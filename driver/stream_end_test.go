@@ -143,7 +143,7 @@ func TestStreamAbandoned(t *testing.T) {
 			e.Skip("needs IORING_NOP_INJECT_RESULT (Linux 6.10)")
 		}
 		ctx := inTime(e)
-		b, err := driver.NewBufferRing(d, 4, 8)
+		b, err := driver.NewBufferRing(d, 16, 8) // so that one unread item does not make the stream pause
 		if err != nil {
 			e.Fatal(err)
 		}
