@@ -101,7 +101,7 @@ func TestCurl(t *testing.T) {
 
 func startSite(t *testing.T, ctx context.Context, file string, secure bool) (url string) {
 	t.Helper()
-	l, err := net.Listen(ctx, "tcp", "127.0.0.1:0")
+	l, err := net.Listen(ctx, "tcp", loopback)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,8 +156,8 @@ func figure(text []byte, pattern string) int {
 // TestNginx has net/http's client ask nginx over our connections.
 func TestNginx(t *testing.T) {
 	address, content := startNginx(t, 8<<20)
-	compare(t, func(ctx context.Context, d dial) (string, error) {
-		tr := &http.Transport{DialContext: d}
+	compare(t, func(ctx context.Context, n network) (string, error) {
+		tr := &http.Transport{DialContext: n.dial}
 		defer tr.CloseIdleConnections()
 		client := &http.Client{Transport: tr}
 		r := new(transcript)
@@ -275,7 +275,7 @@ func TestProxy(t *testing.T) {
 
 // proxy passes connections on to the target until ctx ends.
 func proxy(ctx context.Context, target string, listening chan<- string) error {
-	l, err := net.Listen(ctx, "tcp", "127.0.0.1:0")
+	l, err := net.Listen(ctx, "tcp", loopback)
 	if err != nil {
 		return err
 	}

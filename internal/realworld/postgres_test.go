@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	stdnet "net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,12 +42,12 @@ func TestPostgres(t *testing.T) {
 			name = "unix"
 		}
 		t.Run(name, func(t *testing.T) {
-			compare(t, func(ctx context.Context, d dial) (string, error) {
+			compare(t, func(ctx context.Context, n network) (string, error) {
 				cfg, err := pgxpool.ParseConfig(fmt.Sprintf("host=%s port=%s user=test dbname=postgres sslmode=disable", host, port))
 				if err != nil {
 					return "", err
 				}
-				cfg.ConnConfig.DialFunc = pgxDial(d)
+				cfg.ConnConfig.DialFunc = n.dial
 				cfg.MaxConns = 8
 				pool, err := pgxpool.NewWithConfig(ctx, cfg)
 				if err != nil {
@@ -58,12 +57,6 @@ func TestPostgres(t *testing.T) {
 				return askPostgres(ctx, pool)
 			})
 		})
-	}
-}
-
-func pgxDial(d dial) func(context.Context, string, string) (stdnet.Conn, error) {
-	return func(ctx context.Context, network, address string) (stdnet.Conn, error) {
-		return d(ctx, network, address)
 	}
 }
 

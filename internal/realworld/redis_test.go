@@ -25,14 +25,12 @@ func TestRedis(t *testing.T) {
 	socket := filepath.Join(dir, "redis")
 	serve(t, command(who, dir, server, "--port", port, "--bind", "127.0.0.1", "--unixsocket", socket, "--save", "", "--dir", dir),
 		syscall.SIGTERM, address)
-	for network, address := range map[string]string{"tcp": address, "unix": socket} {
-		t.Run(network, func(t *testing.T) {
-			compare(t, func(ctx context.Context, d dial) (string, error) {
+	for kind, address := range map[string]string{"tcp": address, "unix": socket} {
+		t.Run(kind, func(t *testing.T) {
+			compare(t, func(ctx context.Context, n network) (string, error) {
 				c := redis.NewClient(&redis.Options{
-					Network: network, Addr: address, PoolSize: 8, MaxRetries: -1, ContextTimeoutEnabled: true,
-					Dialer: func(ctx context.Context, network, address string) (stdnet.Conn, error) {
-						return d(ctx, network, address)
-					},
+					Network: kind, Addr: address, PoolSize: 8, MaxRetries: -1, ContextTimeoutEnabled: true,
+					Dialer: n.dial,
 				})
 				text, err := askRedis(ctx, c)
 				return text, errors.Join(err, c.Close())

@@ -21,15 +21,22 @@ import (
 	"uringo/net"
 )
 
-// dial is how the clients of this package's programs connect.
-type dial func(ctx context.Context, network, address string) (stdnet.Conn, error)
+// network is one in which programs meet: the standard library's, or ours.
+type network struct {
+	dial   func(ctx context.Context, network, address string) (stdnet.Conn, error)
+	listen func(ctx context.Context) (stdnet.Listener, error) // on a TCP port of this machine
+}
+
+const loopback = "127.0.0.1:0"
 
 // compare runs the same work over the standard library's connections and over ours, on every engine, and wants the same said.
-func compare(t *testing.T, work func(ctx context.Context, d dial) (transcript string, err error)) {
+func compare(t *testing.T, work func(ctx context.Context, n network) (transcript string, err error)) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	start := time.Now()
-	want, err := work(ctx, new(stdnet.Dialer).DialContext)
+	want, err := work(ctx, network{new(stdnet.Dialer).DialContext, func(context.Context) (stdnet.Listener, error) {
+		return stdnet.Listen("tcp", loopback)
+	}})
 	if err != nil {
 		t.Fatalf("over net: %v", err)
 	}
@@ -38,7 +45,13 @@ func compare(t *testing.T, work func(ctx context.Context, d dial) (transcript st
 		t.Run(engine.String(), func(t *testing.T) {
 			d := openDriver(t, engine)
 			start := time.Now()
-			got, err := work(ctx, (&net.Dialer{Driver: d}).DialContext)
+			got, err := work(ctx, network{(&net.Dialer{Driver: d}).DialContext, func(ctx context.Context) (stdnet.Listener, error) {
+				l, err := net.Listen(driver.NewContext(ctx, d), "tcp", loopback)
+				if err != nil {
+					return nil, err
+				}
+				return l.NetListener(), nil
+			}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -172,7 +185,7 @@ func serve(t *testing.T, cmd *exec.Cmd, end os.Signal, address string) {
 
 func freeAddress(t *testing.T) (address, port string) {
 	t.Helper()
-	l, err := stdnet.Listen("tcp", "127.0.0.1:0")
+	l, err := stdnet.Listen("tcp", loopback)
 	if err != nil {
 		t.Fatal(err)
 	}
