@@ -85,7 +85,7 @@ func (d *Driver) writeCancel(r *Request) bool {
 }
 
 // cancelMax is how many cancellations the completion queue has room for.
-func (d *Driver) cancelMax() int { return int(d.ring.CQEntries()) - len(d.slots) - 1 }
+func (d *Driver) cancelMax() int { return int(d.ring.CQEntries()) - d.places - 1 }
 
 // insist cancels an operation again that a cancellation failed to end, after a while. "Too late to stop it" need not be true: a worker
 // thread that has tried a request in vain leaves it waiting for readiness, and then nothing but a cancellation ends it.

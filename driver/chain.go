@@ -105,7 +105,7 @@ func (c *Chain) Submit(d *Driver) error {
 }
 
 func (d *Driver) fits(n int) error {
-	if most := min(int(d.ring.SQEntries())-1, max(1, len(d.slots)/4)); n > most {
+	if most := min(int(d.ring.SQEntries())-1, max(1, d.places/4)); n > most {
 		return fmt.Errorf("%w: %d operations, which takes %d", ErrChainTooLong, n, most)
 	}
 	return nil
@@ -257,7 +257,7 @@ func (d *Driver) roomFor(c *chain, n int) bool {
 	if int(d.ring.Space()) < n {
 		d.enter(d.ring.Submit())
 	}
-	return d.broken == nil && int(d.ring.Space()) >= n && len(d.free) >= n && d.mayWait(c, n)
+	return d.broken == nil && int(d.ring.Space()) >= n && d.room() >= n && d.mayWait(c, n)
 }
 
 // mayWait reports whether so many more operations may wait for ever as the segment has.
@@ -418,7 +418,7 @@ func (d *Driver) passed(c *chain, well bool) {
 
 // chainsWait reports whether a chain waits for places, which others must not take before it.
 func (d *Driver) chainsWait() bool {
-	return len(d.chains) > 0 && len(d.free) < d.segment(d.chains[0])
+	return len(d.chains) > 0 && d.room() < d.segment(d.chains[0])
 }
 
 // chainFits reports whether a chain waits for nothing but entries in the submission queue.
@@ -427,5 +427,5 @@ func (d *Driver) chainFits() bool {
 		return false
 	}
 	n := d.segment(d.chains[0])
-	return len(d.free) >= n && d.mayWait(d.chains[0], n)
+	return d.room() >= n && d.mayWait(d.chains[0], n)
 }

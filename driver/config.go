@@ -59,7 +59,7 @@ type Config struct {
 
 	// InFlight bounds the operations in the kernel at any time; further ones wait in a queue of the driver. It is also the
 	// size of the completion queue, so completions never overflow, at 16 bytes each. Of operations that may wait for ever, such as
-	// receiving, it takes three quarters: so many connections at a time can be idle. Zero means 128 times Entries, which is 32768 by
+	// receiving, it takes three quarters: so many connections at a time can be idle. Zero means 64 times Entries, which is 16384 by
 	// default. It is rounded up to a power of two, of which the driver keeps a few for itself; the limit is 65536.
 	InFlight uint32
 
@@ -102,7 +102,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		return cfg, fmt.Errorf("uringo: Config.Entries is %d, the limit is %d", cfg.Entries, ring.MaxEntries)
 	}
 	if cfg.InFlight == 0 {
-		cfg.InFlight = min(128*cfg.Entries, 2*ring.MaxEntries)
+		cfg.InFlight = min(64*cfg.Entries, 2*ring.MaxEntries)
 	}
 	if cfg.InFlight > 2*ring.MaxEntries {
 		return cfg, fmt.Errorf("uringo: Config.InFlight is %d, the limit is %d", cfg.InFlight, 2*ring.MaxEntries)

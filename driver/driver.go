@@ -73,8 +73,9 @@ type Driver struct {
 	// Everything below belongs to the driver goroutine.
 	ring      *ring.Ring
 	pool      *ring.Pool
-	slots     []slot
-	free      []uint32
+	slots     []slot   // as many as were in use at once so far
+	free      []uint32 // those of them that are not
+	places    int      // how many slots there may be
 	cqes      []ring.CQE
 	lateBuf   []ring.CQE
 	plain     ring.SQE // of the plain call that is being started
@@ -200,14 +201,12 @@ func (d *Driver) setup() error {
 	// Every issued operation has a place in the completion queue, cancellations and the wake-up too.
 	n := int(d.ring.CQEntries())
 	reserve := max(2, n/16)
-	d.slots = make([]slot, n-reserve)
-	d.waitMax = max(1, len(d.slots)*3/4)
-	d.free = make([]uint32, 0, len(d.slots))
-	for i := len(d.slots) - 1; i >= 0; i-- {
-		d.free = append(d.free, uint32(i))
-	}
+	d.places = n - reserve
+	d.waitMax = max(1, d.places*3/4)
+	d.slots = make([]slot, 0, min(d.places, 256))
+	d.free = make([]uint32, 0, cap(d.slots))
 	d.log.Debug("driver open", zap.Stringer("engine", d.engine), zap.Uint32("entries", d.ring.SQEntries()),
-		zap.Int("in_flight", len(d.slots)))
+		zap.Int("in_flight", d.places))
 	return nil
 }
 

@@ -129,7 +129,7 @@ func (d *Driver) refusal() error {
 // place issues a request, or queues it until there is room. It does not overtake what waits already: under a flood of requests that
 // would never come to its turn.
 func (d *Driver) place(r *Request) {
-	if len(d.free) == 0 || d.queueOf(r).n > 0 || d.chainsWait() || r.spec.Kind.Waits && d.waits >= d.waitMax || !d.write(r) {
+	if d.room() == 0 || d.queueOf(r).n > 0 || d.chainsWait() || r.spec.Kind.Waits && d.waits >= d.waitMax || !d.write(r) {
 		if d.broken != nil {
 			d.deliver(r, 0, d.broken)
 			return
@@ -202,8 +202,12 @@ func (d *Driver) call(r *Request) {
 
 // occupy puts a request into a free slot and returns the user data that stands for it.
 func (d *Driver) occupy(r *Request, pooled bool) uint64 {
-	i := d.free[len(d.free)-1]
-	d.free = d.free[:len(d.free)-1]
+	i := uint32(len(d.slots))
+	if n := len(d.free); n > 0 {
+		i, d.free = d.free[n-1], d.free[:n-1]
+	} else {
+		d.slots = append(d.slots, slot{})
+	}
 	s := &d.slots[i]
 	s.r, s.pooled = r, pooled
 	s.since = d.clock
@@ -215,6 +219,9 @@ func (d *Driver) occupy(r *Request, pooled bool) uint64 {
 	d.stats.submit(r.op())
 	return s.userData(i)
 }
+
+// room returns how many slots are free.
+func (d *Driver) room() int { return len(d.free) + d.places - len(d.slots) }
 
 func (s *slot) userData(i uint32) uint64 { return uint64(s.gen)<<32 | uint64(i) }
 
@@ -231,12 +238,12 @@ func (d *Driver) fill() {
 	if d.fillChains(); d.chainsWait() {
 		return
 	}
-	for d.waiting.n > 0 && len(d.free) > 0 && d.waits < d.waitMax {
+	for d.waiting.n > 0 && d.room() > 0 && d.waits < d.waitMax {
 		if !d.unqueue(&d.waiting) {
 			return
 		}
 	}
-	for d.queue.n > 0 && len(d.free) > 0 {
+	for d.queue.n > 0 && d.room() > 0 {
 		if !d.unqueue(&d.queue) {
 			return
 		}
@@ -246,7 +253,7 @@ func (d *Driver) fill() {
 // fillable reports whether something waits for nothing but an entry in the submission queue.
 func (d *Driver) fillable() bool {
 	return len(d.cancels) > 0 && len(d.cancelOut) < d.cancelMax() || d.chainFits() ||
-		len(d.free) > 0 && !d.chainsWait() && (d.queue.n > 0 || d.waiting.n > 0 && d.waits < d.waitMax)
+		d.room() > 0 && !d.chainsWait() && (d.queue.n > 0 || d.waiting.n > 0 && d.waits < d.waitMax)
 }
 
 func (d *Driver) unqueue(l *list) bool {
