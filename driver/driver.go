@@ -222,9 +222,9 @@ func (d *Driver) openRing(rc ring.Config) (*ring.Ring, error) {
 		time.Sleep(pause)
 		r, err = ring.Open(rc)
 	}
-	if err == nil && rc.Entries != asked.Entries {
+	if err == nil && rc.CQEntries != asked.CQEntries {
 		d.log.Warn("little memory to lock (RLIMIT_MEMLOCK): smaller ring", zap.Uint32("entries", rc.Entries),
-			zap.Uint32("asked", asked.Entries))
+			zap.Uint32("asked", asked.Entries), zap.Uint32("completions", rc.CQEntries), zap.Uint32("completions_asked", asked.CQEntries))
 	}
 	return r, err
 }

@@ -308,7 +308,10 @@ func (cfg *Config) Shrink() bool {
 	if size <= memlock()/8 || cfg.CQEntries <= smallest {
 		return false
 	}
+	roomy := cfg.CQEntries > 16*cfg.Entries // operations that wait for ever may have to queue before batches are cut short
 	cfg.CQEntries = max(cfg.CQEntries/2, smallest)
-	cfg.Entries = max(min(cfg.Entries/2, cfg.CQEntries), 4)
+	if !roomy {
+		cfg.Entries = max(min(cfg.Entries/2, cfg.CQEntries), 4)
+	}
 	return true
 }
