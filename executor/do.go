@@ -236,10 +236,7 @@ const (
 
 // GroundOf returns the calling goroutine's.
 func GroundOf(ctx context.Context) Ground {
-	if t := taskOf(ctx); t != nil && t.home != nil && (t.here() || t.homeIsHere()) {
-		return t.ground()
-	}
-	if t := current(); t != nil {
+	if t := sharer(ctx); t != nil {
 		return t.ground()
 	}
 	return OwnGround
@@ -258,14 +255,18 @@ func (t *task) ground() Ground {
 // CompanyOf returns how many tasks of the caller's worker had something to do when its present round began, the caller included: what they
 // submit goes to the driver together. It is 1 for a caller that has a goroutine to itself.
 func CompanyOf(ctx context.Context) int {
-	t := taskOf(ctx)
-	if t == nil || t.home == nil || !t.here() && !t.homeIsHere() {
-		t = current()
+	if t := sharer(ctx); t != nil {
+		return t.co.crew.turnout
 	}
-	if t == nil || t.home == nil {
-		return 1
+	return 1
+}
+
+// sharer returns the task that runs on the calling goroutine, if tasks share that, and else nil.
+func sharer(ctx context.Context) *task {
+	if t := taskOf(ctx); t != nil && t.home != nil && (t.here() || t.homeIsHere()) {
+		return t
 	}
-	return t.co.crew.turnout
+	return current()
 }
 
 // DriverOf returns the driver to which Do gives the operations of ctx, or driver.ErrNoDriver.

@@ -35,7 +35,7 @@ func (c *Conn) ReceiveFile(ctx context.Context, f syscall.Conn, off, n int64) (i
 		if failure = regular(int(fd)); failure != nil {
 			return
 		}
-		t = transfer{rctx: ctx, wctx: ctx, dst: &fileSink{c, int(fd), off}, src: c, left: n}
+		t = transfer{rctx: ctx, wctx: ctx, dst: &fileSink{c, int(fd), off}, src: c, quota: quota{left: n}}
 		failure = t.run()
 	}); err != nil {
 		return 0, c.fail("read", "splice", err)

@@ -29,7 +29,7 @@ func (c *Conn) SendFile(ctx context.Context, f syscall.Conn, off, n int64) (int6
 	if err != nil {
 		return 0, c.fail("write", "sendfile", err)
 	}
-	s := sending{ctx: ctx, c: c, off: off, left: n}
+	s := sending{ctx: ctx, c: c, off: off, quota: quota{left: n}}
 	var sendErr error
 	if err = raw.Control(func(fd uintptr) { // which keeps it open meanwhile
 		s.fd = int(fd)
@@ -42,12 +42,12 @@ func (c *Conn) SendFile(ctx context.Context, f syscall.Conn, off, n int64) (int6
 
 // sending is a [Conn.SendFile] under way.
 type sending struct {
-	ctx        context.Context
-	c          *Conn
-	fd         int
-	off, left  int64
-	size       int64 // of the file, when it was looked at
-	done       int64
+	ctx  context.Context
+	c    *Conn
+	fd   int
+	off  int64
+	size int64 // of the file, when it was looked at
+	quota
 	pipe       *pipe
 	untellable bool // the file does not say what the page cache has of it
 }
@@ -86,10 +86,7 @@ func (s *sending) run() error {
 			continue
 		}
 		s.off += int64(n)
-		s.done += int64(n)
-		if s.left > 0 {
-			s.left -= int64(n)
-		}
+		s.moved(n)
 		if err != nil {
 			return err
 		}
@@ -98,14 +95,6 @@ func (s *sending) run() error {
 		}
 	}
 	return nil
-}
-
-// room returns how many bytes may be sent next, at most most.
-func (s *sending) room(most int) int {
-	if s.left < 0 {
-		return most
-	}
-	return int(min(s.left, int64(most)))
 }
 
 // inKernel sends once what is there of the file. The end of the file is 0.

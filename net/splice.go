@@ -32,7 +32,7 @@ func (c *Conn) splice(rctx, wctx context.Context, src *Conn, n int64) (int64, er
 		return 0, c.fail("write", "splice", err)
 	}
 	defer c.writes.Give()
-	t := transfer{rctx: rctx, wctx: wctx, dst: connSink{c}, src: src, left: n}
+	t := transfer{rctx: rctx, wctx: wctx, dst: connSink{c}, src: src, quota: quota{left: n}}
 	err := t.run()
 	return t.done, err
 }
@@ -65,7 +65,25 @@ type transfer struct {
 	src        *Conn
 	copies     bool  // it is read and write
 	pipe       *pipe // nil while there is nothing to put in
-	left, done int64
+	quota
+}
+
+// quota is how much is to be moved, everything if left is negative, and how much has been.
+type quota struct{ left, done int64 }
+
+func (q *quota) moved(n int) {
+	q.done += int64(n)
+	if q.left > 0 {
+		q.left -= int64(n)
+	}
+}
+
+// room returns how many bytes may be moved next, at most most.
+func (q *quota) room(most int) int {
+	if q.left < 0 {
+		return most
+	}
+	return int(min(q.left, int64(most)))
 }
 
 // run moves until left is 0 or src ends.
@@ -93,21 +111,6 @@ func (t *transfer) dropPipe() {
 	}
 }
 
-func (t *transfer) sent(n int) {
-	t.done += int64(n)
-	if t.left > 0 {
-		t.left -= int64(n)
-	}
-}
-
-// room returns how many bytes may be received next, at most most.
-func (t *transfer) room(most int) int {
-	if t.left < 0 {
-		return most
-	}
-	return int(min(t.left, int64(most)))
-}
-
 // byPipe moves what has arrived, once.
 func (t *transfer) byPipe() error {
 	n, err := t.src.attempt(t.rctx, unix.POLLIN, t.fill)
@@ -122,7 +125,7 @@ func (t *transfer) byPipe() error {
 	}
 	t.pipe.held = n
 	n, err = t.dst.drain(t.wctx, t.pipe)
-	t.sent(n)
+	t.moved(n)
 	if t.pipe.held == 0 {
 		return nil
 	}
@@ -205,7 +208,7 @@ func (t *transfer) byHand() error {
 func (t *transfer) send(b []byte) error {
 	for len(b) > 0 {
 		n, err := t.dst.send(t.wctx, b)
-		t.sent(n)
+		t.moved(n)
 		b = b[n:]
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite
