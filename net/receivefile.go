@@ -9,8 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
-	"uringo/executor"
-	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -65,11 +63,9 @@ type fileSink struct {
 
 func (s *fileSink) drain(ctx context.Context, p *pipe) (done int, err error) {
 	for p.held > 0 {
-		var gone executor.Event
-		n, err := onRing(ctx, ops.Splice(p.r, -1, s.fd, s.off, p.held, unix.SPLICE_F_MOVE), gone.Set)
-		if handle.Abandoned(err) {
-			_ = gone.Wait(background(s.src.h.Driver)) // which never ends early
-			n, err = p.taken(), driver.Canceled(ctx)
+		n, err, lost := toEnd(ctx, s.src.h.Driver, ops.Splice(p.r, -1, s.fd, s.off, p.held, unix.SPLICE_F_MOVE))
+		if lost {
+			n = p.taken()
 		}
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite

@@ -7,6 +7,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -82,6 +83,18 @@ func onRing[T any](ctx context.Context, o ops.Op[T], free func()) (int, error) {
 	o.Release = free
 	res := executor.Do(ctx, o)
 	return res.N, res.Err
+}
+
+// toEnd is onRing that returns only when the kernel has let go of what was given to it. lost says that a caller was let go before: what
+// the operation did is not known then, and the error is that of ctx.
+func toEnd[T any](ctx context.Context, d *driver.Driver, o ops.Op[T]) (n int, err error, lost bool) {
+	var gone executor.Event
+	n, err = onRing(ctx, o, gone.Set)
+	if !handle.Abandoned(err) {
+		return n, err, false
+	}
+	_ = gone.Wait(background(d)) // which never ends early
+	return n, driver.Canceled(ctx), true
 }
 
 // try performs an operation at once if it is one to be tried. EAGAIN means that the ring has to.

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
@@ -153,13 +152,11 @@ func (s *sending) fetched(n int) (int, error) {
 		}
 		s.pipe = p
 	}
-	var gone executor.Event
-	n, err := onRing(s.ctx, ops.Splice(s.fd, s.off, s.pipe.w, -1, min(n, s.pipe.size), unix.SPLICE_F_MOVE), gone.Set)
-	if handle.Abandoned(err) {
-		_ = gone.Wait(background(s.c.h.Driver)) // which never ends early
-		s.pipe.close()                          // with whatever came into it
+	n, err, lost := toEnd(s.ctx, s.c.h.Driver, ops.Splice(s.fd, s.off, s.pipe.w, -1, min(n, s.pipe.size), unix.SPLICE_F_MOVE))
+	if lost {
+		s.pipe.close() // with whatever came into it
 		s.pipe = nil
-		return 0, driver.Canceled(s.ctx)
+		return 0, err
 	}
 	if err != nil {
 		return 0, refusal(err)
@@ -176,12 +173,7 @@ func (s *sending) fetched(n int) (int, error) {
 // byHand reads once and sends that.
 func (s *sending) byHand() (int, error) {
 	b := relayBuffers.Get().(*[]byte)
-	var gone executor.Event
-	n, err := onRing(s.ctx, ops.ReadAt(s.fd, (*b)[:s.room(len(*b))], s.off), gone.Set)
-	if handle.Abandoned(err) {
-		_ = gone.Wait(background(s.c.h.Driver))
-		err = driver.Canceled(s.ctx)
-	}
+	n, err, _ := toEnd(s.ctx, s.c.h.Driver, ops.ReadAt(s.fd, (*b)[:s.room(len(*b))], s.off))
 	sent := 0
 	for err == nil && sent < n {
 		var k int
