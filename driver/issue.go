@@ -180,6 +180,9 @@ func (d *Driver) write(r *Request) bool {
 		poll.Prepare(e)
 	} else {
 		r.spec.Prepare(e)
+		if r.spec.PollFirst && d.ring.PollFirst(k.Code) {
+			e.IoPrio |= k.PollFirst
+		}
 		if k.Fixed != 0 {
 			d.fix(&r.spec, e)
 		}

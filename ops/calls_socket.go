@@ -52,7 +52,7 @@ func wantsAccept(e *ring.SQE) (int32, int16) { return e.FD, unix.POLLIN }
 func wantsSend(e *ring.SQE) (int32, int16)   { return e.FD, unix.POLLOUT }
 
 func tryRecv(e *ring.SQE) int32 {
-	if e.IoPrio != 0 {
+	if e.IoPrio&^ring.RecvSendPollFirst != 0 {
 		return einval // multishot is the ring's alone
 	}
 	return call(unix.SYS_RECVFROM, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), uintptr(e.OpFlags|unix.MSG_DONTWAIT), 0, 0)
@@ -77,7 +77,7 @@ func dropMsg(e *ring.SQE, _ int32) {
 }
 
 func tryAccept(e *ring.SQE) int32 {
-	if e.IoPrio != 0 {
+	if e.IoPrio&^ring.AcceptPollFirst != 0 {
 		return einval // multishot is the ring's alone
 	}
 	if r := pollNow(e.FD, unix.POLLIN); r < 0 {

@@ -50,6 +50,11 @@ type Spec struct {
 	Route   Route
 	Flags   uint8 // SQE flags
 
+	// PollFirst has an operation on a socket wait for readiness before the kernel's first attempt, which so is spared where nothing
+	// will be there for long. What is there already costs more with it than without. Kinds and kernels that do not know it ignore
+	// it. Kernel 5.19; accept 6.10. IORING_RECVSEND_POLL_FIRST, IORING_ACCEPT_POLL_FIRST, io_uring_enter(2).
+	PollFirst bool
+
 	// Release, if not nil, is called when the kernel has let go of an operation that its caller abandoned; never for one
 	// whose result was delivered. It runs on the driver goroutine and must not block.
 	Release func()
@@ -98,6 +103,9 @@ type Kind struct {
 
 	// Fixed is the opcode that does the same with registered memory; 0 if there is none, or if the memory cannot be registered.
 	Fixed ring.Op
+
+	// PollFirst is the flag that stands for [Spec.PollFirst], 0 if there is none.
+	PollFirst uint16
 
 	// Direct says that the operation works on the ring's table of files as such: it opens into it, or closes there.
 	Direct bool

@@ -9,9 +9,10 @@ import (
 )
 
 var (
-	kindSocket   = &Kind{Name: "socket", Code: ring.OpSocket, Prepare: prepareSocket, Discard: discardFD}
-	kindConnect  = &Kind{Name: "connect", Code: ring.OpConnect, Prepare: prepareConnect, Waits: true, Ready: readyConnect}
-	kindAccept   = &Kind{Name: "accept", Code: ring.OpAccept, Waits: true, Discard: discardFD, Ready: readyRecv}
+	kindSocket  = &Kind{Name: "socket", Code: ring.OpSocket, Prepare: prepareSocket, Discard: discardFD}
+	kindConnect = &Kind{Name: "connect", Code: ring.OpConnect, Prepare: prepareConnect, Waits: true, Ready: readyConnect}
+	kindAccept  = &Kind{Name: "accept", Code: ring.OpAccept, Waits: true, Discard: discardFD, Ready: readyRecv,
+		PollFirst: ring.AcceptPollFirst}
 	kindShutdown = &Kind{Name: "shutdown", Code: ring.OpShutdown}
 )
 

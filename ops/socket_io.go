@@ -8,11 +8,13 @@ import (
 
 var (
 	kindRecv = &Kind{Name: "recv", Code: ring.OpRecv, Writes: true, Bounded: true, Waits: true, NoWait: unix.MSG_DONTWAIT,
-		Ready: readyRecv}
-	kindSend = &Kind{Name: "send", Code: ring.OpSend, Bounded: true, NoWait: unix.MSG_DONTWAIT, Ready: readySend}
+		Ready: readyRecv, PollFirst: ring.RecvSendPollFirst}
+	kindSend = &Kind{Name: "send", Code: ring.OpSend, Bounded: true, NoWait: unix.MSG_DONTWAIT, Ready: readySend,
+		PollFirst: ring.RecvSendPollFirst}
 
 	// With MSG_TRUNC the result is the size of the datagram, also where that exceeds the buffer.
-	kindRecvSize = &Kind{Name: "recv", Code: ring.OpRecv, Writes: true, Waits: true, NoWait: unix.MSG_DONTWAIT, Ready: readyRecv}
+	kindRecvSize = &Kind{Name: "recv", Code: ring.OpRecv, Writes: true, Waits: true, NoWait: unix.MSG_DONTWAIT, Ready: readyRecv,
+		PollFirst: ring.RecvSendPollFirst}
 )
 
 // Recv receives into b from the socket fd, once, and waits until there is something: N is 0 at the end of a stream. flags are

@@ -11,13 +11,13 @@ import (
 
 var (
 	kindRecvmsg = &Kind{Name: "recvmsg", Code: ring.OpRecvmsg, Prepare: prepareMsg, Writes: true, Bounded: true, Waits: true,
-		NoWait: unix.MSG_DONTWAIT, Discard: discardMsg, Ready: readyRecv}
+		NoWait: unix.MSG_DONTWAIT, Discard: discardMsg, Ready: readyRecv, PollFirst: ring.RecvSendPollFirst}
 	kindSendmsg = &Kind{Name: "sendmsg", Code: ring.OpSendmsg, Prepare: prepareMsg, Bounded: true, NoWait: unix.MSG_DONTWAIT,
-		Ready: readySend}
+		Ready: readySend, PollFirst: ring.RecvSendPollFirst}
 
 	// With MSG_TRUNC the result is the size of the datagram, also where that exceeds the buffers.
 	kindRecvmsgSize = &Kind{Name: "recvmsg", Code: ring.OpRecvmsg, Prepare: prepareMsg, Writes: true, Waits: true,
-		NoWait: unix.MSG_DONTWAIT, Discard: discardMsg, Ready: readyRecv}
+		NoWait: unix.MSG_DONTWAIT, Discard: discardMsg, Ready: readyRecv, PollFirst: ring.RecvSendPollFirst}
 )
 
 // Msg is a message to receive or to send: what it borrows from the caller, and what came with it. Its own memory can serve for one

@@ -152,6 +152,8 @@ const (
 // Flags of the operations on sockets, in IoPrio.
 const (
 	AcceptMultishot   = uint16(1 << 0) // 5.19
+	AcceptPollFirst   = uint16(1 << 2) // 6.10: wait for a connection before the first attempt
+	RecvSendPollFirst = uint16(1 << 0) // 5.19: wait for readiness before the first attempt
 	RecvMultishot     = uint16(1 << 1) // 6.0
 	SendZCReportUsage = uint16(1 << 3) // 6.2: the notification says whether the data was copied
 	RecvBundle        = uint16(1 << 4) // 6.10: fill several provided buffers

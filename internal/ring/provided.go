@@ -43,6 +43,15 @@ type providedRing struct {
 // Bundles reports whether a receive can fill several provided buffers at once (RecvBundle, Linux 6.10).
 func (r *Ring) Bundles() bool { return r.features&featBundle != 0 }
 
+// PollFirst reports whether the operation knows the flag that has it wait before its first attempt: Linux 6.10 for accept (AcceptPollFirst),
+// and 5.19 for sending and receiving (RecvSendPollFirst).
+func (r *Ring) PollFirst(op Op) bool {
+	if op == OpAccept {
+		return r.features&featBundle != 0 // there is no bit of its own
+	}
+	return r.Supports(OpSocket)
+}
+
 // OpenProvided registers a ring of n provided buffers, a power of two, as a group. It begins empty. If it is incremental, what arrives
 // takes the part of a buffer that it needs, and the next goes behind it. Owner only. Kernels before 5.19, or 6.12 for an incremental one,
 // answer EINVAL, restricted rings EACCES.

@@ -42,11 +42,15 @@ func (s *Sim) checkOp(e *SQE) syscall.Errno {
 			return syscall.EFAULT
 		}
 	case OpAccept:
-		if e.IoPrio != 0 && s.cfg.Version < sinceProvided {
+		if e.IoPrio&AcceptMultishot != 0 && s.cfg.Version < sinceProvided || e.IoPrio&AcceptPollFirst != 0 && s.cfg.Version < sinceAcceptPoll {
 			return syscall.EINVAL
 		}
-	case OpRecv:
-		if e.IoPrio != 0 && (s.cfg.Version < sinceRecvMultishot || e.Flags&SQEBufferSelect == 0 || e.Len != 0) {
+	case OpRecv, OpRecvmsg, OpSend, OpSendmsg:
+		if e.IoPrio != 0 && s.cfg.Version < sincePollFirst {
+			return syscall.EINVAL
+		}
+		if e.IoPrio&RecvMultishot != 0 &&
+			(s.cfg.Version < sinceRecvMultishot || e.Flags&SQEBufferSelect == 0 || e.Op == OpRecv && e.Len != 0 || writes(e.Op)) {
 			return syscall.EINVAL
 		}
 	case OpSendZC:

@@ -73,8 +73,10 @@ var (
 	sinceCancelFlags   = V(5, 19)
 	sinceNoBusy        = V(5, 19) // before: EBUSY while completions overflow
 	sinceProvided      = V(5, 19) // rings of buffers, and multishot accept
+	sincePollFirst     = V(5, 19) // of accept 6.10
 	sinceRecvMultishot = V(6, 0)
 	sinceReportUsage   = V(6, 2)
 	sinceCancelOp      = V(6, 6)
 	sinceNopInject     = V(6, 10)
+	sinceAcceptPoll    = V(6, 10)
 )
