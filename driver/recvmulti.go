@@ -19,10 +19,22 @@ import (
 // not block. Multishot needs kernel 6.0; elsewhere it is one receive after the other. recv(2).
 func RecvMulti(d *Driver, fd int, b *BufferRing, flags int, ended func()) *Stream[Chunk] {
 	in := &receiver{b: b, fd: fd, flags: flags}
-	s := newStream(d, in, b.limit, ended)
-	in.s = s
-	s.begin(ops.RecvGroup(fd, b.group, flags, true, false), in.begin(d))
-	return &Stream[Chunk]{s, func(it item) Chunk { return it.chunk }}
+	return in.stream(d, ops.RecvGroup(fd, b.group, flags, true, false), ended)
+}
+
+// RecvMsgMulti is [RecvMulti] for messages with what comes beside the data: each item is one that room takes apart. Buffers must be larger
+// than room.Head(), and not [Incremental] ones. A message that is longer than what remains of a buffer loses its end, which its flags
+// tell (unix.MSG_TRUNC). The reader owns the descriptors that come with a message; those of messages that nobody takes are closed.
+// Multishot needs kernel 6.0; elsewhere it is one message after the other. recvmsg(2).
+func RecvMsgMulti(d *Driver, fd int, b *BufferRing, room ops.Room, flags int, ended func()) *Stream[Chunk] {
+	in := &receiver{b: b, fd: fd, flags: flags, msgs: ops.NewArrivals(fd, room, flags)}
+	return in.stream(d, in.msgs.Many(b.group), ended)
+}
+
+func (in *receiver) stream(d *Driver, first ops.Spec, ended func()) *Stream[Chunk] {
+	in.s = newStream(d, in, in.b.limit, ended)
+	in.s.begin(first, in.begin(d))
+	return &Stream[Chunk]{in.s, func(it item) Chunk { return it.chunk }}
 }
 
 // receiver is the source of a stream of chunks. Apart from begin and drained, it is the driver goroutine's own.
@@ -31,9 +43,10 @@ type receiver struct {
 	s      *stream
 	fd     int
 	flags  int
-	ends   bool  // an empty result is the end, and not an empty datagram
-	bundle bool  // the kernel may fill several buffers at once
-	picked Chunk // the buffer of a round without the kernel's ring
+	ends   bool          // an empty result is the end, and not an empty datagram
+	bundle bool          // the kernel may fill several buffers at once
+	picked Chunk         // the buffer of a round without the kernel's ring
+	msgs   *ops.Arrivals // of whole messages, or nil
 }
 
 func (in *receiver) begin(d *Driver) error {
@@ -49,7 +62,10 @@ func (in *receiver) begin(d *Driver) error {
 	if in.b.bytesOnly && typ != unix.SOCK_STREAM {
 		return fmt.Errorf("uringo: RecvMulti of packets into incremental buffers, whose ends might cut them: %w", syscall.EINVAL)
 	}
-	in.bundle = typ == unix.SOCK_STREAM && in.b.bundles // packets must not run into each other
+	if in.msgs != nil && (in.b.bytesOnly || in.b.size <= in.msgs.Head()) {
+		return fmt.Errorf("uringo: RecvMsgMulti into incremental buffers, or ones of no more than %d bytes: %w", in.msgs.Head(), syscall.EINVAL)
+	}
+	in.bundle = in.msgs == nil && typ == unix.SOCK_STREAM && in.b.bundles // packets must not run into each other
 	return in.b.join(d, in.s)
 }
 
@@ -57,11 +73,20 @@ func (in *receiver) begin(d *Driver) error {
 // meanwhile.
 func (in *receiver) round(r *Request) (ops.Spec, hold) {
 	for !in.b.await(r) {
-		if in.b.kernel != nil {
+		switch {
+		case in.b.kernel == nil:
+		case in.msgs == nil:
 			return ops.RecvGroup(in.fd, in.b.group, in.flags, !r.single, in.bundle && !r.single), goOn
+		case r.single:
+			return in.msgs.Once(in.b.group, in.b.size), goOn
+		default:
+			return in.msgs.Many(in.b.group), goOn
 		}
 		if c, ok := in.b.pick(); ok {
 			in.picked = c
+			if in.msgs != nil {
+				return in.msgs.Into(c.mem), goOn
+			}
 			return ops.Recv(in.fd, c.mem, in.flags|unix.MSG_DONTWAIT).Spec, goOn
 		}
 	}
@@ -90,6 +115,9 @@ func (in *receiver) arrived(n int, flags uint32) (c Chunk, rest int, next uint32
 }
 
 func (in *receiver) items(s *stream, res int32, flags uint32) (end bool) {
+	if in.msgs != nil {
+		return in.message(s, int(res), flags)
+	}
 	if res == 0 && in.ends {
 		in.lost(flags)
 		return true
@@ -106,13 +134,35 @@ func (in *receiver) items(s *stream, res int32, flags uint32) (end bool) {
 	}
 }
 
+// message is items for a whole message.
+func (in *receiver) message(s *stream, n int, flags uint32) (end bool) {
+	picked := in.picked.home != nil
+	c, _, _, ok := in.arrived(n, flags)
+	if ok && (picked || s.req.single) {
+		c.mem = in.msgs.Arrange(in.b.buffer(c.id), n)
+	}
+	m := in.msgs.Parse(c.mem)
+	if in.ends && len(m.Data()) == 0 {
+		in.drop(item{chunk: c})
+		return true
+	}
+	touchArrived(c.mem)
+	s.add(item{chunk: c})
+	return false
+}
+
 func (in *receiver) lost(flags uint32) {
 	if c, _, _, ok := in.arrived(0, flags); ok {
 		c.Release()
 	}
 }
 
-func (in *receiver) drop(it item) { it.chunk.Release() }
+func (in *receiver) drop(it item) {
+	if in.msgs != nil {
+		in.msgs.Parse(it.chunk.mem).Discard()
+	}
+	it.chunk.Release()
+}
 
 func (in *receiver) meaning(err error) (fate, bool) {
 	if err == syscall.ENOBUFS {

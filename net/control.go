@@ -81,10 +81,60 @@ func appendControl(b []byte, level, typ int, data []byte) []byte {
 	return append(b, make([]byte, end-len(b))...)
 }
 
+// giveControl moves the control messages in from to room for them, as far as they fit, and returns how many bytes they take, and whether
+// some did not fit: descriptors in those are closed. If they are to stay in from, too, the descriptors are duplicated.
+func giveControl(room, from []byte, stay bool) (n int, cut bool) {
+	msgs, err := unix.ParseSocketControlMessage(from)
+	if err != nil {
+		return 0, true
+	}
+	for i := range msgs {
+		m := &msgs[i]
+		fds, _ := unix.ParseUnixRights(m) // of those of other kinds there are none
+		fits := n+unix.CmsgLen(len(m.Data)) <= len(room)
+		if fits && stay && len(fds) > 0 {
+			fds, fits = duplicated(fds)
+			m.Data = unix.UnixRights(fds...)[unix.CmsgLen(0):][:4*len(fds)]
+		}
+		switch {
+		case fits:
+			n += copy(room[n:], appendControl(nil, int(m.Header.Level), int(m.Header.Type), m.Data))
+		default:
+			cut = true
+			if !stay {
+				closeFiles(fds)
+			}
+		}
+	}
+	return n, cut
+}
+
+// duplicated returns descriptors of the same files, of all or none.
+func duplicated(fds []int) ([]int, bool) {
+	var dups []int
+	for _, fd := range fds {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			closeFiles(dups)
+			return nil, false
+		}
+		dups = append(dups, dup)
+	}
+	return dups, true
+}
+
+func closeFiles(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd) // nobody wants them
+	}
+}
+
 // Control takes the control messages of a received message apart. Those of other kinds are skipped; they are in Message.OOB.
-func (m *Message) Control() (Control, error) {
+func (m *Message) Control() (Control, error) { return parseControl(m.OOB[:m.OOBN]) }
+
+func parseControl(oob []byte) (Control, error) {
 	var c Control
-	msgs, err := unix.ParseSocketControlMessage(m.OOB[:m.OOBN])
+	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return c, sysError("cmsg", err)
 	}

@@ -39,8 +39,8 @@
 // from several tasks at once. Close ends the operations in flight and waits for them, so that the kernel cannot reuse the number of
 // the descriptor under one of them. What is dropped without Close is closed in the background, at some time.
 //
-// [Listener.Accepts] and [Conn.Receives] are iterators over what comes, for range: one request of the ring serves a whole iteration, and
-// connections that wait share their buffers.
+// [Listener.Accepts], [Conn.Receives] and [PacketConn.Receives] are iterators over what comes, for range: one request of the ring serves a
+// whole iteration, and connections that wait share their buffers.
 //
 // # The standard library's shapes
 //

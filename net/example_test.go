@@ -65,6 +65,48 @@ func ExampleListener_Accepts() {
 	// Output: hello
 }
 
+// A server that answers every datagram, with one request of the ring for all that it receives.
+func ExamplePacketConn_Receives() {
+	err := executor.Start(context.Background(), func(ctx context.Context) error {
+		server, err := net.ListenPacket(ctx, "udp", "localhost:0")
+		if err != nil {
+			return err
+		}
+		defer server.Close(context.WithoutCancel(ctx))
+		executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+			for m, err := range server.Receives(ctx, nil) {
+				if err != nil {
+					break // that of ctx
+				}
+				if !m.Truncated() {
+					_, _, err = server.SendToAddrPort(ctx, m.Bytes(), m.AddrPort())
+				}
+				m.Release()
+				if err != nil {
+					return struct{}{}, err
+				}
+			}
+			return struct{}{}, nil
+		})
+
+		c, err := net.Dial(ctx, "udp", server.LocalAddr().String())
+		if err != nil {
+			return err
+		}
+		defer c.Close(context.WithoutCancel(ctx))
+		if _, _, err := c.Write(ctx, []byte("hello")); err != nil {
+			return err
+		}
+		n, buf, err := c.Read(ctx, make([]byte, 64))
+		fmt.Printf("%s\n", buf[:n])
+		return err
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: hello
+}
+
 // A large buffer is sent without a copy, and is the caller's again when the call returns.
 func ExampleConn_WriteZeroCopy() {
 	err := executor.Start(context.Background(), func(ctx context.Context) error {

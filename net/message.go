@@ -62,8 +62,15 @@ func (s *endpoint) PeekMsg(ctx context.Context, m *Message) error {
 }
 
 func (s *endpoint) recvMsg(ctx context.Context, m *Message, flags int) error {
-	if n, err, ok := s.leftover(flags, m.Bufs...); ok {
-		m.N, m.OOBN, m.Flags, m.Addr = n, 0, 0, nil
+	if n, left, err, ok := s.leftoverMessage(flags, m.Bufs...); ok {
+		m.N, m.OOBN, m.Flags, m.Addr = n, 0, left.Flags(), left.Addr()
+		if n < len(left.Bytes()) && s.net.typ != unix.SOCK_STREAM {
+			m.Flags |= unix.MSG_TRUNC
+		}
+		var cut bool
+		if m.OOBN, cut = giveControl(m.OOB, left.OOB(), flags&unix.MSG_PEEK != 0); cut {
+			m.Flags |= unix.MSG_CTRUNC
+		}
 		return s.fail("read", "recvmsg", err)
 	}
 	p := messages.Get().(*ops.Msg)

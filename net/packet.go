@@ -60,6 +60,10 @@ func (c *PacketConn) RecvFrom(ctx context.Context, b []byte) (n int, buf []byte,
 }
 
 func (c *PacketConn) recvFrom(ctx context.Context, b []byte, free func()) (n int, from Addr, err error) {
+	if n, m, err, ok := c.leftoverMessage(0, b); ok {
+		m.discard()
+		return n, m.Addr(), err
+	}
 	p := packets.Get().(*packet)
 	p.bufs[0] = b
 	n, err = c.receiveMessage(ctx, &p.msg, p.bufs[:], nil, 0, free)
@@ -76,6 +80,10 @@ func (c *PacketConn) recvFrom(ctx context.Context, b []byte, free func()) (n int
 
 // RecvFromAddrPort is RecvFrom for UDP, and allocates nothing. An IPv4 address on a socket for both families is IPv4. Kernel 5.3, recvmsg(2).
 func (c *PacketConn) RecvFromAddrPort(ctx context.Context, b []byte) (n int, buf []byte, from netip.AddrPort, err error) {
+	if n, m, err, ok := c.leftoverMessage(0, b); ok {
+		m.discard()
+		return n, b, m.AddrPort(), c.fail("read", "recvmsg", err)
+	}
 	p := packets.Get().(*packet)
 	p.bufs[0] = b
 	n, err = c.receiveMessage(ctx, &p.msg, p.bufs[:], nil, 0, c.h.Free)
@@ -83,14 +91,19 @@ func (c *PacketConn) RecvFromAddrPort(ctx context.Context, b []byte) (n int, buf
 		return n, nil, from, c.fail("read", "recvmsg", err)
 	}
 	if err == nil {
-		var zone uint32
-		if from, zone = p.msg.FromAddrPort(); zone != 0 {
-			from = netip.AddrPortFrom(from.Addr().WithZone(zoneName(zone)), from.Port())
-		}
-		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		from = withZone(p.msg.FromAddrPort())
 	}
 	packets.Put(p)
 	return n, b, from, c.fail("read", "recvmsg", err)
+}
+
+// withZone adds its zone to an address, and takes one of IPv4 for that.
+func withZone(addr netip.AddrPort, zone uint32) netip.AddrPort {
+	ip := addr.Addr()
+	if zone != 0 {
+		ip = ip.WithZone(zoneName(zone))
+	}
+	return netip.AddrPortFrom(ip.Unmap(), addr.Port())
 }
 
 // SendTo sends b as a datagram to an address, a *[UDPAddr] or *[UnixAddr], and hands b back. Kernel 5.3, sendmsg(2).

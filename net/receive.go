@@ -12,6 +12,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/ops"
 )
 
 // Receives returns an iterator over what arrives, for range. The connection has no buffer while nothing arrives: the kernel takes one from
@@ -44,17 +45,18 @@ func (c *Conn) Receives(ctx context.Context, from *driver.BufferRing) iter.Seq2[
 			return
 		}
 		defer in.end()
-		for b := in.next(); b != nil; b = in.next() {
-			if !yield(driver.ChunkOf(b), nil) {
+		for m, ok := in.next(); ok; m, ok = in.next() {
+			m.discard()
+			if !yield(driver.ChunkOf(m.Bytes()), nil) {
 				return
 			}
 		}
-		s, err := c.incoming(ctx, from, in)
+		s, err := c.incoming(ctx, from, in, ops.Room{})
 		if err != nil {
 			yield(driver.Chunk{}, c.fail("read", "recv", err))
 			return
 		}
-		defer c.stopReceiving(ctx, s, in)
+		defer c.stopReceiving(ctx, s, in, ops.Room{})
 		for {
 			chunk, err := executor.Next(ctx, s)
 			if err == io.EOF {
@@ -68,8 +70,8 @@ func (c *Conn) Receives(ctx context.Context, from *driver.BufferRing) iter.Seq2[
 	}
 }
 
-// incoming is the stream of what arrives, or the error that an earlier one ended with and nobody was told.
-func (c *Conn) incoming(ctx context.Context, from *driver.BufferRing, in *inbox) (*driver.Stream[driver.Chunk], error) {
+// incoming is the stream of what arrives, of messages if they have room, or the error that an earlier one ended with and nobody was told.
+func (s *socket) incoming(ctx context.Context, from *driver.BufferRing, in *inbox, room ops.Room) (*driver.Stream[driver.Chunk], error) {
 	if err := in.takeError(); err != nil {
 		return nil, err
 	}
@@ -85,15 +87,18 @@ func (c *Conn) incoming(ctx context.Context, from *driver.BufferRing, in *inbox)
 			return nil, err
 		}
 	}
-	if !c.h.Acquire() {
+	if !s.h.Acquire() {
 		return nil, ErrClosed
 	}
-	return driver.RecvMulti(d, c.h.FD, from, 0, c.h.Free), nil
+	if room == (ops.Room{}) {
+		return driver.RecvMulti(d, s.h.FD, from, 0, s.h.Free), nil
+	}
+	return driver.RecvMsgMulti(d, s.h.FD, from, room, 0, s.h.Free), nil
 }
 
 // stopReceiving ends a stream, and keeps what it brought.
-func (c *Conn) stopReceiving(ctx context.Context, s *driver.Stream[driver.Chunk], in *inbox) {
-	err := stop(ctx, s, func(chunk driver.Chunk) { in.add(chunk.Own()) })
+func (s *socket) stopReceiving(ctx context.Context, str *driver.Stream[driver.Chunk], in *inbox, room ops.Room) {
+	err := stop(ctx, str, func(chunk driver.Chunk) { s.keep(in, Received{driver.ChunkOf(chunk.Own()), room, &s.net}) })
 	switch {
 	case err == io.EOF, err == syscall.ECANCELED, err == in.told, errors.Is(err, driver.ErrClosed), errors.Is(err, driver.ErrAbandoned):
 		// The socket would say it again, or it is not about the socket.
@@ -129,9 +134,9 @@ func stop[T any](ctx context.Context, s *driver.Stream[T], keep func(T)) error {
 type inbox struct {
 	mu   sync.Mutex
 	busy bool
-	left [][]byte // not empty ones; of packets each is one
-	err  error    // what came after them
-	told error    // the last error that the iteration was told
+	left []Received // of packets each is one
+	err  error      // what came after them
+	told error      // the last error that the iteration was told
 }
 
 var errReceiving = errors.New("another call of Receives has not ended")
@@ -163,28 +168,41 @@ func (in *inbox) end() {
 }
 
 // next is pop for the iteration. A transfer that is ended meanwhile may put something back.
-func (in *inbox) next() []byte {
+func (in *inbox) next() (Received, bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.pop()
 }
 
-// add puts b behind what is left.
-func (in *inbox) add(b []byte) {
+// keep puts m behind what is left, unless nobody will come for it.
+func (s *socket) keep(in *inbox, m Received) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.left = append(in.left, b)
+	if s.h.Closing() {
+		m.discard()
+		return
+	}
+	in.left = append(in.left, m)
+}
+
+// forget gives up what is left.
+func (in *inbox) forget() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for m, ok := in.pop(); ok; m, ok = in.pop() {
+		m.discard()
+	}
 }
 
 // pop returns the first of what is left.
-func (in *inbox) pop() []byte {
+func (in *inbox) pop() (m Received, ok bool) {
 	if len(in.left) == 0 {
-		return nil
+		return m, false
 	}
-	b := in.left[0]
-	in.left[0] = nil
+	m = in.left[0]
+	in.left[0] = Received{}
 	in.left = in.left[1:]
-	return b
+	return m, true
 }
 
 func (in *inbox) takeError() error {
@@ -195,34 +213,44 @@ func (in *inbox) takeError() error {
 
 // leftover receives what an iteration has left into bufs. It is false if there is nothing.
 func (s *socket) leftover(flags int, bufs ...[]byte) (n int, err error, ok bool) {
+	n, m, err, ok := s.leftoverMessage(flags, bufs...)
+	if flags&unix.MSG_PEEK == 0 {
+		m.discard()
+	}
+	return n, err, ok
+}
+
+// leftoverMessage is leftover with what came beside the data: it is the caller's, unless the flags say to peek. Its flags tell if a packet has
+// lost its end.
+func (s *socket) leftoverMessage(flags int, bufs ...[]byte) (n int, m Received, err error, ok bool) {
 	in := s.inbox.Load()
 	if in == nil || s.h.Closing() {
-		return 0, nil, false
+		return 0, m, nil, false
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	peek := flags&unix.MSG_PEEK != 0
 	switch {
 	case in.busy:
-		return 0, errReceiving, true
+		return 0, m, errReceiving, true
 	case len(in.left) == 0 && in.err == nil:
-		return 0, nil, false
+		return 0, m, nil, false
 	case len(in.left) == 0 && peek:
-		return 0, in.err, true
+		return 0, m, in.err, true
 	case len(in.left) == 0:
-		return 0, in.takeError(), true
+		return 0, m, in.takeError(), true
 	}
-	first := in.left[0]
+	m = in.left[0]
+	data := m.Bytes()
 	for _, b := range bufs {
-		k := copy(b, first[n:])
-		n += k
+		n += copy(b, data[n:])
 	}
 	switch {
 	case peek:
-	case n == len(first), s.net.typ == unix.SOCK_SEQPACKET: // a packet loses what there is no room for
+	case n == len(data), s.net.typ != unix.SOCK_STREAM: // a packet loses what there is no room for
 		in.pop()
 	default:
-		in.left[0] = first[n:]
+		in.left[0] = plain(data[n:])
 	}
-	return n, nil, true
+	return n, m, nil, true
 }

@@ -12,6 +12,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/ops"
 )
 
 // Server serves connections of which most are idle most of the time: a connection without anything to do costs neither a buffer nor a
@@ -90,7 +91,7 @@ func (sv *serving) serve(c *Conn) error {
 	err := in.begin()
 	var s *driver.Stream[driver.Chunk]
 	if err == nil {
-		s, err = c.incoming(sv.ctx, sv.Buffers, in)
+		s, err = c.incoming(sv.ctx, sv.Buffers, in, ops.Room{})
 	}
 	if err != nil {
 		_ = c.Close(context.WithoutCancel(sv.ctx)) // the error that counts is the other

@@ -83,6 +83,9 @@ func (s *socket) close(ctx context.Context) error { return s.closeAfter(ctx, nil
 // closeAfter is close, and calls last, if not nil, when the socket is no longer used and not closed yet.
 func (s *socket) closeAfter(ctx context.Context, last func()) error {
 	first, err := s.h.Shut(ctx)
+	if in := s.inbox.Load(); in != nil {
+		in.forget()
+	}
 	if first && last != nil {
 		last()
 	}

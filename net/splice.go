@@ -240,5 +240,5 @@ func (s *socket) putBack(b []byte) {
 	in := s.mailbox()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.left = slices.Insert(in.left, 0, b)
+	in.left = slices.Insert(in.left, 0, plain(b))
 }

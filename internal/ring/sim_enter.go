@@ -34,6 +34,10 @@ type simReq struct {
 	counted  bool
 	guard    *simReq // link timeout that watches this
 	guarding *simReq // what this link timeout watches
+
+	hdr   unix.Msghdr // messages into provided buffers: what the call sees
+	iov   unix.Iovec
+	empty bool // the last one was
 }
 
 type simState uint8
@@ -292,7 +296,7 @@ func (s *Sim) check(e *SQE) syscall.Errno {
 	switch {
 	case int(e.Op) >= OpCount || !s.hasOp[e.Op], e.Flags&^known != 0:
 		return syscall.EINVAL
-	case e.Flags&SQEBufferSelect != 0 && (e.Op != OpRecv || s.cfg.Version < sinceProvided):
+	case e.Flags&SQEBufferSelect != 0 && (e.Op != OpRecv && e.Op != OpRecvmsg || s.cfg.Version < sinceProvided):
 		return syscall.EOPNOTSUPP
 	case s.restricted && (!s.allowOp[e.Op] || e.Flags&^s.allowFlags != 0):
 		return syscall.EACCES

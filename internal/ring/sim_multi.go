@@ -1,9 +1,12 @@
 package ring
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // The model's multishot requests on sockets, and its rings of provided buffers.
@@ -53,7 +56,7 @@ func (p *simProvided) next() *providedBuffer {
 
 // isMultishot reports whether a request goes on after its first result.
 func isMultishot(e *SQE) bool {
-	return e.Op == OpAccept && e.IoPrio&AcceptMultishot != 0 || e.Op == OpRecv && e.IoPrio&RecvMultishot != 0
+	return e.Op == OpAccept && e.IoPrio&AcceptMultishot != 0 || (e.Op == OpRecv || e.Op == OpRecvmsg) && e.IoPrio&RecvMultishot != 0
 }
 
 // performSocket performs what the call table knows only without multishot and provided buffers.
@@ -73,9 +76,15 @@ func (s *Sim) performSocket(r *simReq) (res int32, ready bool) {
 			}
 			return -int32(syscall.ENOBUFS), true
 		}
-		e.Addr, e.Len = b.addr, b.len
+		if e.Op == OpRecv {
+			e.Addr, e.Len = b.addr, b.len
+		}
 	}
-	res, ready = s.performCall(&e)
+	if e.Op == OpRecvmsg {
+		res, ready = s.performMessage(r, &e, memory(b.addr, int(b.len)))
+	} else {
+		res, ready = s.performCall(&e)
+	}
 	if b != nil && ready && res >= 0 {
 		r.flags = CQEBuffer | uint32(b.id)<<CQEBufferShift
 		s.provided[r.sqe.BufIndex].head++
@@ -83,10 +92,47 @@ func (s *Sim) performSocket(r *simReq) (res int32, ready bool) {
 	return res, ready
 }
 
+// performMessage receives a message into a provided buffer.
+func (s *Sim) performMessage(r *simReq, e *SQE, b []byte) (res int32, ready bool) {
+	theirs := *(**unix.Msghdr)(unsafe.Pointer(&e.Addr))
+	r.hdr, r.iov = *theirs, unix.Iovec{}
+	hdr, iov, head := &r.hdr, &r.iov, 0
+	if isMultishot(&r.sqe) {
+		name := recvmsgHeader + int(theirs.Namelen)
+		if head = name + int(theirs.Controllen); len(b) < head {
+			return -int32(syscall.EFAULT), true
+		}
+		hdr.Name, hdr.Control = unsafe.SliceData(b[recvmsgHeader:]), unsafe.SliceData(b[name:])
+		iov.SetLen(len(b) - head)
+	} else {
+		iov.SetLen(min(len(b), int(theirs.Iov.Len)))
+	}
+	iov.Base = unsafe.SliceData(b[head:])
+	hdr.Iov = iov
+	hdr.SetIovlen(1)
+	e.Addr = uint64(uintptr(unsafe.Pointer(hdr)))
+	res, ready = s.performCall(e)
+	switch {
+	case !ready || res < 0:
+	case isMultishot(&r.sqe):
+		for i, v := range [...]uint32{hdr.Namelen, uint32(hdr.Controllen), uint32(res), uint32(hdr.Flags)} {
+			binary.NativeEndian.PutUint32(b[4*i:], v)
+		}
+		r.empty = res == 0
+		res += int32(head)
+	default:
+		theirs.Namelen, theirs.Controllen, theirs.Flags = hdr.Namelen, hdr.Controllen, hdr.Flags
+	}
+	return res, ready
+}
+
+// recvmsgHeader is the size of struct io_uring_recvmsg_out.
+const recvmsgHeader = 16
+
 // goesOn posts a result of a multishot request that others will follow. The kernel ends one when it likes, and when it has to.
 func (s *Sim) goesOn(r *simReq, res int32) bool {
 	switch {
-	case !isMultishot(&r.sqe), res < 0, res == 0 && r.sqe.Op == OpRecv, r.doomed, s.cfg.Delay > 0 && s.chance(0.05):
+	case !isMultishot(&r.sqe), res < 0, res == 0 && r.sqe.Op == OpRecv, r.empty, r.doomed, s.cfg.Delay > 0 && s.chance(0.05):
 		return false
 	}
 	s.post(CQE{UserData: r.sqe.UserData, Res: res, Flags: r.flags | CQEMore}, false)
