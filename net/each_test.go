@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"uringo/driver"
 	"uringo/executor"
@@ -13,9 +17,60 @@ import (
 	"uringo/net"
 )
 
+// The tests of this package run at one of two sizes: as they are, or with URINGO_NIGHTLY=1 as long as it takes to trust the package.
+// URINGO_ENGINE=uring or portable leaves out what does not run on that engine, URINGO_SEED=n repeats a failure.
+
 func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVar); role != "" {
+		os.Exit(roles[role]())
+	}
 	testenv.OpenNetpoller()
 	os.Exit(m.Run())
+}
+
+// roleVar names what a test binary that a test has started is to do instead of testing.
+const roleVar = "URINGO_NET_TEST_ROLE"
+
+// roles are programs that a test runs in a process of their own. They return the exit status.
+var roles = map[string]func() int{}
+
+// size is how often a test does what it does.
+func size(commit, nightly int) int {
+	if testenv.Nightly() {
+		return nightly
+	}
+	return commit
+}
+
+// share is size for a test that runs in every way of each: the ways share out what it does in a nightly run.
+func share(t *testing.T, commit, nightly int) int {
+	t.Helper()
+	ways := len(testenv.Engines(t)) * (len(executors()) + 1)
+	return size(commit, (nightly+ways-1)/ways)
+}
+
+// random returns a function that makes sources of random numbers, one for each task. What it starts from is printed, and URINGO_SEED=n
+// repeats it.
+func random(t *testing.T) func(i int) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("URINGO_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("URINGO_SEED=%d", seed)
+	return func(i int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(i))) }
+}
+
+// quantile returns the value below which a part q of the samples are. It sorts them.
+func quantile(samples []time.Duration, q float64) time.Duration {
+	if len(samples) == 0 {
+		return 0
+	}
+	slices.Sort(samples)
+	return samples[min(int(q*float64(len(samples))), len(samples)-1)]
 }
 
 func executors() []executor.Executor {
@@ -27,15 +82,18 @@ func executors() []executor.Executor {
 // deferred to after a wait: it says t.Error and returns.
 func each(t *testing.T, test func(t *testing.T, ctx context.Context)) {
 	t.Helper()
+	eachWith(t, driver.Config{}, test)
+}
+
+// eachWith is each with drivers that are configured in some way.
+func eachWith(t *testing.T, cfg driver.Config, test func(t *testing.T, ctx context.Context)) {
+	t.Helper()
 	for _, engine := range testenv.Engines(t) {
+		cfg.Engine = engine
 		for _, e := range executors() {
-			t.Run(fmt.Sprintf("%v/%v", engine, e), func(t *testing.T) {
-				run(t, e, driver.Config{Engine: engine}, test)
-			})
+			t.Run(fmt.Sprintf("%v/%v", engine, e), func(t *testing.T) { run(t, e, cfg, test) })
 		}
-		t.Run(fmt.Sprintf("%v/plain", engine), func(t *testing.T) {
-			plain(t, driver.Config{Engine: engine}, test)
-		})
+		t.Run(fmt.Sprintf("%v/plain", engine), func(t *testing.T) { plain(t, cfg, test) })
 	}
 }
 

@@ -1,5 +1,8 @@
 package net
 
+// ErrReceiving is the error of receiving while an iteration is on.
+var ErrReceiving = errReceiving
+
 // ClosePipes closes the pipes that are kept for the next user.
 func ClosePipes() {
 	for {

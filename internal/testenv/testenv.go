@@ -25,6 +25,9 @@ func Engines(tb testing.TB) []driver.Engine {
 	return []driver.Engine{driver.Uring, driver.Portable}
 }
 
+// Nightly reports whether stress tests are to run at their full size: URINGO_NIGHTLY=1.
+func Nightly() bool { return os.Getenv("URINGO_NIGHTLY") != "" }
+
 // MayRegister reports whether the user may lock enough memory for the buffers of a test. With less they work unregistered.
 func MayRegister(tb testing.TB) bool {
 	tb.Helper()
