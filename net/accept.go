@@ -153,6 +153,12 @@ func (b *backlog) pop() *Conn {
 	return c
 }
 
+func (b *backlog) some() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.conns) > 0
+}
+
 // close closes what is there. The connections are not in use.
 func (b *backlog) close(ctx context.Context) {
 	for c := b.pop(); c != nil; c = b.pop() {
