@@ -32,6 +32,26 @@ func NewListener(ctx context.Context, fd int) (*Listener, error) {
 	return l, nil
 }
 
+// NewPacketConn makes a PacketConn of a socket for datagrams that is not connected; see [NewConn]. A path that it is bound to stays, and is not
+// removed by Close.
+func NewPacketConn(ctx context.Context, fd int) (*PacketConn, error) {
+	d, n, err := adopt(ctx, fd, false)
+	if err == nil && n.typ != unix.SOCK_DGRAM {
+		err = unix.EINVAL
+	}
+	if err == nil {
+		if _, connected := unix.Getpeername(fd); connected == nil {
+			err = unix.EISCONN
+		}
+	}
+	if err != nil {
+		return nil, opError("file", "getsockopt", "", nil, nil, err)
+	}
+	c := &PacketConn{}
+	c.open(d, n, fd)
+	return c, nil
+}
+
 // FromNet makes a Conn of a connection of the standard library, such as a *net.TCPConn, which it closes: the two share the socket, not
 // the descriptor. With an error, c is as it was.
 func FromNet(ctx context.Context, c stdnet.Conn) (*Conn, error) {
@@ -44,6 +64,11 @@ func FromNetListener(ctx context.Context, l stdnet.Listener) (*Listener, error) 
 		u.SetUnlinkOnClose(false)
 	}
 	return from(ctx, l, NewListener)
+}
+
+// FromNetPacketConn is [FromNet] for sockets for datagrams, such as a *net.UDPConn that is not connected.
+func FromNetPacketConn(ctx context.Context, c stdnet.PacketConn) (*PacketConn, error) {
+	return from(ctx, c, NewPacketConn)
 }
 
 // from makes one of ours of one of the standard library's.

@@ -1,0 +1,263 @@
+package net_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdnet "net"
+	"net/netip"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/net"
+)
+
+// TestListenForms listens on addresses in every form that they come in, and accepts somebody there.
+func TestListenForms(t *testing.T) { // M1
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, f := range []struct{ network, address, local string }{
+			{"tcp", "127.0.0.1:0", "127.0.0.1"},
+			{"tcp4", "127.0.0.2:0", "127.0.0.2"},
+			{"tcp", "[::1]:0", "::1"},
+			{"tcp6", "[::1]:0", "::1"},
+			{"tcp", "localhost:0", "127.0.0.1"},
+			{"tcp", ":0", "::"},
+			{"tcp4", ":0", "0.0.0.0"},
+			{"tcp4", ":", "0.0.0.0"},
+			{"tcp", stdnet.JoinHostPort("127.0.0.1", "0"), "127.0.0.1"},
+			{"tcp", netip.AddrPortFrom(netip.IPv6Loopback(), 0).String(), "::1"},
+			{"tcp", netip.MustParseAddrPort("[::ffff:127.0.0.1]:0").String(), "127.0.0.1"},
+			{"tcp", (&net.TCPAddr{IP: stdnet.IPv4(127, 0, 0, 1)}).String(), "127.0.0.1"},
+			{"tcp", (&net.TCPAddr{IP: stdnet.IPv6loopback}).String(), "::1"},
+		} {
+			l, err := net.Listen(ctx, f.network, f.address)
+			if err != nil {
+				t.Errorf("%s %q: %v", f.network, f.address, err)
+				continue
+			}
+			at, ok := l.Addr().(*net.TCPAddr)
+			if !ok || at.IP.String() != f.local || at.Port == 0 || at.Network() != "tcp" {
+				t.Errorf("%s %q listens on %v", f.network, f.address, l.Addr())
+			}
+			c, err := net.Dial(ctx, f.network, l.Addr().String()) // of no host it is this one
+			if err != nil {
+				t.Errorf("%s %q: %v", f.network, f.address, err)
+			}
+			s, err := l.Accept(ctx)
+			if err != nil {
+				t.Error(err)
+			} else if c.LocalAddr().String() != s.RemoteAddr().String() || c.RemoteAddr().String() != s.LocalAddr().String() {
+				t.Errorf("%q: %v and %v dialed, %v and %v accepted", f.address, c.LocalAddr(), c.RemoteAddr(), s.LocalAddr(), s.RemoteAddr())
+			}
+			closeAll(t, ctx, c, s)
+			if err := l.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, f := range []struct{ network, address string }{
+			{"tcp", "127.0.0.1"}, {"tcp", "127.0.0.1:none such"}, {"tcp", "127.0.0.1:65536"}, {"tcp", "127.0.0.1:-1"}, {"tcp4", "[::1]:0"},
+			{"tcp6", "127.0.0.1:0"}, {"udp", "127.0.0.1:0"}, {"unixgram", "@x"}, {"", "127.0.0.1:0"}, {"tcp", "192.0.2.1:0"},
+		} {
+			l, err := net.Listen(ctx, f.network, f.address)
+			var op *net.OpError
+			if !errors.As(err, &op) || op.Op != "listen" {
+				t.Errorf("%q %q: %v", f.network, f.address, err)
+			}
+			if l != nil {
+				l.Close(ctx)
+			}
+		}
+	})
+}
+
+// TestDialForms dials one listener by addresses in every form.
+func TestDialForms(t *testing.T) { // M3
+	const static = "localhost"
+	each(t, func(t *testing.T, ctx context.Context) {
+		l := listenOn(t, ctx, "tcp4")
+		if l == nil {
+			return
+		}
+		defer l.Close(ctx)
+		at := l.Addr().(*net.TCPAddr)
+		pointer := &netip.AddrPort{}
+		*pointer = at.AddrPort()
+		for _, address := range []string{
+			l.Addr().String(),
+			at.String(),
+			at.AddrPort().String(),
+			pointer.String(),
+			fmt.Sprintf("127.0.0.1:%d", at.Port),
+			fmt.Sprintf("%s:%d", static, at.Port),
+			fmt.Sprintf(":%d", at.Port),
+			fmt.Sprintf("0.0.0.0:%d", at.Port),
+			fmt.Sprintf("[::ffff:127.0.0.1]:%d", at.Port),
+			stdnet.JoinHostPort("127.0.0.1", fmt.Sprint(at.Port)),
+		} {
+			c, err := net.Dial(ctx, "tcp", address)
+			if err != nil {
+				t.Errorf("%q: %v", address, err)
+				continue
+			}
+			s, err := l.Accept(ctx)
+			if err != nil {
+				t.Error(err)
+			}
+			if c.RemoteAddr().String() != l.Addr().String() {
+				t.Errorf("%q is %v", address, c.RemoteAddr())
+			}
+			closeAll(t, ctx, c, s)
+		}
+		if _, err := net.Dial(ctx, "tcp", "127.0.0.1:http"); !errors.Is(err, syscall.ECONNREFUSED) && err != nil {
+			t.Errorf("a service by its name: %v", err)
+		}
+		for _, address := range []string{"", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "[127.0.0.1:80", "a:b:c"} {
+			c, err := net.Dial(ctx, "tcp", address)
+			var op *net.OpError
+			if !errors.As(err, &op) || op.Op != "dial" {
+				t.Errorf("dialed %q: %v", address, err)
+			}
+			closeAll(t, ctx, c)
+		}
+	})
+}
+
+// TestUnixNames has names of every kind at both ends: a path, an abstract one, none.
+func TestUnixNames(t *testing.T) { // M18
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := t.TempDir()
+		for i, name := range []string{filepath.Join(dir, "in"), "@uringo-test-" + filepath.Base(filepath.Dir(dir)) + t.Name()} {
+			b, err := net.ListenPacket(ctx, "unixgram", name)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, from := range []string{"", filepath.Join(dir, "out"+fmt.Sprint(i)), "@uringo-from-" + t.Name()} {
+				var dl net.Dialer
+				if from != "" {
+					dl.LocalAddr = &net.UnixAddr{Name: from, Net: "unixgram"}
+				}
+				c, err := dl.Dial(ctx, "unixgram", name)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				local := from
+				if from == "" {
+					local = "@" // as the standard library says, too
+				}
+				if c.LocalAddr().String() != local || c.RemoteAddr().String() != name {
+					t.Errorf("from %q to %q: %v to %v", from, name, c.LocalAddr(), c.RemoteAddr())
+				}
+				if _, _, err := c.Write(ctx, []byte("hello")); err != nil {
+					t.Error(err)
+				}
+				n, buf, sender, err := b.RecvFrom(ctx, make([]byte, 10))
+				if string(buf[:n]) != "hello" || err != nil {
+					t.Errorf("RecvFrom = %q, %v", buf[:n], err)
+				}
+				if (sender == nil) != (from == "") || sender != nil && sender.String() != from {
+					t.Errorf("from %q, received from %v", from, sender)
+				}
+				closeAll(t, ctx, c)
+			}
+			if err := b.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestAdoptPacket makes PacketConns of sockets of the standard library.
+func TestAdoptPacket(t *testing.T) { // T42
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"udp", "unixgram"} {
+			address := "127.0.0.1:0"
+			if network == "unixgram" {
+				address = filepath.Join(t.TempDir(), "socket")
+			}
+			std, err := stdnet.ListenPacket(network, address)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			a, err := net.FromNetPacketConn(ctx, std)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, _, err := std.ReadFrom(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("%s: that of the standard library: %v", network, err)
+			}
+			b := listenPacket(t, ctx, network)
+			err = together(ctx, func(ctx context.Context) error {
+				n, buf, from, err := a.RecvFrom(ctx, make([]byte, 10))
+				if string(buf[:n]) != "hello" || err != nil || from.String() != b.LocalAddr().String() {
+					return fmt.Errorf("RecvFrom = %q, %v, %w", buf[:n], from, err)
+				}
+				_, _, err = a.SendTo(ctx, []byte("answer"), from)
+				return err
+			}, func(ctx context.Context) error {
+				if err := executor.Yield(ctx); err != nil {
+					return err
+				}
+				if _, _, err := b.SendTo(ctx, []byte("hello"), a.LocalAddr()); err != nil {
+					return err
+				}
+				n, buf, from, err := b.RecvFrom(ctx, make([]byte, 10))
+				if string(buf[:n]) != "answer" || err != nil || from.String() != a.LocalAddr().String() {
+					return fmt.Errorf("RecvFrom = %q, %v, %w", buf[:n], from, err)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("%s: %v", network, err)
+			}
+			fd, err := a.Detach(ctx)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			again, err := net.NewPacketConn(ctx, fd)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := errors.Join(again.Close(ctx), b.Close(ctx)); err != nil {
+				t.Error(err)
+			}
+		}
+
+		// What has a peer, or is no socket for packets, is no PacketConn, and stays its owner's.
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		p := listenPacket(t, ctx, "udp")
+		u, err := net.Dial(ctx, "udp", p.LocalAddr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, fd := range []uintptr{c.Fd(), u.Fd()} {
+			if _, err := net.NewPacketConn(ctx, int(fd)); err == nil {
+				t.Error("a connection was taken for a socket for packets")
+			}
+		}
+		if _, err := net.NewPacketConn(context.Background(), int(p.Fd())); !errors.Is(err, driver.ErrNoDriver) {
+			t.Errorf("without a driver: %v", err)
+		}
+		closeAll(t, ctx, s, u)
+		if n, _, err := c.Read(ctx, make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("Read = %d, %v", n, err)
+		}
+		closeAll(t, ctx, c)
+		if err := p.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
