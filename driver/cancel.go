@@ -1,6 +1,9 @@
 package driver
 
 import (
+	"maps"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -120,10 +123,44 @@ func (d *Driver) cancelMatching(c *Request) {
 		return r != c && (e.OpFlags&ring.CancelAny != 0 ||
 			r.spec.FD == e.FD && r.op() != ring.OpAsyncCancel && (r.spec.Flags&ops.Direct != 0) == direct)
 	}
+	d.cancelThose(hit, false)
+}
+
+// CancelDescriptor cancels what d has in hand on a descriptor, or on a place of its ring's table if direct is set, for whoever is about to
+// close it. When d comes to it, it asks held whether the number is the caller's still: if not, it does nothing, so that no operation of the
+// next owner is hit. It does not wait, and lets no caller go before the kernel does.
+func (d *Driver) CancelDescriptor(fd int, direct bool, held func() bool) {
+	d.later(func() {
+		if held() {
+			d.cancelThose(func(r *Request) bool {
+				return r.spec.FD == int32(fd) && r.op() != ring.OpAsyncCancel && (r.spec.Flags&ops.Direct != 0) == direct
+			}, true)
+		}
+	})
+}
+
+// CancelEverywhere is [Driver.CancelDescriptor] on every driver of the process: tasks of several may use one descriptor.
+func CancelEverywhere(fd int, held func() bool) {
+	running.Lock()
+	all := slices.Collect(maps.Keys(running.drivers))
+	running.Unlock()
+	for _, d := range all {
+		d.CancelDescriptor(fd, false, held)
+	}
+}
+
+// running are the drivers that have not ended.
+var running = struct {
+	sync.Mutex
+	drivers map[*Driver]struct{}
+}{drivers: make(map[*Driver]struct{})}
+
+// cancelThose cancels requests, one by one or, where the kernel has them, by a request of the user that follows.
+func (d *Driver) cancelThose(hit func(*Request) bool, each bool) {
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && hit(r) {
 			r.hit = true
-			if d.slots[i].pooled || r.spec.Flags&ops.Async != 0 {
+			if each || d.slots[i].pooled || r.spec.Flags&ops.Async != 0 {
 				d.cancelIssued(r) // the pool is not the kernel's; workers may need it twice, see insist
 			}
 		}

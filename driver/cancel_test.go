@@ -56,6 +56,10 @@ func TestCancelRaces(t *testing.T) {
 		idle, _ := e.pipe()
 		busy, feed := e.pipe()
 		a, b := e.sockets()
+		fed, feeds := e.sockets()
+		alone, _ := e.listener()
+		visited, where := e.listener()
+		var visitors atomic.Int32
 		dir := e.TempDir()
 		zero := func(n int) bool { return n == 0 }
 		one := func(n int) bool { return n == 1 }
@@ -74,6 +78,13 @@ func TestCancelRaces(t *testing.T) {
 				op.Flags |= ops.Async
 				return op
 			}), never},
+			{"receive of nothing", startOf(d, func() ops.Op[[]byte] { return ops.Recv(a, make([]byte, 1), 0) }), never},
+			{"receive", startOf(d, func() ops.Op[[]byte] { return ops.Recv(fed, make([]byte, 1), 0) }), one},
+			{"accept of nobody", startOf(d, func() ops.Op[struct{}] { return ops.Accept(alone, unix.SOCK_CLOEXEC) }), never},
+			{"accept", startOf(d, func() ops.Op[struct{}] { return ops.Accept(visited, unix.SOCK_CLOEXEC) }), func(n int) bool {
+				visitors.Add(-1)
+				return unix.Close(n) == nil
+			}},
 			{"poll", startOf(d, func() ops.Op[struct{}] { return ops.PollAdd(a, unix.POLLIN) }), never},
 			{"write", startOf(d, func() ops.Op[[]byte] { return ops.WriteAt(a, make([]byte, 1), -1) }), one},
 			{"timeout", startOf(d, func() ops.Op[struct{}] { return ops.Timeout(time.Hour) }), never},
@@ -105,6 +116,13 @@ func TestCancelRaces(t *testing.T) {
 					e.write(feed, make([]byte, 1))
 				}
 				_, _, _ = unix.Recvfrom(b, buf, unix.MSG_DONTWAIT)
+				if n, err := unix.IoctlGetInt(fed, unix.TIOCINQ); err == nil && n < 100 {
+					e.write(feeds, make([]byte, 1))
+				}
+				if visitors.Load() < 50 {
+					visitors.Add(1)
+					unix.Close(e.dial(where))
+				}
 				time.Sleep(20 * time.Microsecond)
 			}
 		})
@@ -112,7 +130,7 @@ func TestCancelRaces(t *testing.T) {
 		var mu sync.Mutex
 		e.together(8, func(i int) {
 			rng := e.random(i)
-			for range size(250, 15_000) {
+			for range size(250, 20_000) { // a million in all
 				k := rng.IntN(len(targets))
 				cancel, end := targets[k].start()
 				switch rng.IntN(4) {
@@ -482,6 +500,40 @@ func TestCancelFD(t *testing.T) {
 			timer.Cancel()
 			result(e, timer)
 		}
+	})
+}
+
+// Who is about to close a descriptor has everything on it cancelled, on every driver, as long as it is his.
+func TestCancelDescriptor(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		d, other := e.open(driver.Config{}), e.open(driver.Config{})
+		in, _ := e.pipe()
+		a, _ := e.sockets()
+		read := func(d *driver.Driver, fd int) *driver.Pending[[]byte] {
+			return driver.Submit(d, ops.ReadAt(fd, make([]byte, 8), -1))
+		}
+		mine, foreign, unrelated := read(d, in), read(other, in), read(d, a)
+		poll := driver.Submit(other, ops.PollAdd(in, unix.POLLIN))
+		d.CancelDescriptor(in, false, func() bool { return false })
+		driver.CancelEverywhere(in, func() bool { return false })
+		d.CancelDescriptor(in, true, func() bool { return true }) // a place in the ring's table is something else
+		pending(e, mine)
+		pending(e, foreign)
+		d.CancelDescriptor(in, false, func() bool { return true })
+		if r := result(e, mine); r.Err != syscall.ECANCELED {
+			e.Error(r.Err)
+		}
+		pending(e, foreign)
+		driver.CancelEverywhere(in, func() bool { return true })
+		if r := result(e, foreign); r.Err != syscall.ECANCELED {
+			e.Error(r.Err)
+		}
+		if r := result(e, poll); r.Err != syscall.ECANCELED {
+			e.Error(r.Err)
+		}
+		pending(e, unrelated)
+		unrelated.Cancel()
+		result(e, unrelated)
 	})
 }
 

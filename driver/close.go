@@ -182,6 +182,9 @@ func (d *Driver) finish() {
 	// From here on senders empty the channel themselves; what came before this moment is ours to empty.
 	d.status.Store(dead)
 	d.sweep()
+	running.Lock()
+	delete(running.drivers, d)
+	running.Unlock()
 	d.log.Debug("driver closed", zap.Error(err))
 	close(d.done)
 }

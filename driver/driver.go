@@ -168,6 +168,9 @@ func (d *Driver) life(opened chan<- error) {
 		opened <- err
 		return
 	}
+	running.Lock()
+	running.drivers[d] = struct{}{}
+	running.Unlock()
 	opened <- nil
 	defer d.finish() // deferred, as run may have to end by Goexit
 	d.run()

@@ -146,13 +146,13 @@ func (h *Handle) Shut(ctx context.Context) (first bool, err error) {
 }
 
 // drain cancels the operations in flight and waits until they have ended. An operation that was on its way to the driver may miss
-// a cancellation, so they are repeated.
+// a cancellation, so they are repeated. What does not end soon may be another driver's.
 func (h *Handle) drain(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
-		if h.direct {
-			driver.Submit(h.Driver, ops.CancelDirect(h.FD))
+		if pause == time.Millisecond || h.direct {
+			h.Driver.CancelDescriptor(h.FD, h.direct, h.held)
 		} else {
-			driver.Submit(h.Driver, ops.CancelFD(h.FD))
+			driver.CancelEverywhere(h.FD, h.held)
 		}
 		wait, cancel := context.WithTimeout(ctx, pause)
 		err := h.idle.Wait(wait)
@@ -165,6 +165,9 @@ func (h *Handle) drain(ctx context.Context) error {
 		}
 	}
 }
+
+// held reports whether the descriptor is this handle's still.
+func (h *Handle) held() bool { return h.state.Load()&finished == 0 }
 
 // Close closes the descriptor after Shut. It blocks on the driver, or on the system call if there is none any more.
 func (h *Handle) Close() error { return h.last().close() }
