@@ -3,6 +3,7 @@ package net
 import (
 	"context"
 	"io"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,11 +29,25 @@ func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, er
 
 // WriteFixed is [Conn.Write] of the view of b, and hands b back; see [Conn.ReadFixed].
 func (c *Conn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	n, err := c.fixed(ctx, OpWrite, b, ops.TrySend, ops.SendFixed)
+	n, err := c.fixed(ctx, OpWrite, b, ops.TrySend, sendFixed)
+	if (err == syscall.EOPNOTSUPP || err == syscall.EINVAL) && !oldSignals.Swap(true) {
+		n, err = c.fixed(ctx, OpWrite, b, ops.TrySend, sendFixed)
+	}
 	if handle.Abandoned(err) {
 		b = nil
 	}
 	return n, b, c.fail("write", "send", err)
+}
+
+// oldSignals is set when the kernel does not know RWF_NOSIGNAL: then sending registered memory to a peer who is gone raises SIGPIPE, which
+// Go ignores unless the program asks for it.
+var oldSignals atomic.Bool
+
+func sendFixed(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] {
+	if oldSignals.Load() {
+		return ops.SendFixed(fd, b, 0)
+	}
+	return ops.SendFixed(fd, b, unix.RWF_NOSIGNAL)
 }
 
 // fixed moves bytes of b once: by try if that is possible without waiting, else by the operation that make makes.

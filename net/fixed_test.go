@@ -51,8 +51,8 @@ func moveFixed(ctx context.Context, pool *buf.Pool, c, s *net.Conn) error {
 		}
 		defer func() { b.Release() }()
 		for sent := 0; sent < size; {
-			for i := range b.Bytes() {
-				b.Bytes()[i] = byte((sent + i) % 251)
+			for view, i := b.Bytes(), 0; i < len(view); i++ {
+				view[i] = byte((sent + i) % 251)
 			}
 			var n int
 			if n, b, err = c.WriteFixed(ctx, b); err != nil {

@@ -39,8 +39,13 @@ func WriteFixedAt(fd int, b *buf.Fixed, off int64) Op[*buf.Fixed] {
 // RecvFixed is [Recv] into the view of b; see [ReadFixedAt].
 func RecvFixed(fd int, b *buf.Fixed) Op[*buf.Fixed] { return fixed(kindRecvFixed, fd, b, -1) }
 
-// SendFixed is [Send] of the view of b; see [ReadFixedAt]. A broken connection is EPIPE and, for want of a flag, SIGPIPE, which Go ignores.
-func SendFixed(fd int, b *buf.Fixed) Op[*buf.Fixed] { return fixed(kindSendFixed, fd, b, -1) }
+// SendFixed is [Send] of the view of b; see [ReadFixedAt]. A broken connection is EPIPE and SIGPIPE, which Go ignores unless the program
+// asks for it; flags may be unix.RWF_NOSIGNAL, which older kernels refuse with EOPNOTSUPP. Kernel 5.6; the flag 6.18.
+func SendFixed(fd int, b *buf.Fixed, flags uint32) Op[*buf.Fixed] {
+	o := fixed(kindSendFixed, fd, b, -1)
+	o.opFlags = flags
+	return o
+}
 
 func fixed(k *Kind, fd int, b *buf.Fixed, off int64) Op[*buf.Fixed] {
 	if err := b.Usable(); err != nil {
