@@ -215,6 +215,7 @@ func TestAcceptsOutOfFiles(t *testing.T) { // HAZARDS T27
 				break
 			}
 		}
+		t.Logf("accepting went on %v after there were files again", took)
 		if took >= enough {
 			t.Errorf("accepting went on after %v", took)
 		}

@@ -98,11 +98,8 @@ func TestReceives(t *testing.T) {
 
 // TestReceivesLosesNothing ends iterations in every way and reads on in every other, while bytes arrive.
 func TestReceivesLosesNothing(t *testing.T) { // HAZARDS T5, N1
-	rounds := 2000
-	if testing.Short() {
-		rounds = 200
-	}
 	each(t, func(t *testing.T, ctx context.Context) {
+		rounds := share(t, 2000, 1_000_000)
 		const bufs = 8
 		b := bufferRing(t, ctx, bufs, 4)
 		c, s := connect(t, ctx, "tcp")

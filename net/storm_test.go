@@ -1,0 +1,153 @@
+package net_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/pprof"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/net"
+)
+
+// TestSignalStorm is an echo while signals interrupt every thread thousands of times a second, a profiler does so too, and all threads are
+// made to perform system calls. Nothing is lost, and nobody hears of it.
+func TestSignalStorm(t *testing.T) { // HAZARDS T11
+	var mu sync.Mutex
+	var calm, stormy time.Duration
+	var echoes, signals, calls int
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		const slices = 10 // of storm and of calm, so that both see the same machine
+		rounds := max(share(t, 400, 1_000_000)/slices, 1)
+		for range slices {
+			began := time.Now()
+			end := storm(t)
+			err := echoSome(ctx, c, s, rounds)
+			took := time.Since(began)
+			n, k := end()
+			began = time.Now()
+			if err == nil {
+				err = echoSome(ctx, c, s, rounds)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			calm += time.Since(began)
+			stormy += took
+			echoes += rounds
+			signals += n
+			calls += k
+			mu.Unlock()
+		}
+	})
+	if echoes == 0 {
+		return
+	}
+	t.Logf("%d echoes under %d signals, %.0f a second, and %d calls of all threads, in %v; in calm %v, %.2f times less", echoes, signals,
+		float64(signals)/stormy.Seconds(), calls, stormy, calm, stormy.Seconds()/calm.Seconds())
+}
+
+// echoSome sends 64 bytes to and fro.
+func echoSome(ctx context.Context, c, s *net.Conn, rounds int) error {
+	return together(ctx, func(ctx context.Context) error {
+		b := make([]byte, 64)
+		for range rounds {
+			if _, _, err := s.ReadFull(ctx, b); err != nil {
+				return err
+			}
+			if _, _, err := s.WriteAll(ctx, b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(ctx context.Context) error {
+		sent, got := make([]byte, 64), make([]byte, 64)
+		for i := range rounds {
+			sent[i%64]++
+			if n, _, err := c.WriteAll(ctx, sent); n != 64 || err != nil {
+				return fmt.Errorf("WriteAll = %d, %w", n, err)
+			}
+			if n, _, err := c.ReadFull(ctx, got); n != 64 || err != nil || string(got) != string(sent) {
+				return fmt.Errorf("ReadFull = %d, or other bytes, %w", n, err)
+			}
+		}
+		return nil
+	})
+}
+
+// storm begins. The returned function ends it, and says how many signals there were, and calls of all threads.
+func storm(t *testing.T) (end func() (signals, calls int)) {
+	stop := make(chan struct{})
+	var raging sync.WaitGroup
+	signals, calls := 0, 0
+	if err := pprof.StartCPUProfile(io.Discard); err != nil {
+		t.Error(err)
+	}
+	every := unix.Itimerval{Interval: unix.NsecToTimeval(2e6), Value: unix.NsecToTimeval(2e6)} // more often than the profiler
+	if _, err := unix.Setitimer(unix.ITIMER_PROF, every); err != nil {
+		t.Error(err)
+	}
+	raging.Go(func() {
+		for {
+			tasks, err := os.ReadDir("/proc/self/task")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for range 10 { // of the same threads: to list them takes longer than to signal to them
+				for _, task := range tasks {
+					tid, _ := strconv.Atoi(task.Name())
+					_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // it may have ended
+					signals++
+				}
+				select {
+				case <-stop:
+					return
+				case <-time.After(200 * time.Microsecond):
+				}
+			}
+		}
+	})
+	raging.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+			switch _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPPID, 0, 0, 0); errno {
+			case 0:
+				calls++
+			case syscall.ENOTSUP: // with cgo, which the race detector needs
+				return
+			default:
+				t.Error(errors.New("a call of all threads: " + errno.Error()))
+				return
+			}
+		}
+	})
+	return func() (int, int) {
+		close(stop)
+		raging.Wait()
+		if _, err := unix.Setitimer(unix.ITIMER_PROF, unix.Itimerval{}); err != nil {
+			t.Error(err)
+		}
+		pprof.StopCPUProfile()
+		return signals, calls
+	}
+}
