@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"uringo/internal/ring"
+	"uringo/internal/stripe"
 	"uringo/ops"
 )
 
@@ -68,7 +69,7 @@ type Driver struct {
 		list, spare []*Request
 	}
 
-	routes [routeCount]atomic.Uint64
+	routes [routeCount]stripe.Counter
 
 	// Everything below belongs to the driver goroutine.
 	ring      *ring.Ring

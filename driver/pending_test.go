@@ -282,8 +282,8 @@ func TestStats(t *testing.T) {
 		if got := s.Routes["ring"] + s.Routes["call"]; got != s.Submitted || s.Routes["call"] != s.Calls {
 			e.Errorf("routes: %v of %d", s.Routes, s.Submitted)
 		}
-		d.CountRoute(driver.RouteInline)
-		d.CountRoute(driver.RouteDirect)
+		d.CountRoute(driver.RouteInline, 1)
+		d.CountRoute(driver.RouteDirect, 0)
 		if s := d.Stats(); s.Routes["inline"] != 1 || s.Routes["direct"] != 1 {
 			e.Errorf("routes: %v", s.Routes)
 		}

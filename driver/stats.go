@@ -78,8 +78,8 @@ const (
 // String returns the name under which Stats.Routes counts.
 func (r Route) String() string { return [...]string{"inline", "direct", "ring", "call"}[r] }
 
-// CountRoute counts an operation that was performed in place, for Stats.
-func (d *Driver) CountRoute(r Route) { d.routes[r].Add(1) }
+// CountRoute counts an operation that was performed in place, for Stats. Callers on different processors should have different lanes.
+func (d *Driver) CountRoute(r Route, lane uint) { d.routes[r].Add(lane, 1) }
 
 // Stats returns a snapshot. It asks the driver goroutine, so it costs a round trip.
 func (d *Driver) Stats() Stats {
@@ -109,7 +109,7 @@ func (d *Driver) snapshot() Stats {
 	}
 	s.Routes = make(map[string]uint64)
 	for r := range d.routes {
-		s.Routes[Route(r).String()] = d.routes[r].Load()
+		s.Routes[Route(r).String()] = uint64(d.routes[r].Load())
 	}
 	s.Routes[RouteRing.String()] += s.Submitted - s.Calls
 	s.Routes[RouteCall.String()] += s.Calls

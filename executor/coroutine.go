@@ -43,6 +43,8 @@ type coroutine struct {
 type crew struct {
 	ready   queue
 	budget  int          // how many ready tasks may still run in this round
+	worked  int          // what the running task has done since it was resumed, see Spent
+	lane    uint         // see Lane
 	turnout int          // how many tasks the round began with
 	home    *berth       // where the home's own goroutine is parked
 	idle    []*coroutine // parked, without a task
@@ -77,6 +79,7 @@ func (c *crew) pass(me *coroutine) {
 
 // depart is the first half of pass: it books the caller out and returns the berth to swap with, or nil if the caller is next.
 func (c *crew) depart(me *coroutine) *berth {
+	c.worked = 0
 	var to *coroutine
 	if c.budget > 0 && c.ready.head != c.ready.tail {
 		c.budget--

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"uringo/driver"
 	"uringo/ops"
@@ -260,6 +261,37 @@ func CompanyOf(ctx context.Context) int {
 	}
 	return 1
 }
+
+// maxWorked is how much a task may do without waiting before others of its worker get their turn: operations, or as many pages of data.
+const maxWorked = 64
+
+// Spent accounts for an operation that the caller performed without waiting and that moved n bytes. It reports whether the caller has had
+// its share and is to [Yield]: a task whose operations all succeed at once would never wait, and the other tasks of its worker would
+// starve. Who has a goroutine to itself is never told so.
+func Spent(ctx context.Context, n int) bool {
+	t := sharer(ctx)
+	if t == nil {
+		return false
+	}
+	c := t.co.crew
+	if c.worked += 1 + n>>12; c.worked < maxWorked {
+		return false
+	}
+	c.worked = 0
+	return true
+}
+
+// Lane returns a number that is the same for all tasks of a worker, and for others mostly another one. Who counts what happens on many
+// processors takes it to choose one of several counters: a shared one would travel between their caches.
+func Lane(ctx context.Context) uint {
+	if t := sharer(ctx); t != nil {
+		return t.co.crew.lane
+	}
+	return lane()
+}
+
+// crews counts those that were made, for their lanes.
+var crews atomic.Uint32
 
 // sharer returns the task that runs on the calling goroutine, if tasks share that, and else nil.
 func sharer(ctx context.Context) *task {

@@ -18,6 +18,7 @@ func (localExecutor) String() string { return "local" }
 
 func (localExecutor) Open(cfg driver.Config) (Runtime, error) {
 	l := new(local)
+	l.crew.lane = uint(crews.Add(1))
 	l.opened.Lock()
 	defer l.opened.Unlock()
 	d, err := driver.OpenGuest(cfg, l)

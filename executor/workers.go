@@ -31,6 +31,7 @@ func (n workersExecutor) Open(cfg driver.Config) (Runtime, error) {
 	team := n > 1 && runtime.GOMAXPROCS(0) > 1
 	for i := range rt.all {
 		w := &worker{d: d, team: team, bell: make(chan struct{}, 1), gone: make(chan struct{})}
+		w.crew.lane = uint(crews.Add(1))
 		rt.all[i] = w
 		go w.live()
 	}

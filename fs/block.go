@@ -126,7 +126,7 @@ func (f *File) newBlocks(ctx context.Context, off int64, o StreamOptions) (*bloc
 
 // get returns a block, or nil if there are as many as there may be. A stream's first block is waited for.
 func (s *blocks) get(ctx context.Context) (*block, error) {
-	if s.f.h.Budget.Spend(s.size) {
+	if executor.Spent(ctx, s.size) {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
 	if last := len(s.free) - 1; last >= 0 {

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 
+	"uringo/driver"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -36,6 +37,12 @@ func (f *File) closeFD(ctx context.Context) error {
 	r, remote := f.closeRoute(ctx)
 	if remote {
 		return f.h.CloseApart(ctx) // it may have to wait for a server
+	}
+	p := &onNames[OpClose]
+	if s, ok := p.enter(ctx, r); ok {
+		defer p.leave(ctx, s, 0)
+		count(ctx, s.lane, driver.RouteDirect)
+		return ops.CloseNow(f.h.FD)
 	}
 	res := perform(context.WithoutCancel(ctx), r, false, ops.Close(f.h.FD))
 	if handle.NotPerformed(res.Err) {

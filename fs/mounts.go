@@ -25,7 +25,7 @@ func init() {
 
 // mountTable is what /proc/self/mountinfo said at some moment.
 type mountTable struct {
-	read   time.Duration // since epoch
+	old    atomic.Bool // it is to be read again
 	local  map[uint64]bool
 	points []mountPoint // those that are not local, and the local ones beneath them
 }
@@ -35,7 +35,8 @@ type mountPoint struct {
 	local bool
 }
 
-// The table is read again when it is this old. Until then, a new mount counts as remote.
+// The table is read again when somebody wants it and it is this old. Until then, a new mount counts as remote. A timer tells, not a look at the
+// clock, which would cost every operation on a name as much as all the rest here.
 const mountTableAge = time.Second
 
 var (
@@ -47,7 +48,7 @@ var (
 // currentMounts returns the table. Reading it asks no file system, so it cannot block on one that does not answer.
 func currentMounts() *mountTable {
 	t := mounts.Load()
-	if t != nil && time.Since(epoch)-t.read < mountTableAge {
+	if t != nil && !t.old.Load() {
 		return t
 	}
 	if t != nil && !reading.CompareAndSwap(false, true) {
@@ -56,17 +57,16 @@ func currentMounts() *mountTable {
 	defer reading.Store(false)
 	t = readMounts()
 	mounts.Store(t)
+	time.AfterFunc(mountTableAge, func() { t.old.Store(true) })
 	return t
 }
 
 func readMounts() *mountTable {
-	now := time.Since(epoch)
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	t := parseMounts(string(text))
 	if err != nil {
 		t.points = []mountPoint{{path: "/"}} // unknown is as bad as remote
 	}
-	t.read = now
 	return t
 }
 

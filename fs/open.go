@@ -10,7 +10,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
-	"uringo/internal/handle"
+	"uringo/internal/syscost"
 	"uringo/ops"
 )
 
@@ -83,7 +83,7 @@ func openOnce(ctx context.Context, at place, name string, flag int, mode uint32)
 	}
 	pin := Route(pins[op].Load())
 	r := choose(ctx, op, pin, at.remote)
-	if op == OpOpen && r == Call && pin == Auto {
+	if op == OpOpen && pin == Auto && (r == Call || r == Ring && !at.remote && syscost.Cheap()) {
 		if fd, ok, err := openCached(ctx, at, name, flag); ok {
 			return fd, err
 		}
@@ -110,9 +110,6 @@ const resolveCached = 0x20
 // noCached is set when the kernel does not know RESOLVE_CACHED.
 var noCached atomic.Bool
 
-// opened is the budget of all coroutines for opening without waiting.
-var opened handle.Budget
-
 // openCached opens a file whose path is in the kernel's cache of names, which does not block. Otherwise ok is false.
 func openCached(ctx context.Context, at place, name string, flag int) (fd int, ok bool, err error) {
 	if noCached.Load() {
@@ -125,7 +122,7 @@ func openCached(ctx context.Context, at place, name string, flag int) (fd int, o
 	if flag&unix.O_PATH == 0 {
 		how.Flags |= unix.O_LARGEFILE
 	}
-	fd, err = unix.Openat2(at.dirfd, name, &how)
+	fd, err = ops.Openat2Now(at.dirfd, name, how)
 	switch err {
 	case syscall.EAGAIN, syscall.EINTR:
 		return -1, false, nil
@@ -135,8 +132,8 @@ func openCached(ctx context.Context, at place, name string, flag int) (fd int, o
 		}
 		return -1, false, nil
 	}
-	count(ctx, driver.RouteInline)
-	if opened.Spend(0) {
+	count(ctx, executor.Lane(ctx), driver.RouteInline)
+	if executor.Spent(ctx, 0) {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
 	return fd, true, err

@@ -9,7 +9,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
-	"uringo/internal/handle"
+	"uringo/internal/stripe"
 )
 
 // brisk is a route of the table only: a plain call in place, on a goroutine that others share, for as long as such calls are quick.
@@ -32,7 +32,6 @@ type pacer struct {
 	skip    atomic.Int32 // how many calls are still to take another route
 	penalty atomic.Int32 // how many the next slow one costs
 	wary    atomic.Int32 // how many calls are still watched more closely
-	budget  handle.Budget
 }
 
 const (
@@ -54,17 +53,34 @@ func (p *pacer) quick() bool {
 
 // stay is a call that is made in place.
 type stay struct {
-	start time.Duration // since epoch; 0 if nobody wants to know
-	waits int64         // of the thread until then; -1 if it was not asked
+	lane   uint          // the caller's
+	shared bool          // others share the goroutine: nobody else of its worker can be in the kernel
+	start  time.Duration // since epoch; 0 if the call is not timed
+	waits  int64         // of the thread until then; -1 if it was not asked
 }
 
+// watched reports whether a call is to be timed. Looking at the clock twice costs a tenth of what a quick call does, so while all is well
+// it is done for some of them.
+func (p *pacer) watched(lane uint) bool {
+	return turns.Add(lane, 1)%timedEvery == 0 || p.wary.Load() > 0 || p.penalty.Load() > 0
+}
+
+// turns counts the calls that could have been timed.
+var turns stripe.Counter
+
+const timedEvery = 4
+
 // enter reports whether a call by route r is to be made in place, now; then leave has to be called after it.
-func (p *pacer) enter(r Route) (s stay, ok bool) {
-	if r != Inline && (r < brisk || !p.quick()) || !inKernel.enter() {
+func (p *pacer) enter(ctx context.Context, r Route) (s stay, ok bool) {
+	if r != Inline && (r < brisk || !p.quick()) {
 		return s, false
 	}
-	if r >= brisk {
-		s = stay{time.Since(epoch), -1}
+	s.lane = executor.Lane(ctx)
+	if s.shared = r >= brisk; !s.shared && !inKernel.Enter(s.lane) {
+		return s, false
+	}
+	if s.shared && p.watched(s.lane) {
+		s.start, s.waits = time.Since(epoch), -1
 		if p.wary.Load() > 0 {
 			s.waits = threadWaits()
 		}
@@ -83,7 +99,7 @@ func threadWaits() int64 {
 
 // inPlace makes a call in place, if one by route r is to be made so now and ctx has not ended. It reports whether that settles the matter.
 func (p *pacer) inPlace(ctx context.Context, r Route, call func() error) (done bool, err error) {
-	s, ok := p.enter(r)
+	s, ok := p.enter(ctx, r)
 	if !ok {
 		return false, nil
 	}
@@ -91,23 +107,25 @@ func (p *pacer) inPlace(ctx context.Context, r Route, call func() error) (done b
 	if err := canceled(ctx); err != nil {
 		return true, err
 	}
-	count(ctx, driver.RouteDirect)
+	count(ctx, s.lane, driver.RouteDirect)
 	return true, call()
 }
 
 // leave ends a call that moved n bytes. Now and then it lets the other tasks of the caller's worker run: a task whose calls are all
 // quick would never wait for anything.
 func (p *pacer) leave(ctx context.Context, s stay, n int) {
-	inKernel.leave()
-	if s.start == 0 {
+	if !s.shared {
+		inKernel.Leave(s.lane)
 		return
 	}
-	if time.Since(epoch)-s.start < tooLong+time.Duration(n)*perByte {
+	switch {
+	case s.start == 0:
+	case time.Since(epoch)-s.start < tooLong+time.Duration(n)*perByte:
 		p.wasQuick()
-	} else {
+	default:
 		p.wasSlow(s)
 	}
-	if p.budget.Spend(n) {
+	if executor.Spent(ctx, n) {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
 }

@@ -114,12 +114,12 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 			r = f.untried(ground, len(b))
 		}
 		p := &pace[o.Kind.Code]
-		if s, ok := p.enter(r); ok {
+		if s, ok := p.enter(ctx, r); ok {
 			defer p.leave(ctx, s, len(b))
 			if ctx.Err() != nil {
 				return 0, driver.Canceled(ctx)
 			}
-			f.h.Driver.CountRoute(driver.RouteDirect)
+			f.h.Driver.CountRoute(driver.RouteDirect, s.lane)
 			n, err := ops.Pread(f.h.FD, b, off)
 			if n == 0 && err == nil {
 				err = io.EOF
@@ -179,7 +179,7 @@ func (f *File) tryRead(ctx context.Context, ground executor.Ground, b []byte, of
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if ground != executor.OwnGround && f.h.Budget.Spend(len(b)) && f.inCompany(ctx, ground) {
+	if ground != executor.OwnGround && executor.Spent(ctx, len(b)) && f.inCompany(ctx, ground) {
 		return 0, false, nil
 	}
 	for n < len(b) {
@@ -192,7 +192,7 @@ func (f *File) tryRead(ctx context.Context, ground executor.Ground, b []byte, of
 		}
 		n += m
 	}
-	f.h.CountTry()
+	f.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
 	if n == 0 {
 		err = io.EOF
 	}

@@ -7,6 +7,8 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/stripe"
+	"uringo/internal/syscost"
 	"uringo/ops"
 )
 
@@ -132,9 +134,9 @@ func (r Route) instead() Route {
 // perform performs o by the given route.
 func perform[T any](ctx context.Context, r Route, remote bool, o ops.Op[T]) ops.Result[T] {
 	p := &pace[o.Kind.Code]
-	if s, ok := p.enter(r); ok {
+	if s, ok := p.enter(ctx, r); ok {
 		defer p.leave(ctx, s, 0)
-		return performDirect(ctx, o)
+		return performDirect(ctx, s, o)
 	}
 	switch {
 	case r.instead() == Call:
@@ -148,11 +150,11 @@ func perform[T any](ctx context.Context, r Route, remote bool, o ops.Op[T]) ops.
 // performDirect is a function of its own for what its op costs: it moves to the heap.
 //
 //go:noinline
-func performDirect[T any](ctx context.Context, o ops.Op[T]) ops.Result[T] {
+func performDirect[T any](ctx context.Context, s stay, o ops.Op[T]) ops.Result[T] {
 	if ctx.Err() != nil {
 		return o.Result(0, driver.Canceled(ctx))
 	}
-	count(ctx, driver.RouteDirect)
+	count(ctx, s.lane, driver.RouteDirect)
 	return ops.Run(&o)
 }
 
@@ -163,38 +165,23 @@ func call[T any](ctx context.Context, r Route, fn func() (T, error)) (T, error) 
 			var zero T
 			return zero, driver.Canceled(ctx)
 		}
-		if inKernel.enter() {
-			defer inKernel.leave()
-			count(ctx, driver.RouteDirect)
+		if lane := executor.Lane(ctx); inKernel.Enter(lane) {
+			defer inKernel.Leave(lane)
+			count(ctx, lane, driver.RouteDirect)
 			return fn()
 		}
 	}
-	count(ctx, driver.RouteCall)
+	count(ctx, executor.Lane(ctx), driver.RouteCall)
 	return executor.Block(ctx, fn)
 }
 
 // inKernel bounds the plain calls that run on their caller's goroutine: each may hold a thread while a disk is slow.
-var inKernel limit
-
-// limit counts what runs at once.
-type limit struct{ n atomic.Int32 }
-
-const maxDirect = 64
-
-func (l *limit) enter() bool {
-	if l.n.Add(1) <= maxDirect {
-		return true
-	}
-	l.n.Add(-1)
-	return false
-}
-
-func (l *limit) leave() { l.n.Add(-1) }
+var inKernel = stripe.NewLimit(64)
 
 // count tells the driver of an operation that it does not see.
-func count(ctx context.Context, r driver.Route) {
-	if d, err := driver.FromContext(ctx); err == nil {
-		d.CountRoute(r)
+func count(ctx context.Context, lane uint, r driver.Route) {
+	if d, err := executor.DriverOf(ctx); err == nil {
+		d.CountRoute(r, lane)
 	}
 }
 
@@ -203,10 +190,11 @@ func count(ctx context.Context, r driver.Route) {
 var crowd atomic.Int32
 
 // company is how many reads it takes for that. On the driver's own thread four of them are ahead. Workers have to hand them over and
-// back, and meanwhile could make the calls themselves, so there it takes more. Without a ring, no number is enough.
+// back, and meanwhile could make the calls themselves, so there it takes more. Where system calls are cheap, or without a ring, no number is
+// enough.
 func (f *File) company(ground executor.Ground) int32 {
 	switch {
-	case f.h.Driver.Engine() == driver.Portable:
+	case f.h.Driver.Engine() == driver.Portable || syscost.Cheap():
 		return math.MaxInt32
 	case ground == executor.DriverGround:
 		return 4

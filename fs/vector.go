@@ -66,7 +66,7 @@ func (f *File) tryReadv(ctx context.Context, ground executor.Ground, o *ops.Op[[
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if ground != executor.OwnGround && f.h.Budget.Spend(int(lengthOf(o.Buf))) && f.inCompany(ctx, ground) {
+	if ground != executor.OwnGround && executor.Spent(ctx, int(lengthOf(o.Buf))) && f.inCompany(ctx, ground) {
 		return 0, false, nil
 	}
 	if n, err = ops.TryReadv(o); err != nil {
@@ -75,7 +75,7 @@ func (f *File) tryReadv(ctx context.Context, ground executor.Ground, o *ops.Op[[
 		}
 		return 0, false, nil
 	}
-	f.h.CountTry()
+	f.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
 	return n, true, nil
 }
 

@@ -206,7 +206,7 @@ func (w *walk) read(n *node) {
 	go func() {
 		defer w.left()
 		if !w.over.Load() {
-			count(w.ctx, driver.RouteCall)
+			count(w.ctx, executor.Lane(w.ctx), driver.RouteCall)
 			n.entries, n.err = w.list(n.path)
 		}
 		n.ready.Set()

@@ -95,12 +95,12 @@ func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off 
 	}
 	if off >= 0 {
 		p := &pace[o.Kind.Code]
-		if s, ok := p.enter(r); ok {
+		if s, ok := p.enter(ctx, r); ok {
 			defer p.leave(ctx, s, len(b))
 			if ctx.Err() != nil {
 				return 0, driver.Canceled(ctx)
 			}
-			f.h.Driver.CountRoute(driver.RouteDirect)
+			f.h.Driver.CountRoute(driver.RouteDirect, s.lane)
 			return ops.Pwrite(f.h.FD, b, off)
 		}
 	}

@@ -114,8 +114,8 @@ func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (
 
 // countTry accounts for a call that moved n bytes without waiting.
 func (s *socket) countTry(ctx context.Context, n int) {
-	s.h.CountTry()
-	if s.h.Budget.Spend(n) {
+	s.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
+	if executor.Spent(ctx, n) {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
 }

@@ -68,8 +68,5 @@ func openat2(e *ring.SQE, how unix.OpenHow) int32 {
 
 // callClose is never repeated: after an interrupted close the descriptor is gone, and its number may be somebody else's.
 func callClose(e *ring.SQE) int32 {
-	if _, _, errno := syscall.Syscall(unix.SYS_CLOSE, uintptr(e.FD), 0, 0); errno != 0 {
-		return -int32(errno)
-	}
-	return 0
+	return result(CloseNow(int(e.FD)))
 }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls of this file are operations on names as plain system calls on the calling goroutine, for callers who have decided to wait
+// The calls of this file are operations as plain system calls on the calling goroutine, for callers who have decided to wait
 // there. They may block, and nothing can cancel them. They allocate nothing unless the name is very long: an [Op] has to outlive its
 // caller's frame, and these do not.
 
@@ -27,6 +27,29 @@ func UnlinkatNow(dirfd int, name string, flags int) error {
 // OpenatNow is [Openat]. openat(2).
 func OpenatNow(dirfd int, name string, flags int, mode uint32) (fd int, err error) {
 	return callOnName(unix.SYS_OPENAT, dirfd, name, uintptr(openFlags(uint64(flags))), uintptr(mode), nil)
+}
+
+// Openat2Now is [Openat2], but takes the flags as they are and is not repeated after EINTR. openat2(2).
+func Openat2Now(dirfd int, name string, how unix.OpenHow) (fd int, err error) {
+	var b nameBuf
+	p := b.set(name)
+	if p == nil {
+		return -1, syscall.EINVAL
+	}
+	r, _, errno := syscall.Syscall6(unix.SYS_OPENAT2, uintptr(dirfd), uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(&how)),
+		unsafe.Sizeof(how), 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), nil
+}
+
+// CloseNow is [Close], and like that never repeated. close(2).
+func CloseNow(fd int) error {
+	if _, _, errno := syscall.Syscall(unix.SYS_CLOSE, uintptr(fd), 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // callOnName makes a call whose first arguments are a directory and a name. Without an error the result is not negative.

@@ -22,10 +22,8 @@ import (
 type Handle struct {
 	// state is the number of references times refOne, and the two bits below. An operation takes a reference before it is
 	// queued and drops it when it has ended, or, if its caller was let go, when the kernel has.
-	state  atomic.Uint64
-	tries  atomic.Uint32 // see CountTry
-	Budget Budget
-	_      [48]byte // every operation writes to the cache line above; what follows is only read
+	state atomic.Uint64
+	_     [56]byte // every operation writes to the cache line above; what follows is only read
 
 	FD      int
 	direct  bool // FD is a place in the table of the driver's ring
@@ -186,17 +184,6 @@ func (h *Handle) CloseApart(ctx context.Context) error {
 	}
 	return err
 }
-
-// CountTry tells the driver of operations that it does not see, many at a time: the count is one for all files and processors.
-func (h *Handle) CountTry() {
-	if h.tries.Add(1)%countEvery == 0 {
-		for range countEvery {
-			h.Driver.CountRoute(driver.RouteInline)
-		}
-	}
-}
-
-const countEvery = 16
 
 // Abandoned reports whether the kernel still has what was given to the operation.
 func Abandoned(err error) bool { return err != nil && errors.Is(err, driver.ErrAbandoned) }
