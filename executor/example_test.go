@@ -1,0 +1,209 @@
+package executor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// The same task on each executor.
+func ExampleStart() {
+	for _, e := range []executor.Executor{executor.Goroutines(), executor.Pool(8), executor.Workers(2), executor.Local()} {
+		err := executor.Start(context.Background(), func(ctx context.Context) error {
+			r := executor.Do(ctx, ops.Nop())
+			fmt.Println(e, r.Err)
+			return nil
+		}, executor.WithExecutor(e), executor.WithDriver(driver.Config{Entries: 64}))
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// goroutines <nil>
+	// pool(8) <nil>
+	// workers(2) <nil>
+	// local <nil>
+}
+
+// start runs an example as a task.
+func start(example func(ctx context.Context) error) {
+	if err := executor.Start(context.Background(), example); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A task has a result, and a panic is an error.
+func ExampleGo() {
+	start(func(ctx context.Context) error {
+		good := executor.Go(ctx, func(ctx context.Context) (int, error) { return 42, nil })
+		bad := executor.Go(ctx, func(ctx context.Context) (int, error) { panic("out of cheese") })
+		n, err := good.Join(ctx)
+		fmt.Println(n, err)
+		_, err = bad.Join(ctx)
+		var p *executor.PanicError
+		if errors.As(err, &p) {
+			fmt.Println(p.Value, len(p.Stack) > 0)
+		}
+		return nil
+	})
+	// Output:
+	// 42 <nil>
+	// out of cheese true
+}
+
+// Tasks that share their worker never run at the same time, so they need no lock.
+func ExampleGoHere() {
+	start(func(ctx context.Context) error {
+		total := 0
+		var tasks []*executor.JoinHandle[struct{}]
+		for i := range 10 {
+			tasks = append(tasks, executor.GoHere(ctx, func(ctx context.Context) (struct{}, error) {
+				err := executor.Do(ctx, ops.Nop()).Err
+				total += i
+				return struct{}{}, err
+			}))
+		}
+		for _, t := range tasks {
+			if _, err := t.Join(ctx); err != nil {
+				return err
+			}
+		}
+		fmt.Println(total)
+		return nil
+	})
+	// Output: 45
+}
+
+// What a task waits for is cancelled with it.
+func ExampleJoinHandle_Abort() {
+	start(func(ctx context.Context) error {
+		t := executor.Go(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, executor.Sleep(ctx, time.Hour) })
+		t.Abort()
+		_, err := t.Join(ctx)
+		fmt.Println(errors.Is(err, context.Canceled))
+		return nil
+	})
+	// Output: true
+}
+
+// Something that blocks has a goroutine to itself, while the other tasks go on.
+func ExampleBlock() {
+	start(func(ctx context.Context) error {
+		name, err := executor.Block(ctx, func() (string, error) {
+			time.Sleep(time.Millisecond) // or a mutex, a channel, a call of cgo
+			return "blocked", nil
+		})
+		fmt.Println(name, err)
+		return nil
+	})
+	// Output: blocked <nil>
+}
+
+func ExampleSleep() {
+	start(func(ctx context.Context) error {
+		soon, cancel := context.WithTimeout(ctx, time.Millisecond)
+		defer cancel()
+		fmt.Println(executor.Sleep(ctx, time.Microsecond))
+		fmt.Println(errors.Is(executor.Sleep(soon, time.Hour), context.DeadlineExceeded))
+		return nil
+	})
+	// Output:
+	// <nil>
+	// true
+}
+
+// A task that computes for long lets others run now and then.
+func ExampleYield() {
+	start(func(ctx context.Context) error {
+		for _, name := range []string{"a", "b"} {
+			defer executor.GoHere(ctx, func(ctx context.Context) (struct{}, error) {
+				for i := range 2 {
+					fmt.Println(name, i)
+					if err := executor.Yield(ctx); err != nil {
+						return struct{}{}, err
+					}
+				}
+				return struct{}{}, nil
+			}).Join(ctx)
+		}
+		return nil
+	})
+	// Output:
+	// a 0
+	// b 0
+	// a 1
+	// b 1
+}
+
+// Tasks wait for something that anybody makes happen: a task, a goroutine, a callback.
+func ExampleEvent() {
+	start(func(ctx context.Context) error {
+		var loaded executor.Event
+		time.AfterFunc(time.Millisecond, loaded.Set)
+		fmt.Println(loaded.Wait(ctx), loaded.IsSet())
+		return nil
+	})
+	// Output: <nil> true
+}
+
+// An operation that no package above has, on the task's own driver.
+func ExampleDo() {
+	start(func(ctx context.Context) error {
+		f, err := os.CreateTemp("", "example")
+		if err != nil {
+			return err
+		}
+		defer os.Remove(f.Name())
+		defer f.Close()
+		if r := executor.Do(ctx, ops.Ftruncate(int(f.Fd()), 1000)); r.Err != nil {
+			return r.Err
+		}
+		r := executor.Do(ctx, ops.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_SIZE, new(unix.Statx_t)))
+		if r.Err != nil {
+			return r.Err
+		}
+		fmt.Println(r.Buf.Size)
+		return nil
+	})
+	// Output: 1000
+}
+
+// A task reads a stream and lets others run while nothing comes.
+func ExampleNext() {
+	start(func(ctx context.Context) error {
+		d, err := executor.DriverOf(ctx)
+		if err != nil {
+			return err
+		}
+		stock, err := d.Buffers()
+		if err != nil {
+			return err
+		}
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fds[0])
+		defer unix.Close(fds[1])
+		in := driver.RecvMulti(d, fds[0], stock, 0, nil)
+		defer in.Close(ctx)
+		time.AfterFunc(time.Millisecond, func() { _ = unix.Send(fds[1], []byte("hello"), 0) })
+		c, err := executor.Next(ctx, in)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s\n", c.Bytes())
+		c.Release()
+		return nil
+	})
+	// Output: hello
+}
