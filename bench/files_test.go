@@ -41,7 +41,7 @@ func needDevice(b *testing.B, name string) {
 	if err := unix.Statfs(name, &st); err != nil {
 		b.Fatal(err)
 	}
-	if st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC {
+	if t := uint32(st.Type); t == unix.TMPFS_MAGIC || t == unix.RAMFS_MAGIC {
 		b.Skipf("O_DIRECT needs a file system on a device, %s is in memory: set TMPDIR", name)
 	}
 }

@@ -293,7 +293,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		}
 	}
 	i := uint32(c.UserData)
-	if int(i) >= len(d.slots) || d.slots[i].r == nil || d.slots[i].gen != uint32(c.UserData>>32) || d.slots[i].pooled != pooled {
+	if uint64(i) >= uint64(len(d.slots)) || d.slots[i].r == nil || d.slots[i].gen != uint32(c.UserData>>32) || d.slots[i].pooled != pooled {
 		d.stats.Stale++
 		d.log.Warn("completion of no operation", zapUserData(c.UserData), zapResult(c.Res))
 		return

@@ -105,9 +105,12 @@ func (f *File) Chown(ctx context.Context, uid, gid int) error {
 // Chtimes sets the times of access and modification, to the nanosecond if the file system can; a zero Time leaves one as it is.
 // utimensat(2).
 func (f *File) Chtimes(ctx context.Context, atime, mtime time.Time) error {
-	ts := timespecs(atime, mtime)
 	return f.change(ctx, "chtimes", func(fd int) error {
-		err := unix.UtimesNanoAt(fd, "", ts[:], unix.AT_EMPTY_PATH)
+		ts, err := timespecs(atime, mtime)
+		if err != nil {
+			return err
+		}
+		err = unix.UtimesNanoAt(fd, "", ts[:], unix.AT_EMPTY_PATH)
 		if err == unix.EINVAL { // before kernel 5.8
 			err = unix.UtimesNanoAt(cwd, procPath(fd), ts[:], 0)
 		}
@@ -122,16 +125,16 @@ func (f *File) change(ctx context.Context, verb string, fn func(fd int) error) e
 	return f.wrap(verb, err)
 }
 
-// timespecs writes two times as utimensat(2) takes them.
-func timespecs(atime, mtime time.Time) (ts [2]unix.Timespec) {
+// timespecs writes two times as utimensat(2) takes them: ERANGE is one that a processor of 32 bits cannot say, such as the year 2040.
+func timespecs(atime, mtime time.Time) (ts [2]unix.Timespec, err error) {
 	for i, t := range [...]time.Time{atime, mtime} {
 		if t.IsZero() {
 			ts[i] = unix.Timespec{Nsec: unix.UTIME_OMIT}
-		} else {
-			ts[i] = unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
+		} else if ts[i], err = unix.TimeToTimespec(t); err != nil {
+			return ts, err
 		}
 	}
-	return ts
+	return ts, nil
 }
 
 // ignoringEINTR repeats a call that a signal interrupted, as network file systems let it.

@@ -215,8 +215,11 @@ func (d *Dir) Chown(ctx context.Context, name string, uid, gid int) error {
 // Chtimes sets the times of access and modification of the file name, or of a symbolic link itself; a zero Time leaves one as it is.
 // utimensat(2).
 func (d *Dir) Chtimes(ctx context.Context, name string, atime, mtime time.Time) error {
-	ts := timespecs(atime, mtime)
 	return callAt(ctx, d, "chtimes", OpAttr, name, func(fd int, name string) error {
+		ts, err := timespecs(atime, mtime)
+		if err != nil {
+			return err
+		}
 		return unix.UtimesNanoAt(fd, name, ts[:], unix.AT_SYMLINK_NOFOLLOW)
 	})
 }

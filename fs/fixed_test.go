@@ -418,9 +418,7 @@ func TestFixedOfTwoDrivers(t *testing.T) {
 
 // TestFixedAllocs sees that reading and writing with registered buffers allocates nothing.
 func TestFixedAllocs(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
+	testenv.CountsAllocs(t, raceEnabled)
 	each(t, func(t *testing.T, ctx context.Context) {
 		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
 		b, err := pool.Get(ctx, 4096)

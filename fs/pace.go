@@ -94,7 +94,7 @@ func threadWaits() int64 {
 	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
 		return -1
 	}
-	return u.Nvcsw
+	return int64(u.Nvcsw)
 }
 
 // inPlace makes a call in place, if one by route r is to be made so now and ctx has not ended. It reports whether that settles the matter.

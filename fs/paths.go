@@ -162,8 +162,13 @@ func Lchown(ctx context.Context, name string, uid, gid int) error {
 // Chtimes sets the times of access and modification of the named file, symbolic links followed; a zero Time leaves one as it is.
 // utimensat(2).
 func Chtimes(ctx context.Context, name string, atime, mtime time.Time) error {
-	ts := timespecs(atime, mtime)
-	return pathError("chtimes", name, callPath(ctx, OpAttr, name, func() error { return unix.UtimesNanoAt(cwd, name, ts[:], 0) }))
+	return pathError("chtimes", name, callPath(ctx, OpAttr, name, func() error {
+		ts, err := timespecs(atime, mtime)
+		if err != nil {
+			return err
+		}
+		return unix.UtimesNanoAt(cwd, name, ts[:], 0)
+	}))
 }
 
 // Mknod makes a FIFO, a socket, a device or a regular file: mode is unix.S_IFIFO or another type, and the permissions before umask; dev

@@ -22,7 +22,11 @@ func (f *File) readAll(ctx context.Context) ([]byte, error) {
 	if f.known()&(traitRegular|traitDir) == 0 {
 		return f.readStream(ctx)
 	}
-	b := make([]byte, max(f.size+1, least)) // one more than there should be, to see the end
+	size := f.size + 1 // one more than there should be, to see the end
+	if int64(int(size)) != size {
+		size = 0 // a slice cannot be so long where words have 32 bits; but the file may have got shorter
+	}
+	b := make([]byte, max(size, least))
 	n := 0
 	for {
 		m, err := f.readKept(ctx, b[n:], int64(n))

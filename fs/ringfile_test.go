@@ -275,9 +275,7 @@ func TestRingFileElsewhere(t *testing.T) {
 
 // TestRingFileAllocs sees that reading and writing allocates nothing.
 func TestRingFileAllocs(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
+	testenv.CountsAllocs(t, raceEnabled)
 	each(t, func(t *testing.T, ctx context.Context) {
 		if !hasTable(ctx) {
 			return

@@ -281,9 +281,7 @@ func TestConcurrent(t *testing.T) { // HAZARDS T25
 
 // TestAllocs sees that reading and writing allocate nothing.
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
+	testenv.CountsAllocs(t, raceEnabled)
 	each(t, func(t *testing.T, ctx context.Context) {
 		f := openNew(t, ctx, pattern(8192, 1))
 		if f == nil {

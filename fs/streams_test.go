@@ -201,7 +201,7 @@ func TestStreamEnd(t *testing.T) {
 			if _, err := f.NewStreamReader(ctx, -1, fs.StreamOptions{}); err == nil {
 				t.Error("a stream from -1")
 			}
-			for _, o := range []fs.StreamOptions{{BlockSize: -1}, {Depth: -1}, {BlockSize: 2 << 30}} {
+			for _, o := range []fs.StreamOptions{{BlockSize: -1}, {Depth: -1}, {BlockSize: 1<<30 + 1}} {
 				if _, err := f.NewStreamReader(ctx, 0, o); err == nil {
 					t.Errorf("a stream of %+v", o)
 				}

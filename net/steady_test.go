@@ -24,9 +24,7 @@ func mallocs() uint64 {
 
 // TestReceivesDoesNotAllocate receives by multishot, and allocates nothing once that flows.
 func TestReceivesDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
+	testenv.CountsAllocs(t, raceEnabled)
 	each(t, func(t *testing.T, ctx context.Context) {
 		if d, err := driver.FromContext(ctx); err != nil || d.Engine() != driver.Uring {
 			return // waiting for a descriptor costs the portable engine an allocation

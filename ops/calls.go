@@ -58,8 +58,8 @@ var calls = ring.CallTable{
 	ring.OpLinkat:    {Do: callLinkat},
 }
 
-// Entries hold addresses and offsets in 64 bits, and the calls pass them on in one register each.
-const _ = -(8 - unsafe.Sizeof(uintptr(0)))
+// wide says that a register holds 64 bits, as the fields of entries do: addresses fit in any case, and offsets then.
+const wide = unsafe.Sizeof(uintptr(0)) == 8
 
 // The result of a call that fails, as the kernel writes it.
 const (

@@ -40,21 +40,23 @@ func tryWritev(e *ring.SQE) int32  { return writerv.try(e) }
 func (m *mover) move(e *ring.SQE, off uint64, flags uint32) int32 {
 	switch {
 	case flags != 0 && m.vec:
-		return call(m.flagged, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), uintptr(off), 0, uintptr(flags))
-	case flags != 0:
+		return call(m.flagged, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), offsetLow(off), offsetHigh(off), uintptr(flags))
+	case flags != 0, off != position && !m.vec && !wide:
 		return m.moveOne(e, off, flags)
 	case off != position:
-		return call(m.at, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), uintptr(off), 0, 0)
+		return call(m.at, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), offsetLow(off), offsetHigh(off), 0)
 	default:
 		return call(m.here, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), 0, 0, 0)
 	}
 }
 
-// moveOne moves one buffer with a call that wants a vector.
+// moveOne moves one buffer with a call that wants a vector. Without words of 64 bits that is the way for all offsets: pread(2) has them in
+// registers that differ from processor to processor.
 func (m *mover) moveOne(e *ring.SQE, off uint64, flags uint32) int32 {
-	iov := struct{ base, len uint64 }{e.Addr, uint64(e.Len)}
+	iov := struct{ base, len uintptr }{uintptr(e.Addr), uintptr(e.Len)}
 	for {
-		r, _, errno := syscall.Syscall6(m.flagged, uintptr(e.FD), uintptr(unsafe.Pointer(&iov)), 1, uintptr(off), 0, uintptr(flags))
+		r, _, errno := syscall.Syscall6(m.flagged, uintptr(e.FD), uintptr(unsafe.Pointer(&iov)), 1, offsetLow(off), offsetHigh(off),
+			uintptr(flags))
 		if errno == 0 {
 			return int32(r)
 		}
@@ -144,7 +146,7 @@ func (m *mover) writeShort(e *ring.SQE) int32 {
 		if first.Len == 0 {
 			first = v
 		}
-		total += v.Len
+		total += uint64(v.Len)
 	}
 	if total <= atomicWrite {
 		return m.move(e, position, e.OpFlags)

@@ -34,10 +34,10 @@ func TryRead(fd int, b []byte, off int64) (int, error) {
 		var errno syscall.Errno
 		if len(b) <= brief {
 			n, _, errno = syscall.RawSyscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1,
-				offsetLow(off), offsetHigh(off), unix.RWF_NOWAIT)
+				offsetLow(uint64(off)), offsetHigh(uint64(off)), unix.RWF_NOWAIT)
 		} else {
 			n, _, errno = syscall.Syscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1,
-				offsetLow(off), offsetHigh(off), unix.RWF_NOWAIT)
+				offsetLow(uint64(off)), offsetHigh(uint64(off)), unix.RWF_NOWAIT)
 		}
 		switch {
 		case errno == syscall.EINTR:
@@ -60,7 +60,7 @@ func TryReadv(o *Op[[][]byte]) (int, error) {
 	}
 	for {
 		n, _, errno := syscall.Syscall6(unix.SYS_PREADV2, uintptr(o.FD), uintptr(unsafe.Pointer(unsafe.SliceData(v.iov))),
-			uintptr(len(v.iov)), offsetLow(int64(o.off)), offsetHigh(int64(o.off)), unix.RWF_NOWAIT)
+			uintptr(len(v.iov)), offsetLow(o.off), offsetHigh(o.off), unix.RWF_NOWAIT)
 		switch {
 		case errno == syscall.EINTR:
 			continue
@@ -141,13 +141,13 @@ func writtenTo(bufs [][]byte, n int) {
 }
 
 // preadv2 takes the offset in two halves where a register is smaller than it.
-func offsetLow(off int64) uintptr { return uintptr(off) }
+func offsetLow(off uint64) uintptr { return uintptr(off) }
 
-func offsetHigh(off int64) uintptr {
-	if unsafe.Sizeof(uintptr(0)) == 8 {
+func offsetHigh(off uint64) uintptr {
+	if wide {
 		return 0
 	}
-	return uintptr(uint64(off) >> 32)
+	return uintptr(off >> 32)
 }
 
 // falseEOF reports whether the running kernel may answer a read that must not wait with 0 although the file goes on. Linux 5.9 and

@@ -183,8 +183,9 @@ func (y yard) xattr(name, attr, value string) {
 
 func (y yard) mtime(name string, sec, nsec int64) {
 	y.Helper()
-	ts := []unix.Timespec{{Sec: sec, Nsec: nsec}, {Sec: sec, Nsec: nsec}}
-	must(y, unix.UtimesNanoAt(unix.AT_FDCWD, y.path(name), ts, unix.AT_SYMLINK_NOFOLLOW))
+	ts, err := unix.TimeToTimespec(time.Unix(sec, nsec))
+	must(y, err)
+	must(y, unix.UtimesNanoAt(unix.AT_FDCWD, y.path(name), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW))
 }
 
 // settle gives all names below dir a time of their own, in the past.

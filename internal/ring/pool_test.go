@@ -644,6 +644,9 @@ func TestPoolTimeout(t *testing.T) {
 		}
 	}
 	const ms = int64(time.Millisecond)
+	in10ms := func(ts unix.Timespec) ring.Timespec {
+		return ring.Timespec{Sec: int64(ts.Sec), Nsec: int64(ts.Nsec) + 10*ms}
+	}
 	etime, einval := -int32(syscall.ETIME), -int32(syscall.EINVAL)
 	for i, c := range []struct {
 		ts    ring.Timespec
@@ -653,9 +656,9 @@ func TestPoolTimeout(t *testing.T) {
 	}{
 		{ring.Timespec{Nsec: 5 * ms}, 0, 5 * time.Millisecond, etime},
 		{ring.Timespec{Nsec: 5 * ms}, ring.TimeoutBoottime, 5 * time.Millisecond, etime},
-		{ring.Timespec{Sec: now[0].Sec, Nsec: now[0].Nsec + 10*ms}, ring.TimeoutAbs, 0, etime},
-		{ring.Timespec{Sec: now[1].Sec, Nsec: now[1].Nsec + 10*ms}, ring.TimeoutAbs | ring.TimeoutBoottime, 0, etime},
-		{ring.Timespec{Sec: now[2].Sec, Nsec: now[2].Nsec + 10*ms}, ring.TimeoutAbs | ring.TimeoutRealtime, 0, etime},
+		{in10ms(now[0]), ring.TimeoutAbs, 0, etime},
+		{in10ms(now[1]), ring.TimeoutAbs | ring.TimeoutBoottime, 0, etime},
+		{in10ms(now[2]), ring.TimeoutAbs | ring.TimeoutRealtime, 0, etime},
 		{ring.Timespec{}, ring.TimeoutAbs, 0, etime},
 		{ring.Timespec{Sec: -1}, 0, 0, einval},
 		{ring.Timespec{Nsec: -1}, 0, 0, einval},

@@ -2,7 +2,9 @@
 package testenv
 
 import (
+	"math"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -62,4 +64,33 @@ func OpenNetpoller() {
 	_ = r.SetReadDeadline(time.Now())
 	r.Close()
 	w.Close()
+}
+
+// Huge returns memory of more than 4 GiB, or as much as fits where addresses have 32 bits, always more than 1 GiB. It costs nothing before it
+// is used, and is gone at the end of the test.
+func Huge(t testing.TB) []byte {
+	t.Helper()
+	const size = min(4<<30+1, math.MaxInt/8*5)
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		t.Skipf("needs address space: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Munmap(mem); err != nil {
+			t.Error(err)
+		}
+	})
+	return mem
+}
+
+// CountsAllocs skips a test that sees nothing allocated where that cannot be: under the race detector, and where goroutines are told apart
+// without assembly, see package executor.
+func CountsAllocs(t testing.TB, race bool) {
+	t.Helper()
+	if race {
+		t.Skip("the race detector allocates")
+	}
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("executors allocate on " + runtime.GOARCH)
+	}
 }
