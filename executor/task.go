@@ -363,6 +363,7 @@ type PanicError struct {
 	Stack []byte // of the task, as debug.Stack gives it
 }
 
+// Error returns the value of the panic, and the task's stack.
 func (e *PanicError) Error() string {
 	return fmt.Sprintf("uringo: task panicked: %v\n\n%s", e.Value, e.Stack)
 }

@@ -13,8 +13,8 @@ import (
 	"uringo/internal/ring"
 )
 
-// Async, in [Spec.Flags], has the kernel's worker threads perform an operation from the start (IOSQE_ASYNC): for what could hold up
-// the driver if it was tried at once, such as a request to a file system in user space or over a network.
+// Async is the flag in [Spec.Flags] by which the kernel's worker threads perform an operation from the start (IOSQE_ASYNC): for what could
+// hold up the driver if it was tried at once, such as a request to a file system in user space or over a network.
 const Async = ring.SQEAsync
 
 // brief is how many bytes are copied in so little time that the scheduler need not be told of the call.

@@ -126,11 +126,10 @@ func (r *Ring) Space() uint32 {
 	return 0
 }
 
-// Tail returns the position of the entry that Next will return, and Head that of the first one which the kernel has not taken. Positions
-// wrap around.
+// Tail returns the position of the entry that Next will return. Positions wrap around.
 func (r *Ring) Tail() uint32 { return r.tail }
 
-// Head: see [Ring.Tail].
+// Head returns the position of the first entry that the kernel has not taken: see [Ring.Tail].
 func (r *Ring) Head() uint32 { return atomic.LoadUint32(r.sqHead) }
 
 // At returns the entry at a position between Head and Tail, which may be changed until the next Enter.
