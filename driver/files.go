@@ -2,6 +2,8 @@ package driver
 
 import (
 	"errors"
+	"slices"
+	"sync"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -10,10 +12,43 @@ import (
 )
 
 // files is the ring's table of direct descriptors, which the first open into it makes.
-type files struct{ state tableState }
+type files struct {
+	state  tableState
+	chosen int // how many places, the first ones, the kernel leaves to TakePlace
 
-// fileTable is how many files the table has room for, if the limit of open files allows: eight bytes each.
-const fileTable = 4096
+	mu    sync.Mutex
+	taken [mostChosen]bool
+}
+
+const (
+	// fileTable is how many files the table has room for, if the limit of open files allows: eight bytes each.
+	fileTable = 4096
+	// mostChosen is how many of these places TakePlace gives out; of a small table, it is a quarter.
+	mostChosen = 64
+)
+
+// TakePlace returns a place of the ring's table of files for [ops.OpenDirectAt]: no other open goes there until [Driver.ReleasePlace]. It
+// is false when all are taken, 64 at most. Where there is no table, which shows when a file is opened (ENXIO), there are places
+// all the same.
+func (d *Driver) TakePlace() (place int, ok bool) {
+	f := &d.files
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	place = slices.Index(f.taken[:], false)
+	if place < 0 {
+		return 0, false
+	}
+	f.taken[place] = true
+	return place, true
+}
+
+// ReleasePlace gives back a place from TakePlace. All operations on it have ended by then; one that was abandoned has when its
+// [ops.Spec].Release is called. A file that is open there stays so until the next is opened in its place.
+func (d *Driver) ReleasePlace(place int) {
+	d.files.mu.Lock()
+	defer d.files.mu.Unlock()
+	d.files.taken[place] = false
+}
 
 // admit returns why an operation on the ring's table of files cannot be performed, or nil. The pool of plain calls cannot stand in: the
 // number would mean somebody else's descriptor.
@@ -28,6 +63,9 @@ func (d *Driver) admit(s *ops.Spec) error {
 	case s.Route == ops.RouteCall || !d.ring.Supports(s.Kind.Code):
 		return syscall.EOPNOTSUPP
 	}
+	if place, ok := s.Place(); ok && place >= f.chosen {
+		return syscall.ENFILE
+	}
 	return nil
 }
 
@@ -39,7 +77,8 @@ func (f *files) open(d *Driver) {
 	// The kernel makes no table larger than RLIMIT_NOFILE.
 	err := error(syscall.EMFILE)
 	for n := uint32(fileTable); n >= 16 && errors.Is(err, syscall.EMFILE); n /= 2 {
-		err = d.ring.OpenFiles(n)
+		f.chosen = min(mostChosen, int(n/4))
+		err = d.ring.OpenFiles(n, uint32(f.chosen))
 	}
 	if err != nil {
 		d.log.Debug("no table of direct descriptors", zap.Error(err))
@@ -49,11 +88,15 @@ func (f *files) open(d *Driver) {
 }
 
 // discardDirect closes what an open put into the table for a caller who was let go.
-func (d *Driver) discardDirect(place int32) {
+func (d *Driver) discardDirect(s *ops.Spec, res int32) {
 	if d.closing.Load() {
 		return // the table goes with the ring
 	}
-	op := ops.CloseDirect(int(place))
+	place, ok := s.Place()
+	if !ok {
+		place = int(res)
+	}
+	op := ops.CloseDirect(place)
 	r := new(Request)
 	r.cur = r.Reset(&op.Spec, nobody{})
 	r.state = stateQueued

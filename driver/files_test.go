@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,19 +21,13 @@ func TestDirect(t *testing.T) {
 		dir, name := e.fifo()
 		o := do(e, d, ops.OpenDirect(dir, name, unix.O_RDWR|unix.O_CLOEXEC, 0))
 		if strings.Contains(e.name, "portable") || e.sim != nil {
-			r := ops.ReadAt(0, make([]byte, 1), -1)
-			r.Flags |= ops.Direct
-			if got := do(e, d, r); o.Err != syscall.ENXIO || got.Err != syscall.ENXIO {
+			if got := do(e, d, direct(ops.ReadAt(0, make([]byte, 1), -1))); o.Err != syscall.ENXIO || got.Err != syscall.ENXIO {
 				e.Errorf("open: %v, read: %v; want ENXIO", o.Err, got.Err)
 			}
 			return
 		}
 		if o.Err != nil {
 			e.Fatal(o.Err)
-		}
-		direct := func(op ops.Op[[]byte]) ops.Op[[]byte] {
-			op.Flags |= ops.Direct
-			return op
 		}
 		call := direct(ops.ReadAt(o.N, make([]byte, 1), -1))
 		call.Route = ops.RouteCall
@@ -81,7 +76,11 @@ func TestAbandonedDirect(t *testing.T) { // HAZARDS T6
 		dir, name := e.fifo()
 		const n = 4 // not more than there are workers
 		for i := range n {
-			p := driver.Submit(d, ops.OpenDirect(dir, name, unix.O_RDONLY|unix.O_CREAT, 0o600))
+			op := ops.OpenDirect(dir, name, unix.O_RDONLY|unix.O_CREAT, 0o600)
+			if i%2 == 1 {
+				op = ops.OpenDirectAt(i, dir, name, unix.O_RDONLY|unix.O_CREAT, 0o600)
+			}
+			p := driver.Submit(d, op)
 			pending(e, p)
 			p.Cancel()
 			if got := result(e, p); got.Err != driver.ErrAbandoned {
@@ -102,5 +101,115 @@ func TestAbandonedDirect(t *testing.T) { // HAZARDS T6
 			return err == syscall.ENXIO
 		})
 		e.fault.Set(ring.FaultConfig{})
+	})
+}
+
+// direct has an operation mean a place of the ring's table.
+func direct[T any](op ops.Op[T]) ops.Op[T] {
+	op.Flags |= ops.Direct
+	return op
+}
+
+// Open, read and close are one chain, in a place that was known before. A read that is cut short is taken up, and the close waits for it.
+func TestDirectChain(t *testing.T) { // G10
+	on(t, chaining, func(e *rig) {
+		d := e.open(driver.Config{})
+		dir, name := e.fifo()
+		place, ok := d.TakePlace()
+		if !ok {
+			e.Fatal("no place")
+		}
+		defer d.ReleasePlace(place)
+		probe := do(e, d, ops.OpenDirectAt(place, unix.AT_FDCWD, "/dev/null", unix.O_RDONLY, 0))
+		if probe.Err == syscall.ENXIO {
+			if strings.HasPrefix(e.name, "uring") || e.name == "locked" {
+				e.Skip("needs direct descriptors (6.0)")
+			}
+			return // no table
+		}
+		if probe.Err != nil || probe.N != 0 {
+			e.Fatalf("%+v", probe)
+		}
+		for round := range 10 {
+			w := e.keep(unix.Openat(dir, name, unix.O_RDWR|unix.O_CLOEXEC, 0))
+			e.write(w, []byte("0123"))
+			var c driver.Chain
+			o := driver.Link(&c, ops.OpenDirectAt(place, dir, name, unix.O_RDONLY, 0)) // instead of what is there, or not
+			r := driver.Link(&c, direct(ops.ReadAt(place, make([]byte, 10), -1)))
+			z := driver.Link(&c, ops.CloseDirect(place))
+			e.submit(d, &c)
+			wants(e, "open", o, 0, nil)
+			pending(e, r)
+			e.write(w, []byte("45678"))
+			pending(e, z)
+			e.write(w, []byte("9"))
+			if got := result(e, r); got.N != 10 || got.Err != nil || string(got.Buf) != "0123456789" {
+				e.Fatalf("round %d: read %d, %v: %q", round, got.N, got.Err, got.Buf)
+			}
+			wants(e, "close", z, 0, nil)
+		}
+		if got := do(e, d, direct(ops.ReadAt(place, make([]byte, 1), -1))); got.Err != syscall.EBADF {
+			e.Errorf("after closing: %v", got.Err)
+		}
+
+		// What cannot be opened is neither read nor closed; and a file that ends too early is left open, for whoever wants more of it.
+		for file, want := range map[string]error{"none": syscall.ENOENT, "/dev/null": nil} {
+			var c driver.Chain
+			o := driver.Link(&c, ops.OpenDirectAt(place, dir, file, unix.O_RDONLY, 0))
+			r := driver.Link(&c, direct(ops.ReadAt(place, make([]byte, 1), 0)))
+			z := driver.Link(&c, ops.CloseDirect(place))
+			e.submit(d, &c)
+			wants(e, "open "+file, o, 0, want)
+			if want != nil {
+				wants(e, "read "+file, r, 0, syscall.ECANCELED)
+			} else {
+				wants(e, "read "+file, r, 0, nil)
+			}
+			wants(e, "close "+file, z, 0, syscall.ECANCELED)
+		}
+		must(e, d, ops.CloseDirect(place))
+	})
+}
+
+// There are so many places to take and no more, and other opens do not go there.
+func TestPlaces(t *testing.T) { // G11
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{})
+		var places []int
+		for {
+			place, ok := d.TakePlace()
+			if !ok {
+				break
+			}
+			places = append(places, place)
+		}
+		slices.Sort(places)
+		if n := len(slices.Compact(places)); n != 64 {
+			e.Errorf("%d places", n)
+		}
+		d.ReleasePlace(7)
+		if place, ok := d.TakePlace(); place != 7 || !ok {
+			e.Errorf("place %d, %v", place, ok)
+		}
+		o := do(e, d, ops.OpenDirect(unix.AT_FDCWD, "/dev/null", unix.O_RDONLY, 0))
+		if o.Err == syscall.ENXIO {
+			return // no table
+		}
+		if o.Err != nil || o.N < 64 {
+			e.Errorf("the kernel chose %d, %v", o.N, o.Err)
+		}
+		if got := do(e, d, ops.OpenDirectAt(64, unix.AT_FDCWD, "/dev/null", unix.O_RDONLY, 0)); got.Err != syscall.ENFILE {
+			e.Errorf("a place that was not taken: %v", got.Err)
+		}
+
+		// An open that comes too late for its caller empties the place.
+		p := driver.Submit(d, ops.OpenDirectAt(3, unix.AT_FDCWD, "/dev/null", unix.O_RDONLY, 0))
+		p.Cancel()
+		if r := result(e, p); r.Err == nil {
+			must(e, d, ops.CloseDirect(3))
+		}
+		if got := do(e, d, direct(ops.ReadAt(3, make([]byte, 1), -1))); got.Err != syscall.EBADF {
+			e.Errorf("%+v", got)
+		}
 	})
 }

@@ -334,7 +334,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 			r.spec.Discard(c.Res)
 		}
 		if k.Direct && k.Code != ring.OpClose && c.Res >= 0 {
-			d.discardDirect(c.Res)
+			d.discardDirect(&r.spec, c.Res)
 		}
 		if r.spec.Release != nil {
 			r.spec.Release()

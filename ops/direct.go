@@ -10,7 +10,7 @@ import (
 // operations of that ring can use them, and they do not count against its limit. The driver makes the table when the first file is
 // opened into it; without one, an open says ENXIO.
 
-// Direct, in [Spec.Flags], says that the FD of an operation is a place in the ring's table (IOSQE_FIXED_FILE). The operation must be
+// Direct is the flag in [Spec.Flags] of an operation whose FD is a place in the ring's table (IOSQE_FIXED_FILE). The operation must be
 // submitted to the driver whose table it is. Reading, writing and syncing work on such a file. Kernel 6.0.
 const Direct = ring.SQEFixedFile
 
@@ -29,9 +29,25 @@ func OpenDirect(dirfd int, path string, flag int, perm uint32) Op[struct{}] {
 	return o
 }
 
+// OpenDirectAt is [OpenDirect] into a place that was known before, one from driver.Driver.TakePlace, so that what is behind it in a chain can
+// name it. N is 0. What was open there is closed. ENFILE and ENXIO mean that the table has no such place. Kernel 6.0, openat(2).
+func OpenDirectAt(place, dirfd int, path string, flag int, perm uint32) Op[struct{}] {
+	o := OpenDirect(dirfd, path, flag, perm)
+	o.off = uint64(place) + 1
+	return o
+}
+
 func prepareOpenDirect(s *Spec, e *ring.SQE) {
 	prepareOpenat(s, e)
-	e.FileIndex = -1 // any place (IORING_FILE_INDEX_ALLOC)
+	e.FileIndex = int32(s.off) // the place and 1
+	if s.off == 0 {
+		e.FileIndex = -1 // any place (IORING_FILE_INDEX_ALLOC)
+	}
+}
+
+// Place returns the place into which the operation opens a file; ok is false if it does not, or leaves the choice to the kernel.
+func (s *Spec) Place() (place int, ok bool) {
+	return int(s.off) - 1, s.Kind == kindOpenDirect && s.off > 0
 }
 
 // CloseDirect empties a place of the ring's table. As with [Close], it must not be repeated. Kernel 6.0.

@@ -50,14 +50,14 @@ func (r *Ring) OpenBuffers(n uint32) error {
 	return r.openTable(registerBuffers2, "buffer", n)
 }
 
-// OpenFiles gives the ring a table of n direct descriptors, all empty, in which the kernel chooses places. Owner only; once.
-// Kernel 6.0.
-func (r *Ring) OpenFiles(n uint32) error {
+// OpenFiles gives the ring a table of n direct descriptors, all empty, in which the kernel chooses places, but not among the first kept.
+// Owner only; once. Kernel 6.0.
+func (r *Ring) OpenFiles(n, kept uint32) error {
 	if err := r.openTable(registerFiles2, "file", n); err != nil {
 		return err
 	}
-	all := &fileRange{len: n}
-	if _, errno := r.k.Register(r.fd, registerFileRange, unsafe.Pointer(all), 0); errno != 0 {
+	rest := &fileRange{off: kept, len: n - kept}
+	if _, errno := r.k.Register(r.fd, registerFileRange, unsafe.Pointer(rest), 0); errno != 0 {
 		return fmt.Errorf("io_uring_register (file range, Linux 6.0): %w", errno)
 	}
 	return nil
