@@ -7,6 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -14,7 +17,7 @@ import (
 // finds the old content or the new one, whole. When it has returned nil, the new one is on stable storage.
 //
 // It writes a new file in the same directory, syncs it, gives it the name with rename(2), and syncs the directory, where the file system
-// can. So the file has the permissions perm before umask, and its owner, other names and attributes are not those of the old one; a
+// can; in the ring, these are one submission (kernel 5.11). So the file has the permissions perm before umask, and its owner, other names and attributes are not those of the old one; a
 // symbolic link of that name is replaced itself. An error means that the old content is still there, unless it came from the last step:
 // then it is the new one, which may not survive a crash of the machine. A crash may leave the new file behind, whose name begins
 // with .tmp- .
@@ -54,34 +57,33 @@ func (d *Dir) WriteFileAtomic(ctx context.Context, name string, data []byte, per
 }
 
 func (d *Dir) writeAtomic(ctx context.Context, name, shown string, data []byte, perm FileMode) error {
-	temp, err := d.writeTemp(ctx, data, perm)
-	if err != nil {
-		return pathError("write", shown, named(err, shown))
-	}
-	err = twoNames(ctx, OpRename, d, temp, d, name, func(old, new string) ops.Op[struct{}] {
-		return ops.Renameat2(d.f.h.FD, old, d.f.h.FD, new, 0)
-	})
-	if err != nil {
-		_ = d.Remove(context.WithoutCancel(ctx), temp) // if it was renamed in spite of all, there is none of that name
-		return pathError("rename", shown, err)
-	}
-	if err = do(ctx, d.f, OpSync, ops.Fsync(d.f.h.FD)).Err; err == syscall.EINVAL {
-		err = nil // not every file system has directories to sync
-	}
-	return pathError("sync", shown, err)
-}
-
-// writeTemp makes a new file with the data, on stable storage, and returns its name.
-func (d *Dir) writeTemp(ctx context.Context, data []byte, perm FileMode) (name string, err error) {
 	var f *File
-	err = freshName(".tmp-", "", func(fresh string) (err error) {
-		name = fresh
-		f, err = d.OpenFile(ctx, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, perm)
+	var temp string
+	err := freshName(".tmp-", "", func(fresh string) (err error) {
+		temp = fresh
+		f, err = d.OpenFile(ctx, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, perm)
 		return err
 	})
 	if err != nil {
-		return "", err
+		return pathError("write", shown, named(err, shown))
 	}
+	replace := d.replace
+	if f.linksReplace(data) {
+		replace = d.replaceLinked
+	}
+	step, err := replace(ctx, f, temp, name, data)
+	if err != nil && step != "sync" {
+		_ = d.Remove(context.WithoutCancel(ctx), temp) // if it was renamed in spite of all, there is none of that name
+	}
+	if step == "sync" && err == syscall.EINVAL {
+		err = nil // not every file system has directories to sync
+	}
+	return pathError(step, shown, named(err, shown))
+}
+
+// replace gives the new file f, temp in d, its content and then the name, and closes it. With an error it says which step failed: "write",
+// "rename", or "sync", of the directory.
+func (d *Dir) replace(ctx context.Context, f *File, temp, name string, data []byte) (step string, err error) {
 	if _, err = f.writeKept(ctx, data, 0); err == nil {
 		err = f.SyncAll(ctx)
 	}
@@ -89,8 +91,96 @@ func (d *Dir) writeTemp(ctx context.Context, data []byte, perm FileMode) (name s
 		err = cerr
 	}
 	if err != nil {
-		_ = d.Remove(context.WithoutCancel(ctx), name) // the error that counts is err
-		return "", err
+		return "write", err
 	}
-	return name, nil
+	return d.place(ctx, temp, name)
+}
+
+// place gives temp the name, for good.
+func (d *Dir) place(ctx context.Context, temp, name string) (step string, err error) {
+	err = twoNames(ctx, OpRename, d, temp, d, name, func(old, new string) ops.Op[struct{}] {
+		return ops.Renameat2(d.f.h.FD, old, d.f.h.FD, new, 0)
+	})
+	if err != nil {
+		return "rename", err
+	}
+	return "sync", do(ctx, d.f, OpSync, ops.Fsync(d.f.h.FD)).Err
+}
+
+// linksReplace reports whether the steps for f may be one chain in the ring: the file system keeps what a write with RWF_SYNC promises, as
+// local ones do, and one operation takes all of the data.
+func (f *File) linksReplace(data []byte) bool {
+	for _, op := range []Operation{OpWrite, OpSync, OpRename} {
+		if r := f.pinned(op); r != Auto && r != Ring {
+			return false
+		}
+	}
+	return f.h.Driver.Engine() == driver.Uring && f.known()&(traitRegular|traitRemote) == traitRegular && 0 < len(data) && len(data) <= ops.MaxTransfer
+}
+
+// replaceLinked is replace in one submission, for which every ring has room, and which the kernel works off on one thread.
+//
+// The write brings the data to stable storage itself, in place of an fsync behind it: behind a write that fails, in whatever respect, the
+// kernel does not go on, while it lets the failure of an fsync pass, so that the driver would have to look at that before the rename. It lets
+// that of a rename pass, too; but then only the directory is synced, which does no harm.
+func (d *Dir) replaceLinked(ctx context.Context, f *File, temp, name string, data []byte) (step string, err error) {
+	if ctx.Err() != nil {
+		_ = f.Close(context.WithoutCancel(ctx)) // the error that counts is that of ctx
+		return "write", driver.Canceled(ctx)
+	}
+	for i := range 2 { // for the rename and the sync
+		if !d.f.h.Acquire() {
+			if i > 0 {
+				d.f.h.Release()
+			}
+			_ = f.Close(ctx) // the error that counts is ErrClosed
+			return "write", ErrClosed
+		}
+	}
+	f.h.Acquire() // nobody else can have closed it
+	gone := new(executor.Event)
+
+	var c driver.Chain
+	o := ops.WriteAtFlags(f.h.FD, data, 0, unix.RWF_SYNC)
+	o.Flags |= ops.Async // on a file system that does not pass it on, the driver would wait for the disk
+	o.Release = f.freeAnd(gone)
+	write := driver.Link(&c, o)
+	onDir := func(o ops.Op[struct{}]) ops.Op[struct{}] {
+		o.Release = d.f.h.Free
+		return o
+	}
+	rename := driver.Link(&c, onDir(ops.Renameat2(d.f.h.FD, temp, d.f.h.FD, name, 0)))
+	sync := driver.HardLink(&c, onDir(ops.Fsync(d.f.h.FD)))
+	if err = c.Submit(f.h.Driver); err != nil {
+		step = "rename" // whose name is not valid
+	}
+	stop := context.AfterFunc(ctx, func() {
+		write.Cancel()
+		rename.Cancel()
+		sync.Cancel()
+	})
+	defer stop()
+	always := context.WithoutCancel(ctx)
+	synced := executor.Await(always, sync).Err // the last one first: the others are in by then, mostly
+	written, renamed := executor.Await(always, write).Err, executor.Await(always, rename).Err
+	for _, r := range []struct {
+		step string
+		h    *handle.Handle
+		err  error
+	}{{"write", &f.h, written}, {"rename", &d.f.h, renamed}, {"sync", &d.f.h, synced}} {
+		if driver.IsCanceled(r.err) && ctx.Err() != nil {
+			r.err = driver.Canceled(ctx)
+		}
+		if r.err = r.h.Settle(r.err, ErrClosed); r.err != nil && err == nil {
+			step, err = r.step, r.err
+		}
+	}
+	if handle.Abandoned(written) {
+		_ = gone.Wait(always) // the data is the caller's, and must not stay with the kernel
+	}
+	_ = f.Close(always) // after the sync, which would have told
+	if step == "rename" && (err == syscall.EINTR || err == syscall.EAGAIN) {
+		return d.place(ctx, temp, name) // a chain does not repeat what another member is behind whatever becomes of it
+	}
+	return step, err
 }

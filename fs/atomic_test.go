@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"uringo/driver"
 	"uringo/executor"
@@ -92,8 +95,8 @@ func TestWriteFileAtomic(t *testing.T) {
 	})
 }
 
-// TestWriteFileAtomicFails has a step fail: the old content stays, and nothing else.
-func TestWriteFileAtomicFails(t *testing.T) {
+// TestWriteFileAtomicFails has a step fail: the old content stays, and nothing else. Only with the last one it is the new.
+func TestWriteFileAtomicFails(t *testing.T) { // HAZARDS T26
 	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
 		if !faults.CanInject() {
 			t.Skip("needs IORING_NOP_INJECT_RESULT (6.10)")
@@ -103,24 +106,187 @@ func TestWriteFileAtomicFails(t *testing.T) {
 		}
 		dir := t.TempDir()
 		name := dir + "/file"
+		for _, linked := range []bool{true, false} {
+			if !linked {
+				defer fs.AllRemote()()
+			}
+			for _, step := range []ring.Op{ring.OpOpenat2, ring.OpWrite, ring.OpFsync, ring.OpRenameat} {
+				if err := fs.WriteFileAtomic(ctx, name, []byte("old"), 0o600); err != nil {
+					t.Error(err)
+				}
+				before := linkedBy(t, ctx)
+				faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EIO)},
+					Match: func(e *ring.SQE) bool { return e.Op == step }})
+				var pe *fs.PathError
+				err := fs.WriteFileAtomic(ctx, name, []byte("new"), 0o600)
+				if !errors.As(err, &pe) || pe.Path != name && pe.Path != dir+"/" || pe.Err != syscall.EIO {
+					t.Errorf("linked %v, with a failing step %d: %v", linked, step, err)
+				}
+				faults.Set(ring.FaultConfig{})
+				want := "old"
+				if linked && step == ring.OpFsync { // there is one for the directory only
+					want = "new"
+				}
+				if got, err := os.ReadFile(name); string(got) != want {
+					t.Errorf("linked %v, with a failing step %d: %q, %v", linked, step, got, err)
+				}
+				if entries, err := os.ReadDir(dir); len(entries) != 1 {
+					t.Errorf("linked %v, with a failing step %d it left %v, %v", linked, step, entries, err)
+				}
+				if n := linkedBy(t, ctx) - before; step != ring.OpOpenat2 && (n != 0) != linked {
+					t.Errorf("linked %v, with a failing step %d: %d operations were linked", linked, step, n)
+				}
+			}
+		}
+	})
+}
+
+// TestWriteFileAtomicInterrupted has steps be interrupted: they are repeated.
+func TestWriteFileAtomicInterrupted(t *testing.T) { // HAZARDS T10
+	faulty(t, ring.FaultConfig{Inject: 0.3, Results: []int32{-int32(syscall.EINTR), -int32(syscall.EAGAIN), -512}},
+		func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+			for _, op := range []fs.Operation{fs.OpWrite, fs.OpSync, fs.OpCreate, fs.OpRename} {
+				defer fs.Pin(op, fs.Pin(op, fs.Ring))
+			}
+			name := filepath.Join(t.TempDir(), "file")
+			for round := range uint64(30) {
+				if err := fs.WriteFileAtomic(ctx, name, makeVersion(round), 0o600); err != nil {
+					t.Error(err)
+				}
+				b, err := os.ReadFile(name)
+				if version, ok := parseVersion(b); version != round || !ok {
+					t.Errorf("round %d: version %d, %d bytes, %v", round, version, len(b), err)
+				}
+			}
+			if faults.Stats().Injected == 0 {
+				t.Error("no result was injected")
+			}
+		})
+}
+
+// TestWriteFileAtomicCancelled ends its context at random points: the file is whole, one version or the other, and nothing else is left.
+func TestWriteFileAtomicCancelled(t *testing.T) {
+	for _, grace := range []time.Duration{0, time.Nanosecond} {
+		for _, e := range executors() {
+			t.Run(fmt.Sprintf("grace %v/%v", grace, e), func(t *testing.T) {
+				run(t, e, driver.Config{Engine: testenv.Engines(t)[0], CancelGrace: grace}, func(t *testing.T, ctx context.Context) {
+					dir := t.TempDir()
+					name := filepath.Join(dir, "file")
+					if err := fs.WriteFileAtomic(ctx, name, makeVersion(0), 0o600); err != nil {
+						t.Error(err)
+					}
+					newest, cut := uint64(0), 0
+					for round := range uint64(60) {
+						soon, cancel := context.WithTimeout(ctx, time.Duration(rand.IntN(2000))*time.Microsecond)
+						data := makeVersion(round + 1)
+						err := fs.WriteFileAtomic(soon, name, data, 0o600)
+						cancel()
+						clear(data) // it is ours again
+						if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, driver.ErrAbandoned) {
+							t.Error(err)
+						}
+						b, rerr := os.ReadFile(name)
+						version, ok := parseVersion(b)
+						// What was abandoned may take place later.
+						if !ok || rerr != nil || grace == 0 && (version < newest || err == nil && version != round+1) {
+							t.Errorf("round %d, which said %v: version %d after %d, %d bytes, %v", round, err, version, newest, len(b), rerr)
+						}
+						newest = version
+						if err != nil {
+							cut++
+						}
+					}
+					t.Logf("%d of 60 were cut short", cut)
+					if entries, err := os.ReadDir(dir); len(entries) != 1 && grace == 0 {
+						t.Errorf("it left %v, %v", entries, err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// linkedBy returns how many operations the driver has linked so far.
+func linkedBy(t *testing.T, ctx context.Context) uint64 {
+	t.Helper()
+	d, err := driver.FromContext(ctx)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	return d.Stats().Linked
+}
+
+// TestWriteFileAtomicLinked sees that the steps are one submission, of which every member has its result, and that what cannot be linked
+// is done step by step.
+func TestWriteFileAtomicLinked(t *testing.T) {
+	for _, pinned := range []bool{false, true} {
+		for _, e := range executors() {
+			t.Run(fmt.Sprintf("pinned %v/%v", pinned, e), func(t *testing.T) {
+				if testenv.Engines(t)[0] != driver.Uring {
+					t.Skip("needs io_uring")
+				}
+				run(t, e, driver.Config{Engine: driver.Uring, Entries: 1}, func(t *testing.T, ctx context.Context) {
+					want := uint64(4 * 10 * 3)
+					if pinned {
+						defer fs.Pin(fs.OpRename, fs.Pin(fs.OpRename, fs.Call))
+						want = 0
+					}
+					name := filepath.Join(t.TempDir(), "file")
+					err := goAll(ctx, 4, func(ctx context.Context, i int) error { // all replace the same file
+						for round := range uint64(10) {
+							if err := fs.WriteFileAtomic(ctx, name, makeVersion(round), 0o600); err != nil {
+								return err
+							}
+							b, err := fs.ReadFile(ctx, name)
+							if _, ok := parseVersion(b); err != nil || !ok {
+								return fmt.Errorf("a mix of %d bytes, %v", len(b), err)
+							}
+						}
+						return nil
+					})
+					if err != nil {
+						t.Error(err)
+					}
+					if n := linkedBy(t, ctx); n != want {
+						t.Errorf("%d operations were linked, want %d", n, want)
+					}
+					if err := fs.WriteFileAtomic(ctx, name, nil, 0o600); err != nil { // there is no write to link
+						t.Error(err)
+					}
+					if info, err := os.Stat(name); err != nil || info.Size() != 0 {
+						t.Errorf("%v, %v", info, err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestWriteFileAtomicFull has the disk run full within the write, which is cut short and then fails: there is no rename.
+func TestWriteFileAtomicFull(t *testing.T) { // HAZARDS T22
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("needs the right to mount: %v", err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	each(t, func(t *testing.T, ctx context.Context) {
+		name := dir + "/file"
 		if err := fs.WriteFileAtomic(ctx, name, []byte("old"), 0o600); err != nil {
 			t.Error(err)
 		}
-		for _, step := range []ring.Op{ring.OpOpenat2, ring.OpWrite, ring.OpFsync, ring.OpRenameat} {
-			faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EIO)},
-				Match: func(e *ring.SQE) bool { return e.Op == step }})
-			var pe *fs.PathError
-			err := fs.WriteFileAtomic(ctx, name, []byte("new"), 0o600)
-			if !errors.As(err, &pe) || pe.Path != name && pe.Path != dir+"/" || pe.Err != syscall.EIO {
-				t.Errorf("with a failing step %d: %v", step, err)
-			}
-			faults.Set(ring.FaultConfig{})
-			if got, err := os.ReadFile(name); string(got) != "old" {
-				t.Errorf("with a failing step %d: %q, %v", step, got, err)
-			}
-			if entries, err := os.ReadDir(dir); len(entries) != 1 {
-				t.Errorf("with a failing step %d it left %v, %v", step, entries, err)
-			}
+		if err := fs.WriteFileAtomic(ctx, name, pattern(200_000, 1), 0o600); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%v, want ENOSPC", err)
+		}
+		if got, err := os.ReadFile(name); string(got) != "old" {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		if entries, err := os.ReadDir(dir); len(entries) != 1 {
+			t.Errorf("it left %v, %v", entries, err)
 		}
 	})
 }
