@@ -15,6 +15,8 @@ import (
 type files struct {
 	state  tableState
 	chosen int // how many places, the first ones, the kernel leaves to TakePlace
+	size   int // how many others there are
+	used   int // of those, the full ones, and those promised to an operation on its way
 
 	mu    sync.Mutex
 	taken [mostChosen]bool
@@ -62,11 +64,31 @@ func (d *Driver) admit(s *ops.Spec) error {
 		return syscall.ENXIO
 	case s.Route == ops.RouteCall || !d.ring.Supports(s.Kind.Code):
 		return syscall.EOPNOTSUPP
+	case s.Fills() && f.used >= f.size:
+		return syscall.ENFILE // the kernel would accept a connection, find no place for it, and close it
 	}
 	if place, ok := s.Place(); ok && place >= f.chosen {
 		return syscall.ENFILE
 	}
 	return nil
+}
+
+// promise keeps a place for an operation that is given to the kernel.
+func (f *files) promise(s *ops.Spec) {
+	if s.Fills() {
+		f.used++
+	}
+}
+
+// settle takes note of what became of that, and of places that were given back.
+func (f *files) settle(s *ops.Spec, performed bool) {
+	if place, ok := s.Empties(); ok {
+		if performed && place >= f.chosen {
+			f.used--
+		}
+	} else if s.Fills() && !performed {
+		f.used--
+	}
 }
 
 func (f *files) open(d *Driver) {
@@ -78,6 +100,7 @@ func (f *files) open(d *Driver) {
 	err := error(syscall.EMFILE)
 	for n := uint32(fileTable); n >= 16 && errors.Is(err, syscall.EMFILE); n /= 2 {
 		f.chosen = min(mostChosen, int(n/4))
+		f.size = int(n) - f.chosen
 		err = d.ring.OpenFiles(n, uint32(f.chosen))
 	}
 	if err != nil {
@@ -88,13 +111,9 @@ func (f *files) open(d *Driver) {
 }
 
 // discardDirect closes what an open put into the table for a caller who was let go.
-func (d *Driver) discardDirect(s *ops.Spec, res int32) {
+func (d *Driver) discardDirect(place int) {
 	if d.closing.Load() {
 		return // the table goes with the ring
-	}
-	place, ok := s.Place()
-	if !ok {
-		place = int(res)
 	}
 	op := ops.CloseDirect(place)
 	r := new(Request)

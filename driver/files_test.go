@@ -213,3 +213,164 @@ func TestPlaces(t *testing.T) { // G11
 		}
 	})
 }
+
+// A connection can be made, used and ended in the table alone.
+func TestDirectSockets(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		d := e.open(driver.Config{})
+		l, addr := e.listener()
+		var peer ops.Peer
+		if strings.Contains(e.name, "portable") || e.sim != nil {
+			for what, op := range map[string]ops.Op[struct{}]{
+				"socket": ops.SocketDirect(unix.AF_INET, unix.SOCK_STREAM, 0), "accept": ops.AcceptDirect(l, 0, &peer), "put": ops.PutDirect(l),
+			} {
+				if got := do(e, d, op); got.Err != syscall.ENXIO {
+					e.Errorf("%s: %v, want ENXIO", what, got.Err)
+				}
+			}
+			return
+		}
+		on := func(place int, op ops.Op[[]byte]) int {
+			op.FD = int32(place)
+			return must(e, d, direct(op))
+		}
+		for range 5 {
+			client := must(e, d, ops.SocketDirect(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0))
+			connect := ops.Connect(client, addr)
+			connect.Flags |= ops.Direct
+			p := driver.Submit(d, ops.AcceptDirect(l, 0, &peer))
+			must(e, d, connect)
+			accepted := result(e, p)
+			if accepted.Err != nil {
+				e.Fatal(accepted.Err)
+			}
+			server := accepted.N
+			if sa, ok := peer.Addr().(*unix.SockaddrInet4); !ok || sa.Addr != [4]byte{127, 0, 0, 1} || sa.Port == 0 {
+				e.Errorf("accepted %v", peer.Addr())
+			}
+			if n := on(client, ops.Send(client, []byte("hello"), 0)); n != 5 {
+				e.Errorf("sent %d", n)
+			}
+			buf := make([]byte, 10)
+			if n := on(server, ops.Recv(server, buf, 0)); string(buf[:n]) != "hello" {
+				e.Errorf("received %q", buf[:n])
+			}
+			shutdown := ops.Shutdown(server, unix.SHUT_WR)
+			shutdown.Flags |= ops.Direct
+			must(e, d, shutdown)
+			if n := on(client, ops.Recv(client, buf, 0)); n != 0 {
+				e.Errorf("received %d bytes at the end", n)
+			}
+			if s := d.Stats(); s.Direct != 2 {
+				e.Errorf("%d places are taken", s.Direct)
+			}
+			must(e, d, ops.CloseDirect(client))
+			must(e, d, ops.CloseDirect(server))
+		}
+		a, b := e.sockets()
+		place := must(e, d, ops.PutDirect(a))
+		e.write(b, []byte("x"))
+		if n := on(place, ops.Recv(place, make([]byte, 10), 0)); n != 1 {
+			e.Errorf("received %d", n)
+		}
+		must(e, d, ops.CloseDirect(place))
+		if got := do(e, d, ops.PutDirect(-1)); got.Err != syscall.EBADF {
+			e.Errorf("nothing in the table: %v", got.Err)
+		}
+		if got := do(e, d, ops.CloseDirect(place)); got.Err != syscall.EBADF {
+			e.Errorf("closing twice: %v", got.Err)
+		}
+		if s := d.Stats(); s.Direct != 0 {
+			e.Errorf("%d places are taken", s.Direct)
+		}
+	})
+}
+
+// A full table is no reason to accept what there is no place for.
+func TestDirectFull(t *testing.T) { // G11
+	on(t, []way{onUring, onLocked}, func(e *rig) {
+		var old unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+			e.Fatal(err)
+		}
+		d := e.open(driver.Config{})
+		l, addr := e.listener()
+		const files, table = 64, 48 // a quarter is for TakePlace
+		if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: old.Max}, nil); err != nil {
+			e.Fatal(err)
+		}
+		first := do(e, d, ops.PutDirect(l)) // makes the table
+		if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &old, nil); err != nil {
+			e.Fatal(err)
+		}
+		if first.Err != nil {
+			e.Fatal(first.Err)
+		}
+		// One more waits than there are places.
+		var waiting []*driver.Pending[struct{}]
+		for range table {
+			waiting = append(waiting, driver.Submit(d, ops.AcceptDirect(l, 0, nil)))
+		}
+		if got := result(e, waiting[table-1]); got.Err != syscall.ENFILE {
+			e.Fatalf("beyond the last place: %+v", got)
+		}
+		var clients, places []int
+		for _, p := range waiting[:table-1] {
+			clients = append(clients, e.dial(addr))
+			got := result(e, p)
+			if got.Err != nil {
+				e.Fatal(got.Err)
+			}
+			places = append(places, got.N)
+		}
+		last := e.dial(addr)
+		if got := do(e, d, ops.AcceptDirect(l, 0, nil)); got.Err != syscall.ENFILE {
+			e.Errorf("into a full table: %+v", got)
+		}
+		must(e, d, ops.CloseDirect(places[0]))
+		places[0] = must(e, d, ops.AcceptDirect(l, 0, nil)) // it has waited
+		for _, place := range append(places, first.N) {
+			must(e, d, ops.CloseDirect(place))
+		}
+		p := driver.Submit(d, ops.AcceptDirect(l, 0, nil))
+		pending(e, p)
+		p.Cancel()
+		if got := result(e, p); got.Err != syscall.ECANCELED {
+			e.Errorf("%+v", got)
+		}
+		if s := d.Stats(); s.Direct != 0 {
+			e.Errorf("%d places are taken", s.Direct)
+		}
+		for _, fd := range append(clients, last) {
+			unix.Close(fd)
+		}
+	})
+}
+
+// A connection that an abandoned accept takes is closed, and its place is free again.
+func TestAbandonedAcceptDirect(t *testing.T) { // HAZARDS T6, M9
+	on(t, abandoning[:1], func(e *rig) {
+		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
+		e.swallowCancels()
+		l, addr := e.listener()
+		const n = 20
+		for i := range n {
+			p := driver.Submit(d, ops.AcceptDirect(l, 0, new(ops.Peer)))
+			pending(e, p)
+			p.Cancel()
+			if got := result(e, p); got.Err != driver.ErrAbandoned {
+				e.Fatalf("accept %d: %+v", i, got)
+			}
+		}
+		for range n {
+			client := e.dial(addr)
+			unix.SetsockoptTimeval(client, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
+			if got, err := unix.Read(client, make([]byte, 1)); got > 0 || err == unix.EAGAIN {
+				e.Errorf("a client that nobody owns: %d, %v", got, err)
+			}
+			unix.Close(client)
+		}
+		e.eventually("no place is taken", func() bool { s := d.Stats(); return s.AbandonedDone == n && s.Direct == 0 })
+		e.fault.Set(ring.FaultConfig{})
+	})
+}

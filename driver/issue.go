@@ -219,6 +219,9 @@ func (d *Driver) occupy(r *Request, pooled bool) uint64 {
 	if r.spec.Kind.Waits {
 		d.waits++
 	}
+	if r.ready == 0 { // else it is the descriptor that we wait for
+		d.files.promise(&r.spec)
+	}
 	d.stats.submit(r.op())
 	return s.userData(i)
 }
@@ -315,6 +318,10 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		d.pooled--
 	}
 	d.stats.complete(k.Code)
+	performed := c.Res >= 0 && !r.unsent && r.ready == 0
+	if k.Direct && r.ready == 0 {
+		d.files.settle(&r.spec, performed)
+	}
 	if k.Fixed != 0 {
 		r.touch.takeBack() // the memory may have its next owner at once
 		r.spec.Unpin(r.state == stateAbandoned)
@@ -333,8 +340,8 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		case r.ready == 0: // else it was the descriptor that we waited for
 			r.spec.Discard(c.Res)
 		}
-		if k.Direct && k.Code != ring.OpClose && c.Res >= 0 {
-			d.discardDirect(&r.spec, c.Res)
+		if performed && k.Direct && k.Code != ring.OpClose {
+			d.discardDirect(r.spec.PlaceOf(c.Res))
 		}
 		if r.spec.Release != nil {
 			r.spec.Release()

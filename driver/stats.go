@@ -27,6 +27,8 @@ type Stats struct {
 	Fixed      uint64 // of the submitted, those on registered memory
 	Registered int    // bytes of memory registered with the ring
 
+	Direct int // places of the table of direct descriptors that the kernel chose, or will choose for an operation on its way
+
 	Enters    uint64 // calls of io_uring_enter
 	Waits     uint64 // of these, calls that could block
 	Parks     uint64 // times the driver goroutine parked, holding no thread
@@ -100,6 +102,7 @@ func (d *Driver) snapshot() Stats {
 	s := d.stats
 	s.Enters, s.Waits, s.Wakeups, s.Overflows = d.ring.Enters, d.ring.Waits, d.ring.Wakeups, d.ring.Overflows
 	s.InFlight = d.issued
+	s.Direct = d.files.used
 	s.Queued = d.queue.n + d.waiting.n + len(d.delayed)
 	s.InFlightBy = make(map[string]int)
 	for op := range ring.OpCount {

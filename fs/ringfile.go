@@ -211,19 +211,7 @@ func (f *RingFile) Close(ctx context.Context) error {
 	case !first:
 		err = ErrClosed
 	case err == nil:
-		err = f.closePlace(ctx)
+		err = f.f.h.ClosePlace(ctx)
 	}
 	return f.f.wrap("close", err)
-}
-
-// closePlace gives the place back, after everything else has ended. A ctx that has ended does not keep it from happening.
-func (f *RingFile) closePlace(ctx context.Context) error {
-	if d, err := executor.DriverOf(ctx); err != nil || d != f.f.h.Driver {
-		return f.f.h.Close()
-	}
-	res := executor.Do(context.WithoutCancel(ctx), ops.CloseDirect(f.f.h.FD))
-	if handle.NotPerformed(res.Err) {
-		return f.f.h.Close()
-	}
-	return res.Err
 }

@@ -21,16 +21,22 @@ type Conn struct {
 
 // newConn makes a Conn of a connected socket. An address that is nil is asked for.
 func newConn(d *driver.Driver, n network, fd int, local, remote Addr) *Conn {
-	c := &Conn{}
-	c.local = local
-	if c.remote = remote; remote == nil {
-		c.remote = n.remoteAddr(fd)
+	if remote == nil {
+		remote = n.remoteAddr(fd)
 	}
+	c := unopened(local, remote)
+	c.open(d, n, fd)
+	return c
+}
+
+// unopened makes a Conn without a socket.
+func unopened(local, remote Addr) *Conn {
+	c := &Conn{}
+	c.local, c.remote = local, remote
 	c.freeWrite = func() {
 		c.writes.Give()
 		c.h.Release()
 	}
-	c.open(d, n, fd)
 	return c
 }
 

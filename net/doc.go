@@ -42,6 +42,9 @@
 // [Listener.Accepts], [Conn.Receives] and [PacketConn.Receives] are iterators over what comes, for range: one request of the ring serves a
 // whole iteration, and connections that wait share their buffers.
 //
+// [RingConn] is a connection without a descriptor: its socket is in the ring's own table. [Listener.AcceptRing], [Listener.RingAccepts],
+// [Dialer.DialRing] and [Conn.IntoRing] make one, and [RingConn.Install] makes an ordinary one of it.
+//
 // # The standard library's shapes
 //
 // [Conn.NetConn], [Listener.NetListener] and [PacketConn.NetPacketConn] return values for net/http, crypto/tls and whatever else takes

@@ -65,6 +65,49 @@ func ExampleListener_Accepts() {
 	// Output: hello
 }
 
+// A server whose connections are in the table of the ring, and take no descriptor of the process while there is room in that.
+func ExampleRingConn() {
+	err := executor.Start(context.Background(), func(ctx context.Context) error {
+		l, err := net.Listen(ctx, "tcp", "localhost:0")
+		if err != nil {
+			return err
+		}
+		defer l.Close(context.WithoutCancel(ctx))
+		executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+			for c, err := range l.RingAccepts(ctx) {
+				if err != nil {
+					continue // the last one is that of ctx
+				}
+				executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+					defer c.Close(context.WithoutCancel(ctx))
+					n, buf, err := c.Read(ctx, make([]byte, 64))
+					if err == nil {
+						_, _, err = c.WriteAll(ctx, buf[:n])
+					}
+					return struct{}{}, err
+				})
+			}
+			return struct{}{}, nil
+		})
+
+		c, err := new(net.Dialer).DialRing(ctx, "tcp", l.Addr().String())
+		if err != nil {
+			return err
+		}
+		defer c.Close(context.WithoutCancel(ctx))
+		if _, _, err := c.WriteAll(ctx, []byte("hello")); err != nil {
+			return err
+		}
+		n, buf, err := c.Read(ctx, make([]byte, 64))
+		fmt.Printf("%s\n", buf[:n])
+		return err
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: hello
+}
+
 // A server that answers every datagram, with one request of the ring for all that it receives.
 func ExamplePacketConn_Receives() {
 	err := executor.Start(context.Background(), func(ctx context.Context) error {

@@ -166,6 +166,9 @@ func (s *Spec) Finish(res int32) (int, error) {
 		if s.Kind.Bounded && uint64(res) > s.total() {
 			return 0, fmt.Errorf("%w: %s returned %d of %d bytes", ErrBadResult, s.Kind.Name, res, s.total())
 		}
+		if s.Kind == kindPutDirect {
+			return s.PlaceOf(res), nil
+		}
 		return int(res), nil
 	}
 	if res == s.Kind.Success {

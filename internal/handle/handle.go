@@ -170,6 +170,19 @@ func (h *Handle) held() bool { return h.state.Load()&finished == 0 }
 // Close closes the descriptor after Shut. It blocks on the driver, or on the system call if there is none any more.
 func (h *Handle) Close() error { return h.last().close() }
 
+// ClosePlace is Close for a place in the ring's table, by way of ctx's executor where that is the driver's. A ctx that has ended does not keep it
+// from happening.
+func (h *Handle) ClosePlace(ctx context.Context) error {
+	if d, err := executor.DriverOf(ctx); err != nil || d != h.Driver {
+		return h.Close()
+	}
+	res := executor.Do(context.WithoutCancel(ctx), ops.CloseDirect(h.FD))
+	if NotPerformed(res.Err) {
+		return h.Close()
+	}
+	return res.Err
+}
+
 // CloseApart is Close for a descriptor whose closing may wait for somebody else and must not be cancelled: it happens on a goroutine of
 // its own. If ctx ends first, it goes on in the background.
 func (h *Handle) CloseApart(ctx context.Context) error {
