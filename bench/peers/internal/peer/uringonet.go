@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 	stdnet "net"
 
 	"uringo/bench/peers/internal/job"
@@ -66,6 +67,56 @@ func (rt uringoRuntime) serve(ctx context.Context, j job.Job, up func(port, pid 
 				defer c.Close(context.WithoutCancel(ctx))
 				_ = answer(ctx, c) // the load says what it misses
 				return struct{}{}, nil
+			})
+		}
+	})
+}
+
+// uringosInRing are rows of the product whose connections are in the ring's table, without descriptors.
+func uringosInRing() []Contender {
+	var all []Contender
+	for _, e := range executors() {
+		rt := uringoRuntime{e.exec}
+		all = append(all, Contender{Name: e.name + "-ring", Works: map[string]Measure{
+			job.Echo:   underLoad(rt.echoInRing),
+			job.Accept: underLoad(rt.echoInRing),
+		}})
+	}
+	return all
+}
+
+// echoInRing is echo in this form.
+func (rt uringoRuntime) echoInRing(ctx context.Context, j job.Job, up func(port, pid int)) error {
+	return rt.run(ctx, j.Tasks+1, func(ctx context.Context) error {
+		l, err := net.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer l.Close(context.WithoutCancel(ctx))
+		up(l.Addr().(*stdnet.TCPAddr).Port, 0)
+		for {
+			c, err := l.AcceptRing(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if !c.InRing() {
+				return errors.New("a connection is not in the ring's table")
+			}
+			executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+				defer c.Close(context.WithoutCancel(ctx))
+				b := make([]byte, echoBuffer)
+				for {
+					n, _, err := c.Read(ctx, b)
+					if err == nil {
+						_, _, err = c.WriteAll(ctx, b[:n])
+					}
+					if err != nil {
+						return struct{}{}, nil // the load says what it misses
+					}
+				}
 			})
 		}
 	})

@@ -28,6 +28,7 @@ var (
 	}
 	// A server is measured on one core, beside the load on the other.
 	servers = []who{{"local", oneCore}, {"workers1", oneCore}, {"goroutines", oneCore}}
+	inRing  = []who{{"local-ring", oneCore}, {"workers1-ring", oneCore}, {"goroutines-ring", oneCore}}
 	std     = []who{{"os", both}}
 	// Registered buffers and the ring's table of files, beside the same executors without.
 	fixed = []who{{"local-fixed", oneCore}, {"workers1-fixed", oneCore}, {"workers4-fixed", anyCores}, {"goroutines-fixed", anyCores}, {"pool-fixed", anyCores}}
@@ -66,9 +67,9 @@ var tables = []table{
 	{job.FilesWarm, []int{64}, slices.Concat(some, std)},
 	{job.Flood, []int{20000}, slices.Concat(some, std, []who{{"fio", both}})},
 	{job.Beside, []int{16, 1000}, slices.Concat(some, std, alone)},
-	{job.Echo, []int{64}, slices.Concat(servers, nets)},
+	{job.Echo, []int{64}, slices.Concat(servers, inRing, nets)},
 	{job.Pipelined, []int{16}, slices.Concat(servers, nets)},
-	{job.Accept, []int{16}, slices.Concat(servers, nets)},
+	{job.Accept, []int{16}, slices.Concat(servers, inRing, nets)},
 	{job.SendFile, []int{4}, slices.Concat(servers, []who{{"net", oneCore}})},
 	{job.Hello, []int{64}, []who{{"workers1", oneCore}, {"goroutines", oneCore}, {"net", oneCore}}},
 }
