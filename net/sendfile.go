@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	stdnet "net"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +50,7 @@ type sending struct {
 	quota
 	pipe       *pipe
 	untellable bool // the file does not say what the page cache has of it
+	uncounted  bool // and the kernel not how much
 }
 
 // sendChunk is how much of a file is sent between two looks at what the page cache has.
@@ -102,7 +104,7 @@ func (s *sending) inKernel() (int, error) {
 	if s.off < s.size {
 		n = int(min(int64(n), s.size-s.off))
 	}
-	if !s.cached(s.off + int64(n) - 1) {
+	if !s.cached(n) {
 		return s.fetched(n)
 	}
 	n, err := s.c.attempt(s.ctx, unix.POLLOUT, func() (int, error) {
@@ -126,12 +128,15 @@ func refusal(err error) error {
 	return err
 }
 
-// cached reports whether sending what is before the byte at off will not wait for a disk, as far as one can tell: files are read in
-// order, and ahead.
-func (s *sending) cached(off int64) bool {
+// cached reports whether sending the next n bytes will not wait for a disk, as far as one can tell.
+func (s *sending) cached(n int) bool {
+	if !s.complete(n) {
+		return false
+	}
 	if !s.untellable {
+		// The last byte is the last to arrive: a page may be there and its content not yet.
 		var b [1]byte
-		_, err := ops.TryRead(s.fd, b[:], off)
+		_, err := ops.TryRead(s.fd, b[:], s.off+int64(n)-1)
 		if err == nil {
 			return true
 		}
@@ -141,6 +146,21 @@ func (s *sending) cached(off int64) bool {
 		s.untellable = true
 	}
 	return executor.MayBlock(s.ctx)
+}
+
+// complete reports whether the page cache has all pages of the next n bytes, or that nobody tells: before kernel 6.5, and of files which
+// the caller neither owns nor may write to. cachestat(2).
+func (s *sending) complete(n int) bool {
+	if s.uncounted || s.off >= s.size { // or there may be nothing more
+		return true
+	}
+	var st unix.Cachestat_t
+	if err := unix.Cachestat(uint(s.fd), &unix.CachestatRange{Off: uint64(s.off), Len: uint64(n)}, &st, 0); err != nil {
+		s.uncounted = true
+		return true
+	}
+	page := int64(os.Getpagesize())
+	return int64(st.Cache) >= (s.off+int64(n)-1)/page-s.off/page+1
 }
 
 // fetched has the ring read n bytes of the file into a pipe, and sends what it got.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/ring"
 	"uringo/internal/testenv"
 	"uringo/net"
 )
@@ -433,6 +435,86 @@ func sendOnce(t *testing.T, ctx context.Context, network, dir string, size int) 
 		got, err := readAll(ctx, s)
 		return same(got, bytes.Join([][]byte{want[off:], want[:part], want[int64(size)-part:]}, nil), err)
 	})
+}
+
+// TestSendFileHole sends a file of which the page cache lacks something in the middle: the ring fetches that, and no thread waits for it.
+func TestSendFileHole(t *testing.T) {
+	for _, e := range executors() {
+		t.Run(e.String(), func(t *testing.T) {
+			if testenv.Engines(t)[0] != driver.Uring {
+				t.Skip("needs io_uring")
+			}
+			var splices atomic.Int64
+			watch := ring.FaultConfig{Match: func(e *ring.SQE) bool {
+				if e.Op == ring.OpSplice {
+					splices.Add(1)
+				}
+				return false
+			}}
+			cfg := driver.OnKernel(driver.Config{Engine: driver.Uring}, ring.NewFaults(ring.Linux(), 1, watch))
+			run(t, e, cfg, func(t *testing.T, ctx context.Context) { sendHole(t, ctx, &splices) })
+		})
+	}
+}
+
+func sendHole(t *testing.T, ctx context.Context, splices *atomic.Int64) {
+	const size = 2 << 20
+	want := noise(size)
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, want, 0o600); err != nil {
+		t.Error(err)
+		return
+	}
+	f, err := fs.Open(ctx, name)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer f.Close(ctx)
+	if err := f.SyncAll(ctx); err != nil {
+		t.Error(err)
+	}
+	for _, hole := range []bool{false, true} {
+		if hole {
+			err := errors.Join(f.Fadvise(ctx, 0, 0, unix.FADV_DONTNEED), f.Fadvise(ctx, 0, 0, unix.FADV_RANDOM)) // which has nothing read ahead
+			page := make([]byte, os.Getpagesize())
+			for off := 0; off < size && err == nil; off += len(page) {
+				if off < 600<<10 || off >= 700<<10 {
+					_, _, err = f.ReadAt(ctx, page, int64(off))
+				}
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			var st unix.Cachestat_t
+			err = unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{Len: size}, &st, 0)
+			if err != nil || st.Cache >= uint64(size/os.Getpagesize()) {
+				t.Logf("needs cachestat(2) (6.5), and a file system that forgets: %d pages, %v", st.Cache, err)
+				return
+			}
+		}
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		before := splices.Load()
+		err := together(ctx, func(ctx context.Context) error {
+			if n, err := c.SendFile(ctx, f, 0, -1); n != size || err != nil {
+				return fmt.Errorf("%d, %w", n, err)
+			}
+			return c.CloseWrite()
+		}, func(ctx context.Context) error {
+			got, err := readAll(ctx, s)
+			return same(got, want, err)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		closeAll(t, ctx, c, s)
+		if n := splices.Load() - before; (n > 0) != hole {
+			t.Errorf("with a hole: %v; %d splices", hole, n)
+		}
+	}
 }
 
 // What is no regular file, or makes its content up as it is read, is read and written.
