@@ -360,6 +360,10 @@ func TestCancelDial(t *testing.T) { // M4, G7
 		if _, err := d.Dial(ctx, "tcp4", l.Addr().String()); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("Dial with a timeout: %v", err)
 		}
+		d.Timeout = -1
+		if _, err := d.Dial(ctx, "tcp4", l.Addr().String()); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Dial with a timeout that is over: %v", err)
+		}
 		over, cancel := context.WithCancel(ctx)
 		cancel()
 		if _, err := net.Dial(over, "tcp4", l.Addr().String()); !errors.Is(err, context.Canceled) {

@@ -22,8 +22,8 @@ type Dialer struct {
 	// contexts of their own, and need it.
 	Driver *driver.Driver
 
-	// Timeout and Deadline limit a call, beside its context. Zero means no limit of their own. The time is divided among the
-	// addresses of a name.
+	// Timeout and Deadline limit a call, beside its context. Zero means no limit of their own, and a negative Timeout is over at
+	// once, as in the standard library. The time is divided among the addresses of a name.
 	Timeout  time.Duration
 	Deadline time.Time
 
@@ -137,7 +137,7 @@ func (c onDriver) Value(key any) any {
 
 func (dl *Dialer) end(now time.Time) time.Time {
 	end := dl.Deadline
-	if dl.Timeout > 0 && (end.IsZero() || now.Add(dl.Timeout).Before(end)) {
+	if dl.Timeout != 0 && (end.IsZero() || now.Add(dl.Timeout).Before(end)) {
 		end = now.Add(dl.Timeout)
 	}
 	return end
