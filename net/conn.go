@@ -103,14 +103,22 @@ func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
 	return n, b, c.fail("write", "send", err)
 }
 
+// portion is the most that one operation of sendAll sends. The kernel copies all that there is room for in one go, which may be several MiB for
+// each connection, and one thread performs what a driver submits together: others would wait for all of it.
+const portion = 256 << 10
+
 // sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn.
 func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, err error) {
 	if err := c.writes.Take(ctx); err != nil {
 		return 0, err
 	}
 	for {
+		rest := b[done:]
+		if c.net.typ == unix.SOCK_STREAM && len(rest) > portion {
+			rest = rest[:portion]
+		}
 		var n int
-		n, err = c.send(ctx, b[done:], 0, free)
+		n, err = c.send(ctx, rest, 0, free)
 		done += n
 		if err == nil && n == 0 && done < len(b) {
 			err = io.ErrShortWrite
