@@ -54,11 +54,15 @@ func TestSendZC(t *testing.T) { // HAZARDS T28
 			was := bytes.Clone(buf)
 			performed := 0
 			z := ops.ZeroCopy{Performed: func() { performed++ }}
-			p := driver.Submit(d, ops.SendZC(a, buf, 0, &z))
-			if e.rng.IntN(3) == 0 {
-				p.Cancel()
+			var r ops.Result[[]byte]
+			cancel := e.rng.IntN(3) == 0
+			if i%2 == 0 {
+				r = sendZC(e, d, ops.SendZC(a, buf, 0, &z), cancel)
+			} else { // the same in pieces
+				k := 1 + e.rng.IntN(length-1)
+				m := sendZC(e, d, new(ops.Msg).SendZC(a, [][]byte{buf[:k], buf[k:]}, nil, nil, 0, &z), cancel)
+				r = ops.Result[[]byte]{N: m.N, Err: m.Err, Buf: m.Buf.Bufs[0][:length]}
 			}
-			r := result(e, p)
 			switch {
 			case r.Err == syscall.ECANCELED:
 			case r.Err == syscall.EINVAL:
@@ -93,6 +97,14 @@ func TestSendZC(t *testing.T) { // HAZARDS T28
 			e.Errorf("%d copied, %d not", copied, not)
 		}
 	})
+}
+
+func sendZC[T any](e *rig, d *driver.Driver, op ops.Op[T], cancel bool) ops.Result[T] {
+	p := driver.Submit(d, op)
+	if cancel {
+		p.Cancel()
+	}
+	return result(e, p)
 }
 
 // A Unix socket has no zero copy, and says so.

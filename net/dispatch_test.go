@@ -264,6 +264,37 @@ func TestZeroCopyPacket(t *testing.T) { // C25, N4
 			}
 		}
 		closeAll(t, ctx, u)
+		q := listenPacket(t, ctx, "udp")
+		if q == nil {
+			return
+		}
+		for i := range 20 { // in pieces, to an address, and several datagrams at once
+			sent := pattern(i, 100*(1+i))
+			m := net.Message{Bufs: [][]byte{bytes.Clone(sent[:50]), bytes.Clone(sent[50:])}, Addr: p.LocalAddr(),
+				OOB: (&net.Control{SegmentSize: 700}).Append(nil)}
+			if n, _, err := q.SendMsgZeroCopy(ctx, &m); n != len(sent) || err != nil {
+				t.Errorf("SendMsgZeroCopy = %d, %v", n, err)
+			}
+			clear(m.Bufs[0])
+			clear(m.Bufs[1])
+			for rest := sent; len(rest) > 0; {
+				want := rest[:min(700, len(rest))]
+				n, got, from, err := p.RecvFrom(ctx, make([]byte, 5000))
+				if !bytes.Equal(got[:n], want) || err != nil || from.String() != q.LocalAddr().String() {
+					t.Errorf("received %d bytes of %d, from %v, %v", n, len(want), from, err)
+				}
+				rest = rest[len(want):]
+			}
+		}
+		if _, _, err := q.SendMsgZeroCopy(ctx, &net.Message{Bufs: [][]byte{{1}}, Addr: &net.UnixAddr{}}); err == nil {
+			t.Error("sent to an address of another kind")
+		}
+		if err := q.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := q.SendMsgZeroCopy(ctx, &net.Message{Bufs: [][]byte{{1}}, Addr: p.LocalAddr()}); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("closed: %v", err)
+		}
 		if err := p.Close(ctx); err != nil {
 			t.Error(err)
 		}
@@ -282,6 +313,9 @@ func TestZeroCopyPacket(t *testing.T) { // C25, N4
 				if _, b, _, err = c.WriteZeroCopy(ctx, b); err != nil {
 					break
 				}
+			}
+			if _, _, err := c.SendMsgZeroCopy(ctx, &net.Message{Bufs: [][]byte{b, b}}); !gone(err) {
+				t.Errorf("%s: SendMsgZeroCopy: %v", network, err)
 			}
 			if !gone(err) || len(b) != 30_000 {
 				t.Errorf("%s: to a peer who is gone: %v, and a buffer of %d bytes", network, err, len(b))

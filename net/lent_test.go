@@ -131,7 +131,7 @@ func scribble(t *testing.T, ctx context.Context, l stdnet.Listener, times int) e
 		if rng.IntN(8) == 0 {
 			call, cancel = context.WithTimeout(ctx, time.Duration(rng.IntN(100))*time.Microsecond)
 		}
-		n, back, was, err := c.WriteZeroCopy(call, b)
+		n, back, was, err := writeLent(call, c, b, rng.IntN(2*len(b)))
 		cancel()
 		switch {
 		case &back[0] != &b[0]:
@@ -160,6 +160,16 @@ func scribble(t *testing.T, ctx context.Context, l stdnet.Listener, times int) e
 	}
 	t.Logf("%d sends, %d MiB, %d of them copied, %d cancelled", times, sent.n>>20, copied, cancelled)
 	return err
+}
+
+// writeLent sends b without a copy, in two pieces if there is a place to cut it.
+func writeLent(ctx context.Context, c *net.Conn, b []byte, cut int) (n int, back []byte, copied bool, err error) {
+	if cut >= len(b) {
+		return c.WriteZeroCopy(ctx, b)
+	}
+	m := net.Message{Bufs: [][]byte{b[:cut], b[cut:]}}
+	n, copied, err = c.SendMsgZeroCopy(ctx, &m)
+	return n, m.Bufs[0][:len(b)], copied, err
 }
 
 // TestZeroCopyReset has peers reset while sends are under way: they end, and their memory is the caller's again.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -25,6 +27,39 @@ func (c *Conn) WriteZeroCopy(ctx context.Context, b []byte) (n int, buf []byte, 
 	return n, b, copied, c.fail("write", "send", err)
 }
 
+// SendMsgZeroCopy is SendMsg without a copy of the data on the way: see [Conn.WriteZeroCopy], of which this is the form for data in pieces and
+// for datagrams with a destination. Kernel 6.2, sendmsg(2), io_uring_enter(2).
+func (s *endpoint) SendMsgZeroCopy(ctx context.Context, m *Message) (n int, copied bool, err error) {
+	if s.net.proto != "unix" && lengthOf(m.Bufs) > 0 {
+		n, copied, err = s.tryMsgZeroCopy(ctx, m)
+		switch err {
+		case syscall.EOPNOTSUPP, syscall.EINVAL, syscall.ENOMEM, syscall.ENOBUFS:
+		default:
+			return n, copied, s.fail("write", "sendmsg", err)
+		}
+	}
+	n, err = s.SendMsg(ctx, m)
+	return n, true, err
+}
+
+func (s *endpoint) tryMsgZeroCopy(ctx context.Context, m *Message) (int, bool, error) {
+	var to unix.Sockaddr
+	if m.Addr != nil {
+		var err error
+		if to, err = s.destination(m.Addr); err != nil {
+			return 0, false, err
+		}
+	}
+	p := messages.Get().(*ops.Msg)
+	n, copied, err := lend(ctx, &s.socket, func(z *ops.ZeroCopy) ops.Op[*ops.Msg] { return p.SendZC(s.h.FD, m.Bufs, m.OOB, to, 0, z) })
+	if handle.Abandoned(err) {
+		m.Bufs, m.OOB = nil, nil
+	} else {
+		messages.Put(p)
+	}
+	return n, copied, err
+}
+
 func (c *Conn) sendZeroCopy(ctx context.Context, b []byte) (int, bool, error) {
 	if c.net.proto != "unix" && len(b) > 0 {
 		n, copied, err := c.tryZeroCopy(ctx, b)
@@ -40,19 +75,24 @@ func (c *Conn) sendZeroCopy(ctx context.Context, b []byte) (int, bool, error) {
 
 // tryZeroCopy sends once, if that can be done without a copy.
 func (c *Conn) tryZeroCopy(ctx context.Context, b []byte) (int, bool, error) {
-	if !c.h.Acquire() {
+	return lend(ctx, &c.socket, func(z *ops.ZeroCopy) ops.Op[[]byte] { return ops.SendZC(c.h.FD, b, 0, z) })
+}
+
+// lend performs a zero-copy send. The memory may be in use for longer than the descriptor.
+func lend[T any](ctx context.Context, s *socket, op func(z *ops.ZeroCopy) ops.Op[T]) (int, bool, error) {
+	if !s.h.Acquire() {
 		return 0, false, ErrClosed
 	}
-	u := &lentBytes{h: &c.h}
+	u := &lentBytes{h: &s.h}
 	u.Performed = u.performed
-	n, err := onRing(ctx, ops.SendZC(c.h.FD, b, 0, &u.ZeroCopy), u.free)
+	n, err := onRing(ctx, op(&u.ZeroCopy), u.free)
 	switch {
 	case handle.Abandoned(err):
 		return n, false, err // and the rest is the driver's
 	case u.released:
 		return n, u.Copied, err
 	}
-	return n, u.Copied, c.h.Settle(err, ErrClosed)
+	return n, u.Copied, s.h.Settle(err, ErrClosed)
 }
 
 // lentBytes are those of a zero-copy send. They outlast the use of the descriptor: it is released when they are on their way.

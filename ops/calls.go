@@ -39,6 +39,8 @@ var calls = ring.CallTable{
 	ring.OpRecvmsg:  {Do: callRecvmsg, Try: tryRecvmsg, Wants: wantsRecv, NoWait: dontWait, Drop: dropMsg, AtOnce: true},
 	ring.OpSendmsg:  {Do: callSendmsg, Try: trySendmsg, Poll: unix.POLLOUT, NoWait: dontWait, AtOnce: true},
 
+	ring.OpSendmsgZC: {Do: callSendmsg, Try: trySendmsg, Poll: unix.POLLOUT, NoWait: dontWait, AtOnce: true},
+
 	ring.OpFsync:         {Do: callFsync},
 	ring.OpSyncFileRange: {Do: callSyncFileRange},
 	ring.OpFallocate:     {Do: callFallocate},

@@ -6,10 +6,14 @@ import (
 	"uringo/internal/ring"
 )
 
-var kindSendZC = &Kind{Name: "send_zc", Code: ring.OpSendZC, Prepare: prepareSendZC, Bounded: true, NoWait: unix.MSG_DONTWAIT, Ready: readySend,
-	Performed: performedSendZC, Notify: notifySendZC}
+var (
+	kindSendZC = &Kind{Name: "send_zc", Code: ring.OpSendZC, Prepare: prepareSendZC, Bounded: true, NoWait: unix.MSG_DONTWAIT,
+		Ready: readySend, Performed: performedZC, Notify: notifyZC}
+	kindSendmsgZC = &Kind{Name: "sendmsg_zc", Code: ring.OpSendmsgZC, Prepare: prepareSendmsgZC, Bounded: true, NoWait: unix.MSG_DONTWAIT,
+		Ready: readySend, Performed: performedZC, Notify: notifyZC}
+)
 
-// ZeroCopy is about the memory of a [SendZC]. It is the operation's until the result is in.
+// ZeroCopy is about the memory of a [SendZC] or a [Msg.SendZC]. It is the operation's until the result is in.
 type ZeroCopy struct {
 	// Copied says whether the kernel made a copy all the same, as it does on the way to its own machine.
 	Copied bool
@@ -41,10 +45,33 @@ func prepareSendZC(s *Spec, e *ring.SQE) {
 	e.IoPrio = ring.SendZCReportUsage
 }
 
-func performedSendZC(s *Spec) {
-	if z := s.aux.(*ZeroCopy); z.Performed != nil {
+// SendZC is [Msg.Send] without a copy of the data; see [SendZC]. The ancillary data is copied at once. Kernel 6.2, sendmsg(2),
+// io_uring_enter(2).
+func (m *Msg) SendZC(fd int, bufs [][]byte, oob []byte, to unix.Sockaddr, flags int, z *ZeroCopy) Op[*Msg] {
+	z.Copied = true
+	o := m.Send(fd, bufs, oob, to, flags)
+	o.Kind = kindSendmsgZC
+	m.lent = z
+	return o
+}
+
+func prepareSendmsgZC(s *Spec, e *ring.SQE) {
+	prepareMsg(s, e)
+	e.IoPrio = ring.SendZCReportUsage
+}
+
+// lent returns what is known of the memory of a zero-copy send.
+func (s *Spec) lent() *ZeroCopy {
+	if m, ok := s.aux.(*Msg); ok {
+		return m.lent
+	}
+	return s.aux.(*ZeroCopy)
+}
+
+func performedZC(s *Spec) {
+	if z := s.lent(); z.Performed != nil {
 		z.Performed()
 	}
 }
 
-func notifySendZC(s *Spec, res int32) { s.aux.(*ZeroCopy).Copied = uint32(res)&ring.NotifCopied != 0 }
+func notifyZC(s *Spec, res int32) { s.lent().Copied = uint32(res)&ring.NotifCopied != 0 }

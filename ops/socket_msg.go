@@ -29,6 +29,7 @@ type Msg struct {
 	vec  vec
 	name sockaddr
 	hdr  unix.Msghdr
+	lent *ZeroCopy // of SendZC
 }
 
 // RecvMsg receives a message from the socket fd, once, into bufs, one after the other, and its ancillary data into oob; see [Recv]. Where
@@ -59,7 +60,7 @@ func (m *Msg) Recv(fd int, bufs [][]byte, oob []byte, flags int) Op[*Msg] {
 // Send is [SendMsg] with the memory of m, which no other operation may be using.
 func (m *Msg) Send(fd int, bufs [][]byte, oob []byte, to unix.Sockaddr, flags int) Op[*Msg] {
 	m.set(bufs, oob)
-	m.name.len = 0
+	m.name.len, m.lent = 0, nil
 	var err error
 	if to != nil {
 		err = m.name.set(to)

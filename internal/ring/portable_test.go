@@ -187,7 +187,7 @@ func TestPortableEntryFlags(t *testing.T) {
 	}
 	for _, e := range []ring.SQE{
 		{Op: ring.OpNop, Flags: 1 << 7}, {Op: ring.OpNop, Personality: 1}, {Op: ring.OpNop, OpFlags: 1 << 20},
-		{Op: ring.OpPollAdd, FD: 0, OpFlags: 1, Len: 1}, {Op: ring.OpSendmsgZC}, {Op: 255},
+		{Op: ring.OpPollAdd, FD: 0, OpFlags: 1, Len: 1}, {Op: ring.OpReadMultishot}, {Op: 255},
 	} {
 		if got := one(t, r, e); got != -int32(syscall.EINVAL) {
 			t.Errorf("%+v: %d; want EINVAL", e, got)

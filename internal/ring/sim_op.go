@@ -53,7 +53,7 @@ func (s *Sim) checkOp(e *SQE) syscall.Errno {
 			(s.cfg.Version < sinceRecvMultishot || e.Flags&SQEBufferSelect == 0 || e.Op == OpRecv && e.Len != 0 || writes(e.Op)) {
 			return syscall.EINVAL
 		}
-	case OpSendZC:
+	case OpSendZC, OpSendmsgZC:
 		if e.IoPrio != 0 && s.cfg.Version < sinceReportUsage {
 			return syscall.EINVAL
 		}
@@ -200,7 +200,7 @@ func (s *Sim) performed(r *simReq, res int32) {
 	if s.goesOn(r, res) {
 		return
 	}
-	if r.sqe.Op != OpSendZC || r.link != nil || s.cfg.Delay == 0 {
+	if r.sqe.Op != OpSendZC && r.sqe.Op != OpSendmsgZC || r.link != nil || s.cfg.Delay == 0 {
 		s.end(r, res)
 		return
 	}
@@ -209,18 +209,29 @@ func (s *Sim) performed(r *simReq, res int32) {
 	if r.sqe.IoPrio&SendZCReportUsage != 0 && s.chance(0.5) {
 		r.res = math.MinInt32 // NotifCopied
 	}
-	r.sum = checksum(memory(r.sqe.Addr, int(r.sqe.Len)))
+	r.sum = s.lent(&r.sqe)
 	s.schedule(r, 1+s.rng.IntN(s.cfg.Delay))
 }
 
 // untouched sees that the memory of a request whose result is known was left alone until its end.
 func (s *Sim) untouched(r *simReq) {
-	if r.told && r.sum != checksum(memory(r.sqe.Addr, int(r.sqe.Len))) {
+	if r.told && r.sum != s.lent(&r.sqe) {
 		s.blame("the memory of a zero-copy send was written to before the notification")
 	}
 }
 
-func checksum(b []byte) uint64 { return crc64.Checksum(b, simTable) }
+// lent is a checksum of the memory of a zero-copy send. The kernel has taken the message header by then, but the request keeps it as it was.
+func (s *Sim) lent(e *SQE) (sum uint64) {
+	if e.Op == OpSendZC {
+		return crc64.Checksum(memory(e.Addr, int(e.Len)), simTable)
+	}
+	raw := memory(e.Addr, int(unsafe.Sizeof(unix.Msghdr{})))
+	hdr := (*unix.Msghdr)(unsafe.Pointer(&raw[0]))
+	for _, v := range unsafe.Slice(hdr.Iov, hdr.Iovlen) {
+		sum = crc64.Update(sum, simTable, unsafe.Slice(v.Base, v.Len))
+	}
+	return sum
+}
 
 var simTable = crc64.MakeTable(crc64.ECMA)
 
