@@ -207,7 +207,7 @@ func TestConnectCancelled(t *testing.T) { // HAZARDS T24
 				rng := random(t)(0)
 				dialed, cancelled := 0, 0
 				for range share(t, 30, 2500) {
-					short, cancel := context.WithTimeout(ctx, time.Duration(rng.IntN(150))*time.Microsecond)
+					short, cancel := context.WithTimeout(ctx, time.Duration(rng.IntN(60))*time.Microsecond)
 					c, err := net.Dial(short, "tcp", l.Addr().String())
 					cancel()
 					switch {

@@ -140,8 +140,8 @@ func eat(ctx context.Context, s *net.Conn, b *driver.BufferRing, i, messages int
 	}
 }
 
-// TestFlooder has one client ask as fast as it can, and tasks beside it that never wait, while a hundred others ask now and then. Nobody
-// of these waits long.
+// TestFlooder has one client ask a hundred thousand times a second, and a task beside it that goes on as fast as it can, while a hundred
+// others ask now and then. Nobody of these waits long.
 func TestFlooder(t *testing.T) { // HAZARDS T31
 	each(t, func(t *testing.T, ctx context.Context) {
 		clients, each := size(20, 100), size(3, 100)
@@ -220,11 +220,11 @@ func askNowAndThen(addr string, clients, times int, flood bool) (took []time.Dur
 		})
 		flooding.Go(func() {
 			defer c.Close()
-			for b := make([]byte, question); ; {
+			for b := make([]byte, 100*question); ; {
 				select {
 				case <-stop:
 					return
-				default:
+				case <-time.After(time.Millisecond):
 				}
 				if _, err := c.Write(b); err != nil {
 					fail(err)

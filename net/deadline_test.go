@@ -129,14 +129,14 @@ func meetDeadlines(ctx context.Context, c *net.Conn, receive func(context.Contex
 		if timeout, ok := e.(interface{ Timeout() bool }); e != nil && (!ok || !timeout.Timeout()) {
 			return nil, fmt.Errorf("%w is no timeout", e)
 		}
-	}
-	for received < sent { // what arrived too late is still there
-		n, b, err := receive(ctx, make([]byte, 10))
-		if err != nil {
-			return nil, fmt.Errorf("%d of %d received: %w", received, sent, err)
-		}
-		if err := take(b[:n]); err != nil {
-			return nil, err
+		for received < sent { // what arrived too late is still there
+			n, b, err := receive(ctx, make([]byte, 10))
+			if err == nil {
+				err = take(b[:n])
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%d of %d received: %w", received, sent, err)
+			}
 		}
 	}
 	return late, nil

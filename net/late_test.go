@@ -45,7 +45,7 @@ func TestLateAccepts(t *testing.T) { // HAZARDS T6, M8, M9
 					}
 					rng := rng(round)
 					for range batch {
-						short, cancel := context.WithTimeout(ctx, time.Duration(rng.IntN(200))*time.Microsecond)
+						short, cancel := context.WithTimeout(ctx, time.Duration(rng.IntN(60))*time.Microsecond)
 						s, err := l.Accept(short)
 						cancel()
 						if err == nil {

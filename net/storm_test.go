@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/internal/testenv"
 	"uringo/net"
 )
 
@@ -23,7 +24,7 @@ import (
 func TestSignalStorm(t *testing.T) { // HAZARDS T11
 	var mu sync.Mutex
 	var calm, stormy time.Duration
-	var echoes, signals, calls int
+	var echoes, signals, passes, calls int
 	each(t, func(t *testing.T, ctx context.Context) {
 		c, s := connect(t, ctx, "tcp")
 		if c == nil {
@@ -37,7 +38,7 @@ func TestSignalStorm(t *testing.T) { // HAZARDS T11
 			end := storm(t)
 			err := echoSome(ctx, c, s, rounds)
 			took := time.Since(began)
-			n, k := end()
+			n, m, k := end()
 			began = time.Now()
 			if err == nil {
 				err = echoSome(ctx, c, s, rounds)
@@ -51,6 +52,7 @@ func TestSignalStorm(t *testing.T) { // HAZARDS T11
 			stormy += took
 			echoes += rounds
 			signals += n
+			passes += m
 			calls += k
 			mu.Unlock()
 		}
@@ -58,8 +60,12 @@ func TestSignalStorm(t *testing.T) { // HAZARDS T11
 	if echoes == 0 {
 		return
 	}
-	t.Logf("%d echoes under %d signals, %.0f a second, and %d calls of all threads, in %v; in calm %v, %.2f times less", echoes, signals,
-		float64(signals)/stormy.Seconds(), calls, stormy, calm, stormy.Seconds()/calm.Seconds())
+	slower := stormy.Seconds() / calm.Seconds()
+	t.Logf("%d echoes under %d signals, %.0f a second to each thread, and %d calls of all threads, in %v; in calm %v, %.2f times less", echoes,
+		signals, float64(passes)/stormy.Seconds(), calls, stormy, calm, slower)
+	if slower > 2 && testenv.Nightly() && !raceEnabled {
+		t.Error("that is slow")
+	}
 }
 
 // echoSome sends 64 bytes to and fro.
@@ -90,11 +96,11 @@ func echoSome(ctx context.Context, c, s *net.Conn, rounds int) error {
 	})
 }
 
-// storm begins. The returned function ends it, and says how many signals there were, and calls of all threads.
-func storm(t *testing.T) (end func() (signals, calls int)) {
+// storm begins. The returned function ends it, and says how many signals there were, how many to each thread, and how many calls of all.
+func storm(t *testing.T) (end func() (signals, passes, calls int)) {
 	stop := make(chan struct{})
 	var raging sync.WaitGroup
-	signals, calls := 0, 0
+	signals, passes, calls := 0, 0, 0
 	if err := pprof.StartCPUProfile(io.Discard); err != nil {
 		t.Error(err)
 	}
@@ -115,10 +121,11 @@ func storm(t *testing.T) (end func() (signals, calls int)) {
 					_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // it may have ended
 					signals++
 				}
+				passes++
 				select {
 				case <-stop:
 					return
-				case <-time.After(200 * time.Microsecond):
+				case <-time.After(50 * time.Microsecond):
 				}
 			}
 		}
@@ -141,13 +148,13 @@ func storm(t *testing.T) (end func() (signals, calls int)) {
 			}
 		}
 	})
-	return func() (int, int) {
+	return func() (int, int, int) {
 		close(stop)
 		raging.Wait()
 		if _, err := unix.Setitimer(unix.ITIMER_PROF, unix.Itimerval{}); err != nil {
 			t.Error(err)
 		}
 		pprof.StopCPUProfile()
-		return signals, calls
+		return signals, passes, calls
 	}
 }
