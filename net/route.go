@@ -112,6 +112,32 @@ func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (
 	return n, err
 }
 
+// hope is how promising it is to try something. Who answers one request after the other finds nothing when it looks for the next one, and
+// looking costs a system call each time.
+type hope struct{ n atomic.Int32 } // from 0 on, failures until it is lost; below, how many attempts were spared since
+
+const (
+	fullHope = 4
+	tryAgain = 16 // without hope, one in so many is made all the same
+)
+
+// any reports whether to try.
+func (h *hope) any() bool { return h.n.Load() >= 0 || h.n.Add(-1) < -tryAgain }
+
+// learn takes the outcome of an attempt. Of several at a time it does not matter whose counts.
+func (h *hope) learn(found bool) {
+	switch n := h.n.Load(); {
+	case found:
+		if n != fullHope {
+			h.n.Store(fullHope)
+		}
+	case n > 0:
+		h.n.Store(n - 1)
+	default:
+		h.n.Store(-1)
+	}
+}
+
 // countTry accounts for a call that moved n bytes without waiting.
 func (s *socket) countTry(ctx context.Context, n int) {
 	s.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))

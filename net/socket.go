@@ -22,6 +22,7 @@ type socket struct {
 	remote Addr        // nil for what is not connected
 	slow   atomic.Bool // closing may wait: SO_LINGER is set
 	inbox  atomic.Pointer[inbox]
+	hope   hope // of finding something when receiving is tried
 }
 
 // open fills in s, the first field of its owner, which from now on owns the descriptor. A local address that is known is in s already.
@@ -125,7 +126,11 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 		s.h.Release()
 		return n, err
 	}
-	n, err := s.try(ctx, OpRead, func() (int, error) { return ops.TryRecv(s.h.FD, b, flags) })
+	n, err := 0, error(syscall.EAGAIN)
+	if s.hope.any() {
+		n, err = s.try(ctx, OpRead, func() (int, error) { return ops.TryRecv(s.h.FD, b, flags) })
+		s.hope.learn(err != syscall.EAGAIN)
+	}
 	if err == syscall.EAGAIN {
 		n, err = onRing(ctx, ops.Recv(s.h.FD, b, flags), free)
 	}
