@@ -200,6 +200,46 @@ func ExampleRecvMulti() {
 	// <nil>
 }
 
+// One submission receives every message with what comes beside it, here a descriptor.
+func ExampleRecvMsgMulti() {
+	ctx := context.Background()
+	d, err := driver.Open(driver.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer d.Close(ctx)
+	stock, err := driver.NewBufferRing(d, 16, 4096)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer stock.Close()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+
+	room := ops.Room{OOB: 64} // for a few descriptors; the ends of a pair have no address
+	in := driver.RecvMsgMulti(d, fds[0], stock, room, 0, nil)
+	if err := unix.Sendmsg(fds[1], []byte("standard input"), unix.UnixRights(0), nil, 0); err != nil {
+		log.Fatal(err)
+	}
+	c, err := in.Next(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	m := room.Parse(c.Bytes())
+	messages, err := unix.ParseSocketControlMessage(m.OOB())
+	fmt.Printf("%s, with %d control message, %v\n", m.Data(), len(messages), err)
+	m.Discard() // the descriptor, for which there is no use here
+	c.Release()
+	fmt.Println(in.Close(ctx))
+	// Output:
+	// standard input, with 1 control message, <nil>
+	// <nil>
+}
+
 // One submission accepts every connection.
 func ExampleSubmitMulti() {
 	ctx := context.Background()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -212,5 +213,50 @@ func TestRecvMsgMultiRefused(t *testing.T) {
 				e.Error(err)
 			}
 		}
+	})
+}
+
+// Messages that a kernel brings to a stream that was abandoned are given back, with the descriptors in them.
+func TestRecvMsgMultiAbandoned(t *testing.T) { // HAZARDS T6
+	on(t, abandoning[:1], func(e *rig) {
+		d := e.open(driver.Config{CancelGrace: 5 * time.Millisecond})
+		ctx := inTime(e)
+		b, err := driver.NewBufferRing(d, 16, room.Head()+8)
+		if err != nil {
+			e.Fatal(err)
+		}
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			e.Fatal(err)
+		}
+		ended := make(chan struct{})
+		s := driver.RecvMsgMulti(d, pair[0], b, room, 0, func() { close(ended) })
+		send := func(text string) {
+			if err := unix.Sendmsg(pair[1], []byte(text), unix.UnixRights(pair[:]...), nil, 0); err != nil {
+				e.Fatal(err)
+			}
+		}
+		send("one")
+		c, err := s.Next(ctx)
+		if err != nil {
+			e.Fatal(err)
+		}
+		room.Parse(c.Bytes()).Discard()
+		c.Release()
+		e.eventually("it waits for the next", func() bool { return d.Stats().InFlight == 1 })
+		e.swallowCancels()
+		s.Cancel()
+		if _, err := s.Next(ctx); err != driver.ErrAbandoned {
+			e.Errorf("a reader is told %v", err)
+		}
+		send("two")
+		unix.Close(pair[1])
+		<-ended
+		e.fault.Set(ring.FaultConfig{})
+		e.eventually("the buffers are back", func() bool { return b.Stats().Held == 0 })
+		if err := b.Close(); err != nil {
+			e.Error(err)
+		}
+		unix.Close(pair[0])
 	})
 }
