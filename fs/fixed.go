@@ -15,47 +15,40 @@ import (
 // memory's pages up, if the driver could register it; see package buf. b may be used with any driver. Allocates nothing.
 // Kernel 5.6; registered 5.19.
 func (f *File) ReadFixedAt(ctx context.Context, b *buf.Fixed, off int64) (int, *buf.Fixed, error) {
-	if off < 0 {
-		return 0, b, f.wrap("readat", errNegativeOffset)
-	}
-	if err := pin(b); err != nil {
-		return 0, b, f.wrap("read", err)
-	}
-	defer b.Unpin()
-	if err := checkRange(off, int64(b.Len())); err != nil {
-		return 0, b, f.wrap("read", err)
-	}
-	if b.Len() == 0 {
-		return 0, b, nil
-	}
-	n, err := f.readAt(ctx, b.Bytes(), b, off, f.h.Free)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, f.wrap("read", err)
+	return f.withFixed("read", b, off, f.checkRead, func() (int, error) { return f.readAt(ctx, b.Bytes(), b, off, f.h.Free) })
 }
 
 // WriteFixedAt is [File.WriteAt] of the view of b, and hands b back; see [File.ReadFixedAt]. Allocates nothing.
 // Kernel 5.6; registered 5.19.
 func (f *File) WriteFixedAt(ctx context.Context, b *buf.Fixed, off int64) (int, *buf.Fixed, error) {
+	return f.withFixed("write", b, off, f.checkWrite, func() (int, error) { return f.writeAt(ctx, b.Bytes(), b, off, f.h.Free) })
+}
+
+// withFixed is the frame of a call with a fixed buffer: transfer moves the view of b, which is held for the length of the call, whichever
+// way that takes, if check has nothing against the offset.
+func (f *File) withFixed(verb string, b *buf.Fixed, off int64, check func(off, n int64) error, transfer func() (int, error)) (int, *buf.Fixed, error) {
 	if err := pin(b); err != nil {
-		return 0, b, f.wrap("write", err)
+		return 0, b, f.wrap(verb, err)
 	}
 	defer b.Unpin()
-	if err := f.checkWrite(off, int64(b.Len())); err != nil {
+	if err := check(off, int64(b.Len())); err != nil || b.Len() == 0 {
 		return 0, b, err
 	}
-	if b.Len() == 0 {
-		return 0, b, nil
-	}
-	n, err := f.writeAt(ctx, b.Bytes(), b, off, f.h.Free)
+	n, err := transfer()
 	if handle.Abandoned(err) {
 		b = nil
 	}
-	return n, b, f.wrap("write", err)
+	return n, b, f.wrap(verb, err)
 }
 
-// pin holds a buffer for the length of a call, whichever way that takes. The driver holds it for longer, if the kernel does.
+func (f *File) checkRead(off, n int64) error {
+	if off < 0 {
+		return f.wrap("readat", errNegativeOffset)
+	}
+	return f.wrap("read", checkRange(off, n))
+}
+
+// pin holds a buffer for the length of a call. The driver holds it for longer, if the kernel does.
 func pin(b *buf.Fixed) error {
 	if err := b.Usable(); err != nil {
 		return err
@@ -70,15 +63,12 @@ func pin(b *buf.Fixed) error {
 // it if all buffers are of one arena: those of one size from a pool mostly are, a MiB at a time. It does not try the page cache
 // first: it is meant for direct I/O. Kernel 5.6; registered 6.15.
 func (f *File) ReadvFixedAt(ctx context.Context, bs []*buf.Fixed, off int64) (int, []*buf.Fixed, error) {
-	if off < 0 {
-		return 0, bs, f.wrap("readat", errNegativeOffset)
-	}
 	o := ops.ReadvFixedAt(f.h.FD, bs, off)
 	if err := o.Invalid(); err != nil {
 		return 0, bs, f.wrap("read", err)
 	}
-	if err := checkRange(off, lengthOfFixed(bs)); err != nil {
-		return 0, bs, f.wrap("read", err)
+	if err := f.checkRead(off, lengthOfFixed(bs)); err != nil {
+		return 0, bs, err
 	}
 	if lengthOfFixed(bs) == 0 {
 		return 0, bs, nil

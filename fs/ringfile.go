@@ -74,14 +74,14 @@ func (f *RingFile) ReadAt(ctx context.Context, b []byte, off int64) (int, []byte
 	if !f.inRing {
 		return f.f.ReadAt(ctx, b, off)
 	}
-	if err := checkRange(off, int64(len(b))); err != nil {
-		return 0, b, f.f.wrap("readat", err)
+	if err := f.f.checkRead(off, int64(len(b))); err != nil || len(b) == 0 {
+		return 0, b, err
 	}
-	n, err := onTable(ctx, f.f, ops.ReadAt(f.f.h.FD, b, off), len(b))
+	n, err := readOnTable(ctx, f.f, ops.ReadAt(f.f.h.FD, b, off), len(b))
 	if handle.Abandoned(err) {
 		b = nil
 	}
-	return n, b, f.readError(n, len(b), err)
+	return n, b, f.f.wrap("read", err)
 }
 
 // WriteAt is [File.WriteAt] by way of the ring. Allocates nothing.
@@ -89,7 +89,7 @@ func (f *RingFile) WriteAt(ctx context.Context, b []byte, off int64) (int, []byt
 	if !f.inRing {
 		return f.f.WriteAt(ctx, b, off)
 	}
-	if err := f.f.checkWrite(off, int64(len(b))); err != nil {
+	if err := f.f.checkWrite(off, int64(len(b))); err != nil || len(b) == 0 {
 		return 0, b, err
 	}
 	n, err := onTable(ctx, f.f, ops.WriteAt(f.f.h.FD, b, off), len(b))
@@ -104,19 +104,9 @@ func (f *RingFile) ReadFixedAt(ctx context.Context, b *buf.Fixed, off int64) (in
 	if !f.inRing {
 		return f.f.ReadFixedAt(ctx, b, off)
 	}
-	if err := pin(b); err != nil {
-		return 0, b, f.f.wrap("read", err)
-	}
-	defer b.Unpin()
-	size := b.Len()
-	if err := checkRange(off, int64(size)); err != nil {
-		return 0, b, f.f.wrap("readat", err)
-	}
-	n, err := onTable(ctx, f.f, ops.ReadFixedAt(f.f.h.FD, b, off), size)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, f.readError(n, size, err)
+	return f.f.withFixed("read", b, off, f.f.checkRead, func() (int, error) {
+		return readOnTable(ctx, f.f, ops.ReadFixedAt(f.f.h.FD, b, off), b.Len())
+	})
 }
 
 // WriteFixedAt is [File.WriteFixedAt] by way of the ring. Allocates nothing.
@@ -124,18 +114,9 @@ func (f *RingFile) WriteFixedAt(ctx context.Context, b *buf.Fixed, off int64) (i
 	if !f.inRing {
 		return f.f.WriteFixedAt(ctx, b, off)
 	}
-	if err := pin(b); err != nil {
-		return 0, b, f.f.wrap("write", err)
-	}
-	defer b.Unpin()
-	if err := f.f.checkWrite(off, int64(b.Len())); err != nil {
-		return 0, b, err
-	}
-	n, err := onTable(ctx, f.f, ops.WriteFixedAt(f.f.h.FD, b, off), b.Len())
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, f.f.wrap("write", err)
+	return f.f.withFixed("write", b, off, f.f.checkWrite, func() (int, error) {
+		return onTable(ctx, f.f, ops.WriteFixedAt(f.f.h.FD, b, off), b.Len())
+	})
 }
 
 // SyncAll is [File.SyncAll].
@@ -175,11 +156,13 @@ func onTable[T any](ctx context.Context, f *File, o ops.Op[T], n int) (int, erro
 	return res.N, f.h.Settle(res.Err, ErrClosed)
 }
 
-func (f *RingFile) readError(n, size int, err error) error {
-	if n == 0 && size > 0 && err == nil {
-		return io.EOF
+// readOnTable is onTable for a read of more than nothing.
+func readOnTable[T any](ctx context.Context, f *File, o ops.Op[T], n int) (int, error) {
+	n, err := onTable(ctx, f, o, n)
+	if n == 0 && err == nil {
+		err = io.EOF
 	}
-	return f.f.wrap("read", err)
+	return n, err
 }
 
 // Install returns an ordinary [File] for the same open file, with a descriptor of the process. Both have to be closed. Before kernel 6.8
