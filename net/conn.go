@@ -109,6 +109,11 @@ const portion = 256 << 10
 
 // sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn.
 func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, err error) {
+	return c.sendAllBy(ctx, b, func(part []byte) (int, error) { return c.send(ctx, part, 0, free) })
+}
+
+// sendAllBy is sendAll by a function that sends once.
+func (c *Conn) sendAllBy(ctx context.Context, b []byte, send func([]byte) (int, error)) (done int, err error) {
 	if err := c.writes.Take(ctx); err != nil {
 		return 0, err
 	}
@@ -118,7 +123,7 @@ func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, er
 			rest = rest[:portion]
 		}
 		var n int
-		n, err = c.send(ctx, rest, 0, free)
+		n, err = send(rest)
 		done += n
 		if err == nil && n == 0 && done < len(b) {
 			err = io.ErrShortWrite

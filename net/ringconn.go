@@ -234,24 +234,13 @@ func (r *RingConn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) 
 	if !r.inRing {
 		return r.c.WriteAll(ctx, b)
 	}
-	if err := r.c.writes.Take(ctx); err != nil {
-		return 0, b, r.c.fail("write", "send", err)
+	n, err := r.c.sendAllBy(ctx, b, func(part []byte) (int, error) {
+		return onTable(ctx, r, ops.Send(r.c.h.FD, part, 0), r.c.freeWrite)
+	})
+	if handle.Abandoned(err) {
+		b = nil
 	}
-	done := 0
-	for {
-		n, err := onTable(ctx, r, ops.Send(r.c.h.FD, b[done:], 0), r.c.freeWrite)
-		done += n
-		switch {
-		case handle.Abandoned(err): // the driver gives the turn
-			return done, nil, r.c.fail("write", "send", err)
-		case err == nil && n == 0 && done < len(b):
-			err = io.ErrShortWrite
-		}
-		if err != nil || done == len(b) {
-			r.c.writes.Give()
-			return done, b, r.c.fail("write", "send", err)
-		}
-	}
+	return n, b, r.c.fail("write", "send", err)
 }
 
 // CloseRead is [Conn.CloseRead] by way of the ring. Kernel 5.11, shutdown(2).
