@@ -36,8 +36,8 @@
 // # Connections
 //
 // [Conn] is a stream: TCP, Unix, and Unix sequential packets. [PacketConn] is UDP and Unix datagrams. All methods of both may be called
-// from several tasks at once. Close ends the operations in flight and waits for them, so that the kernel cannot reuse the number of
-// the descriptor under one of them. What is dropped without Close is closed in the background, at some time.
+// from several tasks at once, also of several runtimes. Close ends the operations in flight, wherever they are, and waits for them, so that
+// the kernel cannot reuse the number of the descriptor under one of them. What is dropped without Close is closed in the background, at some time.
 //
 // [Listener.Accepts], [Conn.Receives] and [PacketConn.Receives] are iterators over what comes, for range: one request of the ring serves a
 // whole iteration, and connections that wait share their buffers.
