@@ -111,10 +111,11 @@ func TestCloseInAnotherRuntime(t *testing.T) { // C39, N14
 		}
 		c, s := connect(t, ctx, "tcp")
 		l, p := listenOn(t, ctx, "tcp"), listenPacket(t, ctx, "udp")
-		if c == nil || l == nil || p == nil {
+		idle, other := connect(t, ctx, "pair")
+		if c == nil || l == nil || p == nil || idle == nil {
 			return
 		}
-		defer closeAll(t, ctx, c)
+		defer closeAll(t, ctx, c, other)
 		var waiting sync.WaitGroup
 		waits := []func(ctx context.Context) error{
 			func(ctx context.Context) error { _, _, err := s.Read(ctx, make([]byte, 1)); return err },
@@ -122,8 +123,19 @@ func TestCloseInAnotherRuntime(t *testing.T) { // C39, N14
 			func(ctx context.Context) error { _, err := l.Accept(ctx); return err },
 			func(ctx context.Context) error { _, _, _, err := p.RecvFrom(ctx, make([]byte, 1)); return err },
 			s.Readable,
+			func(ctx context.Context) (err error) {
+				for _, err = range l.Accepts(ctx) {
+				}
+				return err
+			},
+			func(ctx context.Context) (err error) {
+				for _, err = range idle.Receives(ctx, nil) {
+				}
+				return err
+			},
 		}
-		for i, e := range executors() {
+		for i := range waits {
+			e := executors()[i%5]
 			waiting.Go(func() {
 				err := executor.Start(context.Background(), func(ctx context.Context) error {
 					if err := waits[i](ctx); !errors.Is(err, net.ErrClosed) {
@@ -140,7 +152,7 @@ func TestCloseInAnotherRuntime(t *testing.T) { // C39, N14
 			t.Error(err)
 		}
 		began := time.Now()
-		if err := errors.Join(s.Close(ctx), l.Close(ctx), p.Close(ctx)); err != nil {
+		if err := errors.Join(idle.Close(ctx), s.Close(ctx), l.Close(ctx), p.Close(ctx)); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(began); took > 5*time.Second {
