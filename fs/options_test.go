@@ -303,6 +303,59 @@ func TestVectorAllShort(t *testing.T) {
 	faulty(t, ring.FaultConfig{Shorten: 0.7}, func(t *testing.T, ctx context.Context, faults *ring.Faults) { testVectorAll(t, ctx) })
 }
 
+// TestVectorAllInside has the first operation say that it moved some bytes, up to somewhere inside a buffer, to its edge, or nothing: the
+// next one begins right there.
+func TestVectorAllInside(t *testing.T) { // N2
+	for _, op := range []fs.Operation{fs.OpRead, fs.OpWrite} {
+		defer fs.Pin(op, fs.Pin(op, fs.Ring))
+	}
+	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		if !faults.CanInject() {
+			t.Skip("needs IORING_NOP_INJECT_RESULT (6.10)")
+		}
+		want := pattern(13, 1)
+		cut := func(b []byte) [][]byte { return [][]byte{{}, b[:5], {}, b[5:12], b[12:], {}} }
+		for said := range len(want) + 1 {
+			once := func() {
+				var seen atomic.Bool
+				faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{int32(said)},
+					Match: func(e *ring.SQE) bool { return (e.Op == ring.OpReadv || e.Op == ring.OpWritev) && !seen.Swap(true) }})
+			}
+			f := openNew(t, ctx, nil)
+			if f == nil {
+				return
+			}
+			defer f.Close(ctx)
+			once()
+			n, _, err := f.WritevAllAt(ctx, cut(want), 0)
+			if said == 0 {
+				if n != 0 || !errors.Is(err, io.ErrShortWrite) {
+					t.Errorf("writing that writes nothing: %d, %v", n, err)
+				}
+				continue
+			}
+			left := append(make([]byte, said), want[said:]...) // nothing was written that the kernel did not see
+			if said == len(want) {
+				left = nil
+			}
+			if got, rerr := os.ReadFile(f.Name()); n != len(want) || err != nil || rerr != nil || !bytes.Equal(got, left) {
+				t.Errorf("writing after %d: %d, %v; %x, %v", said, n, err, got, rerr)
+			}
+			faults.Set(ring.FaultConfig{})
+			if _, _, err := f.WriteAllAt(ctx, want, 0); err != nil {
+				t.Error(err)
+			}
+			once()
+			b := make([]byte, len(want))
+			n, _, err = f.ReadvExactAt(ctx, cut(b), 0)
+			if n != len(want) || err != nil || !bytes.Equal(b, append(make([]byte, said), want[said:]...)) {
+				t.Errorf("reading after %d: %d, %v; %x", said, n, err, b)
+			}
+			faults.Set(ring.FaultConfig{})
+		}
+	})
+}
+
 func testVectorAll(t *testing.T, ctx context.Context) {
 	f := openNew(t, ctx, nil)
 	if f == nil {
