@@ -474,6 +474,11 @@ func sendHole(t *testing.T, ctx context.Context, splices *atomic.Int64) {
 	if err := f.SyncAll(ctx); err != nil {
 		t.Error(err)
 	}
+	whole := func() bool {
+		var st unix.Cachestat_t
+		err := unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{Len: size}, &st, 0)
+		return err != nil || st.Cache >= uint64(size/os.Getpagesize())
+	}
 	for _, hole := range []bool{false, true} {
 		if hole {
 			err := errors.Join(f.Fadvise(ctx, 0, 0, unix.FADV_DONTNEED), f.Fadvise(ctx, 0, 0, unix.FADV_RANDOM)) // which has nothing read ahead
@@ -486,10 +491,8 @@ func sendHole(t *testing.T, ctx context.Context, splices *atomic.Int64) {
 			if err != nil {
 				t.Error(err)
 			}
-			var st unix.Cachestat_t
-			err = unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{Len: size}, &st, 0)
-			if err != nil || st.Cache >= uint64(size/os.Getpagesize()) {
-				t.Logf("needs cachestat(2) (6.5), and a file system that forgets: %d pages, %v", st.Cache, err)
+			if whole() {
+				t.Log("needs cachestat(2) (6.5), and a file system that forgets")
 				return
 			}
 		}
@@ -511,7 +514,7 @@ func sendHole(t *testing.T, ctx context.Context, splices *atomic.Int64) {
 			t.Error(err)
 		}
 		closeAll(t, ctx, c, s)
-		if n := splices.Load() - before; (n > 0) != hole {
+		if n := splices.Load() - before; (n > 0) != hole && (hole || whole()) { // unless somebody emptied the cache
 			t.Errorf("with a hole: %v; %d splices", hole, n)
 		}
 	}
