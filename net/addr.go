@@ -40,6 +40,11 @@ func networkNamed(name string) (network, error) {
 	return networks[i], nil
 }
 
+// shared returns the network in a place of its own, for what must not keep a socket from being dropped.
+func (n network) shared() *network {
+	return &networks[slices.IndexFunc(networks, func(m network) bool { return m.name == n.name })]
+}
+
 // networkOf returns the network of a socket's domain and type.
 func networkOf(domain, typ int) (network, error) {
 	proto := "unix"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -98,7 +99,7 @@ func (s *socket) incoming(ctx context.Context, from *driver.BufferRing, in *inbo
 
 // stopReceiving ends a stream, and keeps what it brought.
 func (s *socket) stopReceiving(ctx context.Context, str *driver.Stream[driver.Chunk], in *inbox, room ops.Room) {
-	err := stop(ctx, str, func(chunk driver.Chunk) { s.keep(in, Received{driver.ChunkOf(chunk.Own()), room, &s.net}) })
+	err := stop(ctx, str, func(chunk driver.Chunk) { s.keep(in, Received{driver.ChunkOf(chunk.Own()), room, s.net.shared()}) })
 	switch {
 	case err == io.EOF, err == syscall.ECANCELED, err == in.told, errors.Is(err, driver.ErrClosed), errors.Is(err, driver.ErrAbandoned):
 		// The socket would say it again, or it is not about the socket.
@@ -134,9 +135,19 @@ func stop[T any](ctx context.Context, s *driver.Stream[T], keep func(T)) error {
 type inbox struct {
 	mu   sync.Mutex
 	busy bool
-	left []Received // of packets each is one
-	err  error      // what came after them
-	told error      // the last error that the iteration was told
+	*letters
+	err  error // what came after them
+	told error // the last error that the iteration was told
+}
+
+// letters are what is left, of packets each one. They are apart for their descriptors, which are closed when a socket is dropped.
+type letters struct{ left []Received }
+
+// burn gives up what is left.
+func (l *letters) burn() {
+	for m, ok := l.pop(); ok; m, ok = l.pop() {
+		m.discard()
+	}
 }
 
 var errReceiving = errors.New("another call of Receives has not ended")
@@ -146,7 +157,10 @@ func (s *socket) mailbox() *inbox {
 	if in := s.inbox.Load(); in != nil {
 		return in
 	}
-	s.inbox.CompareAndSwap(nil, new(inbox))
+	in := &inbox{letters: new(letters)}
+	if s.inbox.CompareAndSwap(nil, in) {
+		runtime.AddCleanup(in, (*letters).burn, in.letters)
+	}
 	return s.inbox.Load()
 }
 
@@ -189,19 +203,17 @@ func (s *socket) keep(in *inbox, m Received) {
 func (in *inbox) forget() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for m, ok := in.pop(); ok; m, ok = in.pop() {
-		m.discard()
-	}
+	in.burn()
 }
 
 // pop returns the first of what is left.
-func (in *inbox) pop() (m Received, ok bool) {
-	if len(in.left) == 0 {
+func (l *letters) pop() (m Received, ok bool) {
+	if len(l.left) == 0 {
 		return m, false
 	}
-	m = in.left[0]
-	in.left[0] = Received{}
-	in.left = in.left[1:]
+	m = l.left[0]
+	l.left[0] = Received{}
+	l.left = l.left[1:]
 	return m, true
 }
 

@@ -135,7 +135,7 @@ func (s *endpoint) messages(ctx context.Context, from *driver.BufferRing) iter.S
 				return
 			}
 		}
-		room := s.room()
+		room, n := s.room(), s.net.shared()
 		str, err := s.incoming(ctx, from, in, room)
 		if err != nil {
 			yield(Received{}, s.fail("read", "recvmsg", err))
@@ -148,7 +148,7 @@ func (s *endpoint) messages(ctx context.Context, from *driver.BufferRing) iter.S
 				return
 			}
 			in.told = err
-			if !yield(Received{chunk, room, &s.net}, s.fail("read", "recvmsg", s.reason(err))) || err != nil {
+			if !yield(Received{chunk, room, n}, s.fail("read", "recvmsg", s.reason(err))) || err != nil {
 				return
 			}
 		}

@@ -397,6 +397,41 @@ func TestReceivesDescriptors(t *testing.T) { // HAZARDS T6
 	})
 }
 
+// TestReceivesDropped drops sockets without closing them, with messages left over: the descriptors in those are closed.
+func TestReceivesDropped(t *testing.T) { // HAZARDS T6
+	each(t, func(t *testing.T, ctx context.Context) {
+		a, b := packetPair(t, ctx, "unixgram")
+		if a == nil {
+			return
+		}
+		defer a.Close(ctx)
+		func() {
+			for range 4 {
+				m := net.Message{Bufs: [][]byte{[]byte("x")}, OOB: net.Rights(0), Addr: b.LocalAddr()}
+				if _, err := a.SendMsg(ctx, &m); err != nil {
+					t.Error(err)
+				}
+			}
+			for m, err := range b.Receives(ctx, nil) {
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				c, err := m.Control()
+				if err != nil || len(c.FDs) != 1 {
+					t.Errorf("%+v, %v", c, err)
+				}
+				for _, fd := range c.FDs {
+					unix.Close(fd)
+				}
+				m.Release()
+				_ = executor.Sleep(ctx, 5*time.Millisecond) // so that the stream has the rest
+				break
+			}
+		}() // and descriptors that are left, the end of the test finds
+	})
+}
+
 // TestPacketReceivesFlood ends iterations under a flood of datagrams: at once, and with every buffer back.
 func TestPacketReceivesFlood(t *testing.T) { // C21, HAZARDS T27
 	each(t, func(t *testing.T, ctx context.Context) {
