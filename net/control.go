@@ -3,6 +3,7 @@ package net
 import (
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,7 +75,11 @@ func number(n int) []byte { return binary.NativeEndian.AppendUint32(nil, uint32(
 // appendControl adds one control message, padded so that another may follow.
 func appendControl(b []byte, level, typ int, data []byte) []byte {
 	end := len(b) + unix.CmsgSpace(len(data))
-	b = binary.NativeEndian.AppendUint64(b, uint64(unix.CmsgLen(len(data))))
+	if n := unix.CmsgLen(len(data)); strconv.IntSize == 64 { // the length is a size_t
+		b = binary.NativeEndian.AppendUint64(b, uint64(n))
+	} else {
+		b = binary.NativeEndian.AppendUint32(b, uint32(n))
+	}
 	b = binary.NativeEndian.AppendUint32(b, uint32(level))
 	b = binary.NativeEndian.AppendUint32(b, uint32(typ))
 	b = append(b, data...)

@@ -302,7 +302,7 @@ func TestControl(t *testing.T) {
 			t.Errorf("%v became %v", c.Local, got.Local)
 		}
 	}
-	for _, bad := range [][]byte{(&net.Control{HopLimit: 1}).Append(nil)[:18]} {
+	for _, bad := range [][]byte{(&net.Control{HopLimit: 1}).Append(nil)[:unix.CmsgLen(4)-2]} {
 		if c, err := (&net.Message{OOB: bad, OOBN: len(bad)}).Control(); err == nil {
 			t.Errorf("%v became %+v", bad, c)
 		}

@@ -657,9 +657,7 @@ func TestRingConnDropped(t *testing.T) {
 
 // TestRingConnAllocs sees that reading and writing allocates nothing.
 func TestRingConnAllocs(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
+	testenv.CountsAllocs(t, raceEnabled)
 	each(t, func(t *testing.T, ctx context.Context) {
 		if !hasTable(ctx) {
 			return
