@@ -13,6 +13,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/fs"
 	"uringo/net"
 )
 
@@ -229,6 +230,19 @@ func TestEchoVectored(t *testing.T) { // M10
 // TestShortestTimeout receives with a nanosecond to do it in, with and without something there.
 func TestShortestTimeout(t *testing.T) { // C30
 	each(t, func(t *testing.T, ctx context.Context) {
+		r, w, err := fs.Pipe(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		moment, cancel := context.WithTimeout(ctx, time.Nanosecond)
+		if n, _, err := r.Read(moment, make([]byte, 1)); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a pipe: Read = %d, %v", n, err)
+		}
+		cancel()
+		if err := errors.Join(r.Close(ctx), w.Close(ctx)); err != nil {
+			t.Error(err)
+		}
 		for _, network := range []string{"pair", "tcp"} {
 			c, s := connect(t, ctx, network)
 			if c == nil {
