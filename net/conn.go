@@ -104,8 +104,9 @@ func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
 }
 
 // portion is the most that one operation of sendAll sends. The kernel copies all that there is room for in one go, which may be several MiB for
-// each connection, and one thread performs what a driver submits together: others would wait for all of it.
-const portion = 256 << 10
+// each connection, and one thread performs what a driver submits together: others would wait for all of it. What is sent and received in
+// turn by one thread is in its cache still when it is received, if it is not more than this.
+const portion = 128 << 10
 
 // sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn.
 func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, err error) {
