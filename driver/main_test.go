@@ -3,7 +3,6 @@ package driver_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -30,13 +29,7 @@ import (
 func TestMain(m *testing.M) {
 	testenv.OpenNetpoller()
 	debug.SetTraceback("all") // who waits for what, when a test hangs
-	log := openKernelLog()
-	code := m.Run()
-	if bad := log.complaints(); len(bad) > 0 {
-		fmt.Printf("the kernel complains:\n%s\n", strings.Join(bad, "\n"))
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(testenv.KernelContent(m.Run))
 }
 
 // size is how often a test does what it does.
@@ -414,45 +407,4 @@ func sameDescriptors(t testing.TB, before map[string]string) {
 		}
 	}
 	t.Errorf("%d descriptors were open, %d are now: %q", len(before), len(now), more)
-}
-
-// kernelLog reads what the kernel has to say.
-type kernelLog struct{ fd int }
-
-// openKernelLog starts at the end of the log. Without the right to read it, there is nothing to read.
-func openKernelLog() kernelLog {
-	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return kernelLog{-1}
-	}
-	if _, err := unix.Seek(fd, 0, unix.SEEK_END); err != nil {
-		unix.Close(fd)
-		return kernelLog{-1}
-	}
-	return kernelLog{fd}
-}
-
-// complaints returns new lines about bugs.
-func (l kernelLog) complaints() (bad []string) {
-	if l.fd < 0 {
-		return nil
-	}
-	defer unix.Close(l.fd)
-	buf := make([]byte, 8192)
-	for {
-		n, err := unix.Read(l.fd, buf)
-		if err == syscall.EPIPE {
-			continue // overwritten meanwhile
-		}
-		if err != nil || n == 0 {
-			return bad
-		}
-		line := string(buf[:n])
-		for _, sign := range []string{"BUG", "WARNING:", "blocked for more than", "general protection", "Oops"} {
-			if strings.Contains(line, sign) {
-				bad = append(bad, strings.TrimSpace(line))
-				break
-			}
-		}
-	}
 }

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		os.Exit(roles[role]())
 	}
 	testenv.OpenNetpoller()
-	os.Exit(m.Run())
+	os.Exit(testenv.KernelContent(m.Run))
 }
 
 // roleVar names what a test binary that a test has started is to do instead of testing.
