@@ -20,7 +20,8 @@ import (
 // moved. The bytes of a regular file do not pass through the process. What the page cache has goes out at once; what it has not, the ring
 // fetches, and no thread waits for it. Other writers wait until SendFile is done.
 //
-// A ctx that ends stops it, but it returns only when the kernel has let go of the file. Kernel 5.7; sendfile(2), splice(2).
+// A ctx that ends stops it, but it returns only when the kernel has let go of the file. To a peer who is gone it is EPIPE and, for want of a
+// flag, SIGPIPE, which Go ignores unless the program asks for it. Kernel 5.7; sendfile(2), splice(2).
 func (c *Conn) SendFile(ctx context.Context, f syscall.Conn, off, n int64) (int64, error) {
 	if off < 0 {
 		return 0, c.fail("write", "sendfile", syscall.EINVAL)

@@ -18,7 +18,8 @@ import (
 // read and written, to the same result. Other writers wait until Splice is done; other readers of src take their share.
 //
 // When sending fails or ctx ends, what was received from src and not sent is not lost: the next reads of src return it. It costs the
-// kernel's memory for up to 1 MiB in flight, and nothing while nothing arrives. Kernel 5.6; splice(2).
+// kernel's memory for up to 1 MiB in flight, and nothing while nothing arrives. To a peer who is gone it is like [Conn.SendFile]. Kernel 5.6;
+// splice(2).
 func (c *Conn) Splice(ctx context.Context, src *Conn, n int64) (int64, error) {
 	return c.splice(ctx, ctx, src, n)
 }
