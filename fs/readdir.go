@@ -75,15 +75,33 @@ func readEntries(fd int, l *listing) (entries []*Entry, err error) {
 	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 		return nil, err
 	}
+	var some batch[Entry]
 	err = eachName(l.ctx, fd, func(name string, ino uint64, typ byte) error {
-		e := &Entry{name: name, ino: ino, from: l}
-		var gone bool
-		if e.mode, gone = entryMode(fd, name, typ); !gone {
+		mode, gone := entryMode(fd, name, typ)
+		if !gone {
+			e := some.next()
+			*e = Entry{name: name, ino: ino, mode: mode, from: l}
 			entries = append(entries, e)
 		}
 		return nil
 	})
 	return entries, err
+}
+
+// batch makes values several at a time, for a directory's many. Whoever keeps one keeps its neighbours.
+type batch[T any] struct {
+	free []T
+	size int
+}
+
+func (b *batch[T]) next() *T {
+	if len(b.free) == 0 {
+		b.size = min(max(2*b.size, 1), 16)
+		b.free = make([]T, b.size)
+	}
+	v := &b.free[0]
+	b.free = b.free[1:]
+	return v
 }
 
 // entryMode turns a type of getdents64(2) into a FileMode. Some file systems leave it open, so that somebody has to look; meanwhile the

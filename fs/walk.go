@@ -12,6 +12,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/ops"
 )
 
 // WalkDir walks the tree at root as filepath.WalkDir does, and reads directories ahead; see [Walker].
@@ -21,7 +22,7 @@ func WalkDir(ctx context.Context, root string, fn iofs.WalkDirFunc) error {
 
 // Walker walks trees. The zero value is ready for use.
 type Walker struct {
-	// Ahead is how many directories are read or kept read before fn gets to them. Zero means 32. Each that is being read takes a
+	// Ahead is how many directories are read or kept read before fn gets to them. Zero means 16. Each that is being read takes a
 	// thread while a disk is slow.
 	Ahead int
 
@@ -39,7 +40,7 @@ type Walker struct {
 // of it is going on any more when it returns. The DirEntries are *[Entry], but for the root's.
 func (w Walker) WalkDir(ctx context.Context, root string, fn iofs.WalkDirFunc) error {
 	if w.Ahead <= 0 {
-		w.Ahead = 32
+		w.Ahead = 16
 	}
 	info, err := Lstat(ctx, root)
 	if err != nil {
@@ -88,6 +89,7 @@ func (w *walk) left() {
 // node is something in the tree. Of a directory, whoever reads it sets entries and err before the event ready.
 type node struct {
 	path    string
+	joined  bool // path is as filepath.Join writes it
 	entry   DirEntry
 	reading bool // somebody does, or did
 	ready   executor.Event
@@ -131,15 +133,18 @@ func (w *walk) visit(n *node) error {
 		}
 	}
 	for _, e := range n.entries {
-		var child *node
+		var err error
 		if e.IsDir() {
+			var child *node
 			child, n.dirs = n.dirs[0], n.dirs[1:]
+			w.at = append(w.at, child)
+			err = w.visit(child)
+			w.at = w.at[:len(w.at)-1]
+		} else if path := n.child(e.name); w.ctx.Err() != nil {
+			err = pathError("walk", path, canceled(w.ctx))
 		} else {
-			child = &node{path: filepath.Join(n.path, e.name), entry: e}
+			err = w.fn(path, e, nil)
 		}
-		w.at = append(w.at, child)
-		err := w.visit(child)
-		w.at = w.at[:len(w.at)-1]
 		if err == iofs.SkipDir {
 			break
 		}
@@ -151,6 +156,14 @@ func (w *walk) visit(n *node) error {
 	return nil
 }
 
+// child returns the path of a name in n, as filepath.Join writes it.
+func (n *node) child(name string) string {
+	if n.joined {
+		return n.path + "/" + name
+	}
+	return filepath.Join(n.path, name)
+}
+
 // plan makes nodes of the directories in n.
 func (n *node) plan() {
 	if n.all {
@@ -159,7 +172,7 @@ func (n *node) plan() {
 	n.all = true
 	for _, e := range n.entries {
 		if e.IsDir() {
-			n.dirs = append(n.dirs, &node{path: filepath.Join(n.path, e.name), entry: e})
+			n.dirs = append(n.dirs, &node{path: n.child(e.name), joined: true, entry: e})
 		}
 	}
 }
@@ -226,19 +239,16 @@ func (w *walk) list(path string) (entries []*Entry, err error) {
 	defer unix.Close(fd)
 	entries, err = readEntries(fd, &listing{w.ctx, path})
 	slices.SortFunc(entries, func(a, b *Entry) int { return strings.Compare(a.name, b.name) })
+	var some batch[info]
 	for _, e := range entries {
 		if !w.Stat || w.over.Load() {
 			break
 		}
-		e.describe(fd)
+		i := some.next()
+		i.name = e.name
+		if ops.StatxNow(fd, e.name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st) == nil {
+			e.info = i // if that fails, Info will say what is wrong
+		}
 	}
 	return entries, pathError("readdirent", path, err)
-}
-
-// describe keeps what Info will return. If that fails, Info will say what is wrong.
-func (e *Entry) describe(fd int) {
-	i := &info{name: e.name}
-	if ignoringEINTR(func() error { return unix.Statx(fd, e.name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st) }) == nil {
-		e.info = i
-	}
 }
