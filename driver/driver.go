@@ -377,7 +377,7 @@ func (d *Driver) sleep() {
 		d.accept(r)
 		d.enter(d.ring.Submit())
 	default:
-		err := d.ring.SubmitAndWait(0)
+		err := d.ring.SubmitAndGather(uint32(d.issued-d.pooled), d.cfg.MinWait)
 		d.status.Store(awake)
 		d.tick() // it may have been long
 		d.enter(err)

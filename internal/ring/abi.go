@@ -106,6 +106,7 @@ const (
 const (
 	featExtArg   uint32 = 1 << 8  // 5.11: a timeout with enter
 	featBundle   uint32 = 1 << 14 // 6.10: one receive may fill several provided buffers
+	featMinWait  uint32 = 1 << 15 // 6.12: a wait may let completions gather for a while
 	featNoIowait uint32 = 1 << 17 // 6.15: waiting need not count as iowait
 )
 

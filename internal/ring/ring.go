@@ -136,20 +136,35 @@ func (r *Ring) Head() uint32 { return atomic.LoadUint32(r.sqHead) }
 func (r *Ring) At(position uint32) *SQE { return &r.sqes[position&r.sqMask] }
 
 // Submit hands what is queued to the kernel without waiting.
-func (r *Ring) Submit() error { return r.enter(0, 0) }
+func (r *Ring) Submit() error { return r.enter(0, 0, 0) }
 
 // SubmitAndWait hands what is queued to the kernel and returns when at least one completion is there, when Wake was called,
 // after timeout if that is positive, or early for no reason: callers look at the queue, not at the return.
 func (r *Ring) SubmitAndWait(timeout time.Duration) error {
-	if !r.wakeArmed && r.wakeFD >= 0 {
-		r.armWake()
-	}
+	r.wantWake()
 	if timeout > 0 && r.features&featExtArg == 0 {
 		// Before 5.11 enter takes no timeout: somebody has to wake us.
 		defer time.AfterFunc(timeout, r.k.Wake).Stop()
 		timeout = 0
 	}
-	return r.enter(1, timeout)
+	return r.enter(1, timeout, 0)
+}
+
+// SubmitAndGather is SubmitAndWait without a timeout that lets completions gather: until n are there, or at least one is and gather has passed
+// since the call. Wake does not cut that short. Before Linux 6.12 it does not gather.
+func (r *Ring) SubmitAndGather(n uint32, gather time.Duration) error {
+	if r.features&featMinWait == 0 || n <= 1 || gather < time.Microsecond {
+		return r.SubmitAndWait(0)
+	}
+	r.wantWake()
+	// Without a timeout the kernel would return after gather even with nothing.
+	return r.enter(n, time.Hour, gather)
+}
+
+func (r *Ring) wantWake() {
+	if !r.wakeArmed && r.wakeFD >= 0 {
+		r.armWake()
+	}
 }
 
 func (r *Ring) armWake() {
@@ -162,7 +177,7 @@ func (r *Ring) armWake() {
 	r.wakeArmed = true
 }
 
-func (r *Ring) enter(min uint32, timeout time.Duration) error {
+func (r *Ring) enter(min uint32, timeout, gather time.Duration) error {
 	if r.broken != nil {
 		return r.broken
 	}
@@ -178,7 +193,7 @@ func (r *Ring) enter(min uint32, timeout time.Duration) error {
 		}
 		if timeout > 0 {
 			r.ts = Timespec{Sec: int64(timeout / time.Second), Nsec: int64(timeout % time.Second)}
-			r.arg = WaitArg{Timespec: uint64(uintptr(unsafe.Pointer(&r.ts)))}
+			r.arg = WaitArg{Timespec: uint64(uintptr(unsafe.Pointer(&r.ts))), MinWaitUsec: uint32(gather / time.Microsecond)}
 			arg = &r.arg
 			flags |= EnterExtArg
 		}
@@ -272,7 +287,7 @@ func (r *Ring) disarmWake() {
 	r.k.Wake()
 	var out [16]CQE
 	for r.wakeArmed {
-		switch err := r.enter(1, 0); {
+		switch err := r.enter(1, 0, 0); {
 		case errors.Is(err, ErrBroken):
 			leak(r)
 			return

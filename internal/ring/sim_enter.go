@@ -676,9 +676,12 @@ func (s *Sim) setFlag(flag uint32, on bool) {
 // wait advances the model until enough completions are there, or something else ends the wait.
 func (s *Sim) wait(enough, flags uint32, arg *WaitArg, tell bool) syscall.Errno {
 	enough = min(enough, s.params.CQEntries)
-	deadline := time.Duration(-1)
+	deadline, gathered := time.Duration(-1), time.Duration(-1)
 	if flags&EnterExtArg != 0 && arg.Timespec != 0 {
 		deadline = s.now() + timespecAt(arg.Timespec)
+	}
+	if flags&EnterExtArg != 0 && s.features&featMinWait != 0 && arg.MinWaitUsec > 0 {
+		gathered = s.now() + time.Duration(arg.MinWaitUsec)*time.Microsecond
 	}
 	for {
 		s.runWork()
@@ -688,7 +691,7 @@ func (s *Sim) wait(enough, flags uint32, arg *WaitArg, tell bool) syscall.Errno 
 			return syscall.EBADR
 		}
 		switch {
-		case s.ready() >= enough:
+		case s.ready() >= enough, gathered >= 0 && s.now() >= gathered && s.ready() > 0:
 			return 0
 		case s.woken.Swap(false):
 			return syscall.EINTR
@@ -698,6 +701,8 @@ func (s *Sim) wait(enough, flags uint32, arg *WaitArg, tell bool) syscall.Errno 
 			return syscall.ETIME
 		case s.due > 0 || s.cfg.Bogus > 0 && s.oldSeen > 0 && s.rng.Uint32()&7 == 0:
 			s.advance()
+		case gathered > s.now() && (deadline < 0 || gathered < deadline):
+			s.idle(gathered)
 		default:
 			s.idle(deadline)
 		}

@@ -52,7 +52,7 @@ var featureSince = since[uint32]{
 	{sys.IORING_FEAT_POLL_32BITS, V(5, 9)}, {sys.IORING_FEAT_SQPOLL_NONFIXED, V(5, 11)}, {featExtArg, V(5, 11)},
 	{1 << 9 /* NATIVE_WORKERS */, V(5, 12)}, {1 << 10 /* RSRC_TAGS */, V(5, 13)}, {featCQESkip, V(5, 17)},
 	{1 << 12 /* LINKED_FILE */, V(5, 17)}, {1 << 13 /* REG_REG_RING */, V(6, 3)}, {1 << 14 /* RECVSEND_BUNDLE */, V(6, 10)},
-	{1 << 15 /* MIN_TIMEOUT */, V(6, 12)}, {1 << 16 /* RW_ATTR */, V(6, 14)}, {featNoIowait, V(6, 15)},
+	{featMinWait, V(6, 12)}, {1 << 16 /* RW_ATTR */, V(6, 14)}, {featNoIowait, V(6, 15)},
 }
 
 // flags returns the union of what the release has.
