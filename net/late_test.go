@@ -228,9 +228,9 @@ func (m *mix) kinds() []func(ctx context.Context) error {
 	return []func(ctx context.Context) error{
 		func(ctx context.Context) error { _, _, err := m.a.Read(ctx, make([]byte, 10)); return err },
 		func(ctx context.Context) error { _, _, err := m.b.ReadFull(ctx, make([]byte, 1<<20)); return err },
-		func(ctx context.Context) error { _, _, err := m.a.WriteAll(ctx, make([]byte, 8<<20)); return err },
+		func(ctx context.Context) error { _, _, err := m.a.WriteAll(ctx, much); return err },
 		func(ctx context.Context) error {
-			_, _, _, err := m.a.WriteZeroCopy(ctx, make([]byte, 1<<20))
+			_, _, _, err := m.a.WriteZeroCopy(ctx, much[:1<<20])
 			return err
 		},
 		func(ctx context.Context) error { _, err := m.l.Accept(ctx); return err },
