@@ -21,8 +21,8 @@ type mover struct {
 }
 
 var (
-	reader  = mover{unix.SYS_READ, unix.SYS_PREAD64, unix.SYS_PREADV2, unix.POLLIN, false}
-	writer  = mover{unix.SYS_WRITE, unix.SYS_PWRITE64, unix.SYS_PWRITEV2, unix.POLLOUT, false}
+	reader  = mover{unix.SYS_READ, oneAt(unix.SYS_PREAD64, unix.SYS_PREADV), unix.SYS_PREADV2, unix.POLLIN, false}
+	writer  = mover{unix.SYS_WRITE, oneAt(unix.SYS_PWRITE64, unix.SYS_PWRITEV), unix.SYS_PWRITEV2, unix.POLLOUT, false}
 	readerv = mover{unix.SYS_READV, unix.SYS_PREADV, unix.SYS_PREADV2, unix.POLLIN, true}
 	writerv = mover{unix.SYS_WRITEV, unix.SYS_PWRITEV, unix.SYS_PWRITEV2, unix.POLLOUT, true}
 )
@@ -50,12 +50,24 @@ func (m *mover) move(e *ring.SQE, off uint64, flags uint32) int32 {
 	}
 }
 
-// moveOne moves one buffer with a call that wants a vector. Without words of 64 bits that is the way for all offsets: pread(2) has them in
-// registers that differ from processor to processor.
+// oneAt chooses the call for one buffer at an offset. Where words have 32 bits, it is the one that wants a vector: pread(2) has the halves of the
+// offset in registers that differ from processor to processor.
+func oneAt(one, vector uintptr) uintptr {
+	if wide {
+		return one
+	}
+	return vector
+}
+
+// moveOne moves one buffer with a call that wants a vector.
 func (m *mover) moveOne(e *ring.SQE, off uint64, flags uint32) int32 {
+	trap := m.flagged
+	if flags == 0 {
+		trap = m.at // which older kernels know, and filters let pass
+	}
 	iov := struct{ base, len uintptr }{uintptr(e.Addr), uintptr(e.Len)}
 	for {
-		r, _, errno := syscall.Syscall6(m.flagged, uintptr(e.FD), uintptr(unsafe.Pointer(&iov)), 1, offsetLow(off), offsetHigh(off),
+		r, _, errno := syscall.Syscall6(trap, uintptr(e.FD), uintptr(unsafe.Pointer(&iov)), 1, offsetLow(off), offsetHigh(off),
 			uintptr(flags))
 		if errno == 0 {
 			return int32(r)
