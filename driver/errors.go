@@ -28,11 +28,17 @@ var (
 // Canceled returns the error of an operation that ended because ctx did. It matches context.Cause(ctx), and for a deadline
 // also os.ErrDeadlineExceeded.
 func Canceled(ctx context.Context) error {
-	cause := context.Cause(ctx)
-	if cause == nil {
+	cause, err := context.Cause(ctx), ctx.Err()
+	switch {
+	case cause == nil:
 		return syscall.ECANCELED
+	case cause != err:
+	case err == context.DeadlineExceeded:
+		return errDeadline // connections with deadlines see it all the time
+	case err == context.Canceled:
+		return err
 	}
-	if err := ctx.Err(); !errors.Is(cause, err) {
+	if !errors.Is(cause, err) {
 		cause = errors.Join(err, cause)
 	}
 	if errors.Is(cause, context.DeadlineExceeded) {
@@ -40,6 +46,8 @@ func Canceled(ctx context.Context) error {
 	}
 	return cause
 }
+
+var errDeadline = &deadlineError{context.DeadlineExceeded}
 
 // deadlineError is a context's deadline under both of its names.
 type deadlineError struct{ cause error }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"uringo/driver"
+	"uringo/internal/notify"
 	"uringo/ops"
 )
 
@@ -167,11 +168,20 @@ func (t *task) doElsewhere(ctx context.Context, s *ops.Spec) (int, error) {
 type foreign struct {
 	req  driver.Request
 	done chan struct{}
+
+	// Of a context that can be watched: what to cancel at its end.
+	watcher notify.Watcher
+	d       *driver.Driver
+	seq     driver.Seq
 }
 
 func (f *foreign) Complete(*driver.Request) { f.done <- struct{}{} }
 
-var foreigners = sync.Pool{New: func() any { return &foreign{done: make(chan struct{}, 1)} }}
+var foreigners = sync.Pool{New: func() any {
+	f := &foreign{done: make(chan struct{}, 1)}
+	f.watcher.End = func() { f.d.Cancel(&f.req, f.seq) }
+	return f
+}}
 
 // doForeign performs an operation for a goroutine: it waits on the operation's result channel.
 func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) {
@@ -184,7 +194,14 @@ func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) 
 	f := foreigners.Get().(*foreign)
 	seq := f.req.Reset(s, f)
 	d.Send(&f.req)
-	if done := ctx.Done(); done != nil {
+	if w, ok := ctx.(notify.Context); ok {
+		f.d, f.seq = d, seq
+		if !w.Watch(&f.watcher) {
+			d.Cancel(&f.req, seq)
+		}
+		<-f.done
+		w.Unwatch(&f.watcher)
+	} else if done := ctx.Done(); done != nil {
 		select {
 		case <-f.done:
 		case <-done:

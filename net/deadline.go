@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"uringo/driver"
+	"uringo/internal/notify"
 )
 
 // deadline is a deadline as the standard library's connections have it: it can be moved while operations wait. Operations work under
@@ -44,8 +45,9 @@ func (t *deadline) set(when time.Time) {
 		t.renew()
 		return
 	}
-	left := time.Until(when)
-	t.when = time.Now().Add(left) // by the clock that nobody sets
+	now := time.Now()
+	left := when.Sub(now)
+	t.when = now.Add(left) // by the clock that nobody sets
 	if left <= 0 {
 		t.now.Load().end()
 		return
@@ -130,9 +132,10 @@ type untilDeadline struct {
 	drv  *driver.Driver
 	over atomic.Bool
 
-	mu    sync.Mutex
-	done  chan struct{} // made by the first Done
-	after map[*func()]struct{}
+	mu       sync.Mutex
+	done     chan struct{} // made by the first Done
+	after    map[*func()]struct{}
+	watchers notify.List
 }
 
 func (c *untilDeadline) end() {
@@ -141,6 +144,7 @@ func (c *untilDeadline) end() {
 		c.mu.Unlock()
 		return
 	}
+	c.watchers.Tell()
 	if c.done != nil {
 		close(c.done)
 	}
@@ -203,6 +207,24 @@ func (c *untilDeadline) AfterFunc(f func()) (stop func() bool) {
 		delete(c.after, &f)
 		return waiting
 	}
+}
+
+// Watch implements notify.Context.
+func (c *untilDeadline) Watch(w *notify.Watcher) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over.Load() {
+		return false
+	}
+	c.watchers.Add(w)
+	return true
+}
+
+// Unwatch implements notify.Context.
+func (c *untilDeadline) Unwatch(w *notify.Watcher) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watchers.Remove(w)
 }
 
 // String describes the context in the text of derived ones.
