@@ -230,7 +230,7 @@ func (m *mix) kinds() []func(ctx context.Context) error {
 		func(ctx context.Context) error { _, _, err := m.b.ReadFull(ctx, make([]byte, 1<<20)); return err },
 		func(ctx context.Context) error { _, _, err := m.a.WriteAll(ctx, much); return err },
 		func(ctx context.Context) error {
-			_, _, _, err := m.a.WriteZeroCopy(ctx, much[:1<<20])
+			_, _, _, err := m.a.WriteZeroCopy(ctx, much[:1<<16])
 			return err
 		},
 		func(ctx context.Context) error { _, err := m.l.Accept(ctx); return err },
