@@ -28,6 +28,11 @@ type StreamOptions struct {
 	// keep such memory registered. While the pool has no more, a stream does with the blocks that it has, and waits for its first.
 	// Nil means the Go heap.
 	Pool *buf.Pool
+
+	// WriteOut has a StreamWriter see to it that the kernel begins to write to the device what has come into the file, some MiB at a time
+	// (sync_file_range(2)), while more comes. A sync at the end then finds little left to do. For a file that will not be synced it is
+	// wasted work, and with O_DIRECT it means nothing.
+	WriteOut bool
 }
 
 const (

@@ -24,3 +24,10 @@ func Pace(ctx context.Context, calls int, call func() error) (elsewhere int) {
 	}
 	return elsewhere
 }
+
+// WriteOutEvery has streams tell the kernel more often what to write out until restore is called.
+func WriteOutEvery(bytes int64) (restore func()) {
+	was := writeOutEvery
+	writeOutEvery = bytes
+	return func() { writeOutEvery = was }
+}

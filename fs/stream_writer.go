@@ -3,10 +3,13 @@ package fs
 import (
 	"context"
 	"io"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"uringo/driver"
 	"uringo/internal/handle"
+	"uringo/ops"
 )
 
 // StreamWriter writes a file in order, with the blocks behind still under way: an io.Writer, io.ReaderFrom and io.Closer, for one goroutine
@@ -27,6 +30,7 @@ type StreamWriter struct {
 	behind  []*block // under way, in the order of the file
 	off     int64    // of the next byte
 	flushed int64    // all before that is in the file
+	out     *outgoing
 	err     error
 	told    bool // somebody got err
 	closed  bool
@@ -42,7 +46,11 @@ func (f *File) NewStreamWriter(ctx context.Context, off int64, o StreamOptions) 
 	if err != nil {
 		return nil, f.wrap("write", err)
 	}
-	return &StreamWriter{f: f, ctx: ctx, off: off, flushed: off, blocks: s}, nil
+	w := &StreamWriter{f: f, ctx: ctx, off: off, flushed: off, blocks: s}
+	if o.WriteOut && f.flag&unix.O_DIRECT == 0 {
+		w.out = &outgoing{from: off}
+	}
+	return w, nil
 }
 
 // Offset returns where in the file the next byte goes.
@@ -280,5 +288,32 @@ func (w *StreamWriter) land() error {
 	}
 	w.behind = append(w.behind[:0], w.behind[1:]...)
 	w.blocks.put(w.ctx, b)
+	w.writeOut()
 	return nil
+}
+
+// outgoing is how far the kernel was told to write a stream to the device.
+type outgoing struct {
+	from int64 // all before that
+	busy atomic.Bool
+}
+
+// writeOutEvery is how many bytes have to have come into the file for the kernel to be told; for tests a variable.
+var writeOutEvery int64 = 8 << 20
+
+// writeOut has the kernel begin to write what is new in the file to the device, unless it is still at what it was told before: then it will be more
+// the next time. Nobody waits for that; what goes wrong, the sync of the file will say.
+func (w *StreamWriter) writeOut() {
+	o := w.out
+	if o == nil || w.flushed-o.from < writeOutEvery || o.busy.Load() || !w.f.h.Acquire() {
+		return
+	}
+	o.busy.Store(true)
+	n := min(w.flushed-o.from, ops.MaxTransfer)
+	p := driver.Submit(w.blocks.d, ops.SyncFileRange(w.f.h.FD, o.from, uint32(n), unix.SYNC_FILE_RANGE_WRITE))
+	o.from += n
+	p.OnEnd(func(ops.Result[struct{}]) {
+		w.f.h.Release()
+		o.busy.Store(false)
+	})
 }

@@ -15,10 +15,58 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/buf"
+	"uringo/driver"
+	"uringo/executor"
 	"uringo/fs"
 	"uringo/internal/ring"
 	"uringo/internal/testenv"
 )
+
+// TestStreamWriteOut counts the operations of a stream that is to be written out, and of one that is not.
+func TestStreamWriteOut(t *testing.T) {
+	defer fs.WriteOutEvery(64 << 10)()
+	data := make([]byte, 1<<20)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range data {
+		data[i] = byte(rng.Uint32())
+	}
+	each(t, func(t *testing.T, ctx context.Context) {
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		told := func(out bool) uint64 {
+			f := openNew(t, ctx, nil)
+			if f == nil {
+				return 0
+			}
+			defer f.Close(ctx)
+			w, err := f.NewStreamWriter(ctx, 0, fs.StreamOptions{BlockSize: 16 << 10, WriteOut: out})
+			if err != nil {
+				t.Error(err)
+				return 0
+			}
+			before := d.Stats().Submitted
+			for from := 0; from < len(data); from += 32 << 10 {
+				if _, err := w.Write(data[from:][:32<<10]); err != nil {
+					t.Error(err)
+				}
+				_ = executor.Yield(ctx) // the driver may be this thread's
+			}
+			err = errors.Join(w.Flush(), w.Close())
+			n := d.Stats().Submitted - before
+			if got, err2 := os.ReadFile(f.Name()); err != nil || err2 != nil || !bytes.Equal(got, data) {
+				t.Errorf("wrote %v, read %d bytes, %v", err, len(got), err2)
+			}
+			return n
+		}
+		blocks := told(false)
+		if n := told(true) - blocks; n < 1 || n > 16 {
+			t.Errorf("%d operations beside %d blocks, for 16 times 64 KiB to be written out", n, blocks)
+		}
+	})
+}
 
 // plain hides what a reader or writer can do beside the one thing.
 type (

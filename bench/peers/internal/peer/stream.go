@@ -93,6 +93,7 @@ func (uringoRuntime) writeStream(ctx context.Context, name string, flag int, fro
 	if err != nil {
 		return err
 	}
+	o.WriteOut = true // it will be synced
 	w, err := f.NewStreamWriter(ctx, 0, o)
 	if err == nil {
 		_, err = io.Copy(w, from)
