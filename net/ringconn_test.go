@@ -625,6 +625,30 @@ func TestRingConnElsewhere(t *testing.T) {
 	})
 }
 
+// TestRingConnCloseBackground closes connections with a context that does not say who asks, also on the driver's own thread, and with a read
+// in flight.
+func TestRingConnCloseBackground(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := ringPair(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		err := together(ctx, func(ctx context.Context) error {
+			if _, _, err := s.Read(ctx, make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("the reader is told %w", err)
+			}
+			return nil
+		}, func(ctx context.Context) error {
+			_ = executor.Sleep(ctx, time.Millisecond)
+			return errors.Join(s.Close(context.Background()), c.Close(context.Background()))
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		noneTaken(t, ctx)
+	})
+}
+
 // noneTakenBut sees that so many places are taken.
 func noneTakenBut(t *testing.T, ctx context.Context, n int) {
 	t.Helper()

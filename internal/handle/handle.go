@@ -170,15 +170,15 @@ func (h *Handle) held() bool { return h.state.Load()&finished == 0 }
 // Close closes the descriptor after Shut. It blocks on the driver, or on the system call if there is none any more.
 func (h *Handle) Close() error { return h.last().close() }
 
-// ClosePlace is Close for a place in the ring's table, by way of ctx's executor where that is the driver's. A ctx that has ended does not keep it
-// from happening.
+// ClosePlace is Close for a place in the ring's table, by way of ctx's executor where that is the driver's: the caller may be on the driver's
+// own thread, and must not wait for itself there. A ctx that has ended does not keep it from happening.
 func (h *Handle) ClosePlace(ctx context.Context) error {
 	if d, err := executor.DriverOf(ctx); err != nil || d != h.Driver {
-		return h.Close()
+		ctx = driver.NewContext(context.Background(), h.Driver)
 	}
 	res := executor.Do(context.WithoutCancel(ctx), ops.CloseDirect(h.FD))
 	if NotPerformed(res.Err) {
-		return h.Close()
+		return nil // the table goes with its ring, and the file with it
 	}
 	return res.Err
 }
