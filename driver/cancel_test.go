@@ -537,6 +537,26 @@ func TestCancelDescriptor(t *testing.T) {
 	})
 }
 
+// One cancellation is enough for more operations than the ring takes cancellations at a time.
+func TestCancelDescriptorOfMany(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		const reads = 150
+		d := e.open(driver.Config{Entries: 4, InFlight: 256})
+		in, _ := e.pipe()
+		all := make([]*driver.Pending[[]byte], reads)
+		for i := range all {
+			all[i] = driver.Submit(d, ops.ReadAt(in, make([]byte, 1), -1))
+		}
+		pending(e, all[reads-1])
+		d.CancelDescriptor(in, false, func() bool { return true })
+		for i, p := range all {
+			if r := result(e, p); r.Err != syscall.ECANCELED {
+				e.Fatalf("read %d: %+v", i, r)
+			}
+		}
+	})
+}
+
 // Cancellation of everything spares nothing but the driver.
 func TestCancelAny(t *testing.T) {
 	on(t, everywhere, func(e *rig) {

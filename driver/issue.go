@@ -235,7 +235,7 @@ func (s *slot) userData(i uint32) uint64 { return uint64(s.gen)<<32 | uint64(i) 
 func (d *Driver) fill() {
 	for len(d.cancels) > 0 {
 		r := d.cancels[len(d.cancels)-1]
-		if (r.cancel == r.cur || r.pausing) && r.state >= stateIssued && !d.writeCancel(r) {
+		if (r.cancel == r.cur || r.hit || r.pausing) && r.state >= stateIssued && !d.writeCancel(r) {
 			break
 		}
 		d.cancels[len(d.cancels)-1] = nil // or its memory would stay with us
