@@ -44,7 +44,7 @@ func (f *File) closeFD(ctx context.Context) error {
 		count(ctx, s.lane, driver.RouteDirect)
 		return ops.CloseNow(f.h.FD)
 	}
-	res := perform(context.WithoutCancel(ctx), r, false, ops.Close(f.h.FD))
+	res := perform(context.WithoutCancel(ctx), r.instead(), false, ops.Close(f.h.FD))
 	if handle.NotPerformed(res.Err) {
 		return f.h.Close()
 	}

@@ -31,3 +31,6 @@ func WriteOutEvery(bytes int64) (restore func()) {
 	writeOutEvery = bytes
 	return func() { writeOutEvery = was }
 }
+
+// Slow has so many of the next calls on names, of one kind, take another route, as after one that was slow.
+func Slow(op Operation, calls int) { onNames[op].skip.Store(int32(calls)) }

@@ -145,5 +145,5 @@ func statxAt(ctx context.Context, at place, name string, flags int, mask uint32,
 	if done {
 		return err
 	}
-	return perform(ctx, r, at.remote, ops.Statx(at.dirfd, name, flags, mask, st)).Err
+	return perform(ctx, r.instead(), at.remote, ops.Statx(at.dirfd, name, flags, mask, st)).Err
 }

@@ -97,6 +97,7 @@ func openOnce(ctx context.Context, at place, name string, flag int, mode uint32)
 		if done {
 			return fd, err
 		}
+		r = r.instead()
 	}
 	o := at.open(name, flag, mode)
 	o.Release = at.free

@@ -2,12 +2,16 @@ package fs_test
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"uringo/driver"
+	"uringo/executor"
 	"uringo/fs"
 )
 
@@ -36,4 +40,46 @@ func TestPace(t *testing.T) {
 	if n := fs.Pace(context.Background(), calls, quick); n > 0 {
 		t.Errorf("of %d quick calls, %d were made elsewhere", calls, n)
 	}
+}
+
+// Calls on names that take another route because they are slow do take another.
+func TestPaceOfNames(t *testing.T) {
+	const calls = 20
+	each(t, func(t *testing.T, ctx context.Context) {
+		if executor.MayBlock(ctx) {
+			return // who holds up nobody
+		}
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		name := filepath.Join(t.TempDir(), "file")
+		var files []*fs.File
+		for _, kind := range []struct {
+			op   fs.Operation
+			call func(i int) error
+		}{
+			{fs.OpCreate, func(i int) error {
+				f, err := fs.Create(ctx, fmt.Sprint(name, i))
+				files = append(files, f)
+				return err
+			}},
+			{fs.OpStat, func(i int) error { _, err := fs.Stat(ctx, fmt.Sprint(name, i)); return err }},
+			{fs.OpClose, func(i int) error { return files[i].Close(ctx) }},
+			{fs.OpRemove, func(i int) error { return fs.Remove(ctx, fmt.Sprint(name, i)) }},
+		} {
+			before := d.Stats().Routes["direct"]
+			fs.Slow(kind.op, calls)
+			for i := range calls {
+				if err := kind.call(i); err != nil {
+					t.Errorf("operation %d: %v", kind.op, err)
+					return
+				}
+			}
+			if n := d.Stats().Routes["direct"] - before; n > 0 {
+				t.Errorf("operation %d: %d of %d calls were made in place", kind.op, n, calls)
+			}
+		}
+	})
 }

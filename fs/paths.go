@@ -89,7 +89,7 @@ func unlink(ctx context.Context, name string, flags int) error {
 	if done {
 		return err
 	}
-	return perform(ctx, r, remote, ops.Unlinkat(cwd, name, flags)).Err
+	return perform(ctx, r.instead(), remote, ops.Unlinkat(cwd, name, flags)).Err
 }
 
 // Rename gives a file another name; what has it already is replaced, in one step: a directory only by a directory and if it is empty,
