@@ -14,12 +14,16 @@ func WithoutOpenat2() (restore func()) {
 	return func() { noOpenat2.Store(was) }
 }
 
-// Pace makes calls that a worker's tasks would make in place, and returns how many of them would have taken another route.
-func Pace(ctx context.Context, calls int, call func() error) (elsewhere int) {
-	var p pacer
-	for range calls {
-		if done, _ := p.inPlace(ctx, brisk, call); !done {
-			elsewhere++
+// Pace makes calls of several kinds in turn that a worker's tasks would make in place, and returns how many of each kind would have taken
+// another route.
+func Pace(ctx context.Context, rounds int, calls ...func() error) (elsewhere []int) {
+	pacers := make([]pacer, len(calls))
+	elsewhere = make([]int, len(calls))
+	for range rounds {
+		for i, call := range calls {
+			if done, _ := pacers[i].inPlace(ctx, brisk, call); !done {
+				elsewhere[i]++
+			}
 		}
 	}
 	return elsewhere

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,15 +31,25 @@ func TestPace(t *testing.T) {
 		return nil
 	}
 	quick := func() error { return nil }
-	if n := fs.Pace(context.Background(), calls, wait); n < calls/2 {
+	if n := fs.Pace(context.Background(), calls, wait)[0]; n < calls/2 {
 		t.Errorf("of %d calls that wait, %d were made elsewhere", calls, n)
 	}
 	// A collection may have the thread wait once.
-	if n := fs.Pace(context.Background(), calls, work); n > calls/2 {
+	if n := fs.Pace(context.Background(), calls, work)[0]; n > calls/2 {
 		t.Errorf("of %d calls that work, %d were made elsewhere", calls, n)
 	}
-	if n := fs.Pace(context.Background(), calls, quick); n > 0 {
+	if n := fs.Pace(context.Background(), calls, quick)[0]; n > 0 {
 		t.Errorf("of %d quick calls, %d were made elsewhere", calls, n)
+	}
+	// In a row of calls that repeats itself, any may be the one that waits.
+	for n := 2; n <= 8; n++ {
+		for slow := range n {
+			row := slices.Repeat([]func() error{quick}, n)
+			row[slow] = wait
+			if n := fs.Pace(context.Background(), calls, row...)[slow]; n < calls/4 {
+				t.Errorf("of %d calls that wait, number %d in a row of %d, %d were made elsewhere", calls, slow, len(row), n)
+			}
+		}
 	}
 }
 
