@@ -53,7 +53,7 @@ func (p *pacer) quick() bool {
 
 // stay is a call that is made in place.
 type stay struct {
-	lane   uint          // the caller's
+	lane   uint          // the caller's, or the one on which there was a place for him
 	shared bool          // others share the goroutine: nobody else of its worker can be in the kernel
 	start  time.Duration // since epoch; 0 if the call is not timed
 	waits  int64         // of the thread until then; -1 if it was not asked
@@ -78,10 +78,11 @@ func (p *pacer) enter(ctx context.Context, r Route) (s stay, ok bool) {
 		return s, false
 	}
 	s.lane = executor.Lane(ctx)
-	if s.shared = r >= brisk; !s.shared && !inKernel.Enter(s.lane) {
-		return s, false
+	if s.shared = r >= brisk; !s.shared {
+		s.lane, ok = inKernel.Enter(s.lane)
+		return s, ok
 	}
-	if s.shared && p.watched(s.lane) {
+	if p.watched(s.lane) {
 		s.start, s.waits = time.Since(epoch), -1
 		if p.wary.Load() > 0 {
 			s.waits = threadWaits()

@@ -165,7 +165,7 @@ func call[T any](ctx context.Context, r Route, fn func() (T, error)) (T, error) 
 			var zero T
 			return zero, driver.Canceled(ctx)
 		}
-		if lane := executor.Lane(ctx); inKernel.Enter(lane) {
+		if lane, ok := inKernel.Enter(executor.Lane(ctx)); ok {
 			defer inKernel.Leave(lane)
 			count(ctx, lane, driver.RouteDirect)
 			return fn()

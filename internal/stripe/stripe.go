@@ -30,22 +30,26 @@ func (c *Counter) Load() int64 {
 
 // Limit bounds how many are at something at a time.
 type Limit struct {
-	each  int64
 	lanes [lanes]lane
+	each  int64 // behind them: it is only read, and must not be in the cache line of one that is written to
 }
 
 // NewLimit returns a limit of n, a multiple of 8. Each lane has an eighth of the places.
 func NewLimit(n int) *Limit { return &Limit{each: int64(n / lanes)} }
 
-// Enter takes a place on the lane, if there is one. Whoever got it calls Leave with the same lane.
-func (l *Limit) Enter(lane uint) bool {
-	n := &l.lanes[lane%lanes].n
-	if n.Add(1) <= l.each {
-		return true
+// Enter takes a place on the lane, or on another if that is full; ok is false if all are. Whoever got one calls Leave with the lane that
+// it is on.
+func (l *Limit) Enter(lane uint) (on uint, ok bool) {
+	for range lanes {
+		n := &l.lanes[lane%lanes].n
+		if n.Add(1) <= l.each {
+			return lane, true
+		}
+		n.Add(-1)
+		lane++
 	}
-	n.Add(-1)
-	return false
+	return lane, false
 }
 
 // Leave gives the place back.
-func (l *Limit) Leave(lane uint) { l.lanes[lane%lanes].n.Add(-1) }
+func (l *Limit) Leave(on uint) { l.lanes[on%lanes].n.Add(-1) }

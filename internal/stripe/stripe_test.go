@@ -29,29 +29,33 @@ func TestCounter(t *testing.T) {
 
 func TestLimit(t *testing.T) {
 	const most, goroutines = 64, 1000
-	l := NewLimit(most)
-	var in atomic.Int32
-	var all sync.WaitGroup
-	for lane := range uint(goroutines) {
-		all.Go(func() {
-			if l.Enter(lane) {
-				in.Add(1)
-			}
-		})
-	}
-	all.Wait()
-	if n := in.Load(); n != most {
-		t.Errorf("%d are in, of %d", n, most)
-	}
-	for lane := range uint(most) {
-		l.Leave(lane)
-	}
-	for lane := range uint(most) {
-		if !l.Enter(lane) {
-			t.Fatalf("no place for number %d after all have left", lane)
+	for _, lanes := range []uint{1, 3, goroutines} { // those who enter have so many different ones
+		l := NewLimit(most)
+		var in atomic.Int32
+		var all sync.WaitGroup
+		places := make(chan uint, most+1)
+		for i := range uint(goroutines) {
+			all.Go(func() {
+				if place, ok := l.Enter(i % lanes); ok {
+					in.Add(1)
+					places <- place
+				}
+			})
 		}
-	}
-	if l.Enter(0) {
-		t.Error("one too many")
+		all.Wait()
+		if n := in.Load(); n != most {
+			t.Fatalf("%d are in, of %d", n, most)
+		}
+		for range 5 {
+			l.Leave(<-places)
+			place, ok := l.Enter(0)
+			if !ok {
+				t.Fatal("no place after somebody has left")
+			}
+			places <- place
+			if _, ok := l.Enter(0); ok {
+				t.Fatal("one too many")
+			}
+		}
 	}
 }
