@@ -165,16 +165,27 @@ func TestWritable(t *testing.T) { // C26
 				t.Error(err)
 			}
 			total := 0
-			for b := make([]byte, 1<<16); ; {
-				short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
-				n, _, err := c.Write(short, b)
-				cancel()
-				if total += n; err != nil {
-					break
+			fill := func() {
+				for b := make([]byte, 1<<16); ; {
+					short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+					n, _, err := c.Write(short, b)
+					cancel()
+					if total += n; err != nil {
+						return
+					}
 				}
 			}
-			if err := unready(ctx, "full", c.Writable); err != nil {
-				t.Errorf("%s: %v", network, err)
+			fill()
+			for tries := 0; ; tries++ {
+				err := unready(ctx, "full", c.Writable)
+				if err == nil {
+					break
+				}
+				if tries == 50 { // the kernel may find room after all, by making its buffers larger
+					t.Errorf("%s: %v", network, err)
+					break
+				}
+				fill()
 			}
 			if err := c.Readable(ctx); err != nil { // one is not the other
 				t.Error(err)
