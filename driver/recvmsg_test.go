@@ -194,6 +194,75 @@ func TestRecvMsgMultiSubmissions(t *testing.T) {
 	}
 }
 
+// A packet may be empty and bring descriptors, and a datagram its sender; the end of a sequence brings nothing.
+func TestRecvMsgMultiEmpty(t *testing.T) { // HAZARDS T6
+	oneByOne := way{"one by one", driver.Uring, func(e *rig, cfg driver.Config) (*driver.Driver, error) {
+		return e.behind(ring.Linux(), ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EINVAL)},
+			Match: func(q *ring.SQE) bool { return q.Op == ring.OpRecvmsg && q.IoPrio != 0 }}, cfg)
+	}}
+	on(t, append([]way{oneByOne}, everywhere...), func(e *rig) {
+		d := e.open(driver.Config{})
+		if e.name == oneByOne.name && !e.fault.CanInject() {
+			e.Skip("needs IORING_NOP_INJECT_RESULT (Linux 6.10)")
+		}
+		ctx := inTime(e)
+		const bufs = 4
+		b, err := driver.NewBufferRing(d, bufs, room.Head()+10)
+		if err != nil {
+			e.Fatal(err)
+		}
+		in, addr := e.datagrams(unix.AF_UNIX)
+		out, from := e.datagrams(unix.AF_UNIX)
+		for _, drop := range []bool{false, true} {
+			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				e.Fatal(err)
+			}
+			send := func(fd int, to unix.Sockaddr) error {
+				return (<-driver.Submit(d, ops.SendMsg(fd, [][]byte{nil}, unix.UnixRights(out, in), to, 0)).Done()).Err
+			}
+			packets := driver.RecvMsgMulti(d, pair[0], b, room, 0, nil)
+			datagrams := driver.RecvMsgMulti(d, in, b, room, 0, nil)
+			const n = 3
+			for range n {
+				if err := errors.Join(send(pair[1], nil), send(out, addr)); err != nil {
+					e.Fatal(err)
+				}
+			}
+			unix.Close(pair[1])
+			for range n {
+				if drop {
+					break
+				}
+				for s, want := range map[*driver.Stream[driver.Chunk]]unix.Sockaddr{packets: nil, datagrams: from} {
+					c, err := s.Next(ctx)
+					m := room.Parse(c.Bytes())
+					if err != nil || len(m.Data()) > 0 || len(m.OOB()) != unix.CmsgLen(8) && len(m.OOB()) != unix.CmsgSpace(8) {
+						e.Fatalf("%d bytes, %d of control messages, %v", len(m.Data()), len(m.OOB()), err)
+					}
+					if got := m.From(); fmt.Sprint(got) != fmt.Sprint(want) {
+						e.Errorf("from %v instead of %v", got, want)
+					}
+					m.Discard()
+					c.Release()
+				}
+			}
+			if !drop {
+				if _, err := packets.Next(ctx); err != io.EOF {
+					e.Errorf("at the end: %v", err)
+				}
+			}
+			if err := errors.Join(packets.Close(ctx), datagrams.Close(ctx)); err != nil {
+				e.Error(err)
+			}
+			unix.Close(pair[0])
+		}
+		if st := b.Stats(); st.Held != 0 || st.Free != bufs {
+			e.Errorf("%+v", st)
+		}
+	})
+}
+
 func TestRecvMsgMultiRefused(t *testing.T) {
 	on(t, engines, func(e *rig) {
 		d := e.open(driver.Config{})

@@ -44,6 +44,7 @@ type receiver struct {
 	fd     int
 	flags  int
 	ends   bool          // an empty result is the end, and not an empty datagram
+	packed bool          // but of a sequence of packets, not one that brings descriptors
 	bundle bool          // the kernel may fill several buffers at once
 	picked Chunk         // the buffer of a round without the kernel's ring
 	msgs   *ops.Arrivals // of whole messages, or nil
@@ -58,7 +59,8 @@ func (in *receiver) begin(d *Driver) error {
 	if err != nil {
 		return err
 	}
-	in.ends = typ == unix.SOCK_STREAM || typ == unix.SOCK_SEQPACKET
+	in.packed = typ == unix.SOCK_SEQPACKET
+	in.ends = typ == unix.SOCK_STREAM || in.packed
 	if in.b.bytesOnly && typ != unix.SOCK_STREAM {
 		return fmt.Errorf("uringo: RecvMulti of packets into incremental buffers, whose ends might cut them: %w", syscall.EINVAL)
 	}
@@ -138,11 +140,14 @@ func (in *receiver) items(s *stream, res int32, flags uint32) (end bool) {
 func (in *receiver) message(s *stream, n int, flags uint32) (end bool) {
 	picked := in.picked.home != nil
 	c, _, _, ok := in.arrived(n, flags)
-	if ok && (picked || s.req.single) {
+	switch {
+	case ok && (picked || s.req.single):
 		c.mem = in.msgs.Arrange(in.b.buffer(c.id), n)
+	case s.req.single && n == 0 && flags&ring.CQEBuffer == 0: // for want of data the kernel took no buffer
+		c = ChunkOf(in.msgs.Arrange(make([]byte, in.msgs.Head()), 0))
 	}
 	m := in.msgs.Parse(c.mem)
-	if in.ends && len(m.Data()) == 0 {
+	if in.ends && len(m.Data()) == 0 && !(in.packed && len(m.OOB()) > 0) {
 		in.drop(item{chunk: c})
 		return true
 	}

@@ -19,7 +19,8 @@ type Message struct {
 	Bufs [][]byte
 	OOB  []byte
 
-	// Addr is where the message came from or is to go. It is nil on connected sockets.
+	// Addr is where the message came from or is to go. A connected socket needs none, and of received messages TCP tells none;
+	// others name the peer, if that has an address.
 	Addr Addr
 
 	// N and OOBN say how many bytes of data and of control messages were received.
@@ -51,8 +52,9 @@ func (m *Message) FDs() ([]int, error) {
 // endpoint is a socket that sends and receives, as connections and sockets for packets do.
 type endpoint struct{ socket }
 
-// RecvMsg receives a message into m, once, waiting until there is one. The end of a stream is io.EOF. With an error that wraps
-// driver.ErrAbandoned, m has lost its buffers: they stay with the kernel. Kernel 5.3, recvmsg(2).
+// RecvMsg receives a message into m, once, waiting until there is one. The end of a stream is io.EOF, from which an empty packet differs only
+// if it brings control messages. With an error that wraps driver.ErrAbandoned, m has lost its buffers: they stay with the kernel.
+// Kernel 5.3, recvmsg(2).
 func (s *endpoint) RecvMsg(ctx context.Context, m *Message) error { return s.recvMsg(ctx, m, 0) }
 
 // PeekMsg is RecvMsg, but leaves the message to be received again. Descriptors in it are received each time. Kernel 5.3, recvmsg(2) with
@@ -150,8 +152,8 @@ func (s *socket) receiveMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, 
 		return n, s.h.Settle(err, ErrClosed)
 	}
 	s.h.Release()
-	if n == 0 && s.net.typ != unix.SOCK_DGRAM && lengthOf(bufs) > 0 {
-		return 0, io.EOF
+	if n == 0 && s.net.typ != unix.SOCK_DGRAM && lengthOf(bufs) > 0 && !(s.net.typ == unix.SOCK_SEQPACKET && p.OOBLen() > 0) {
+		return 0, io.EOF // a packet may be empty and bring descriptors; the end brings nothing
 	}
 	return n, nil
 }

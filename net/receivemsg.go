@@ -37,7 +37,7 @@ func (m Received) Bytes() []byte {
 // Release gives the buffer back, see [driver.Chunk.Release]. It closes no descriptors: those are the reader's.
 func (m Received) Release() { m.chunk.Release() }
 
-// Addr returns where the message came from: nil on connected sockets, and if the sender has no address.
+// Addr returns where the message came from: nil with TCP, and if the sender has no address.
 func (m Received) Addr() Addr {
 	if m.room == (ops.Room{}) {
 		return nil

@@ -149,6 +149,58 @@ func TestConnReceivesMsg(t *testing.T) { // C23
 	})
 }
 
+// TestEmptyPackets receives packets without data that bring descriptors. They are not the end, and nothing stays open.
+func TestEmptyPackets(t *testing.T) { // HAZARDS T6
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "unixpacket")
+		if c == nil {
+			return
+		}
+		const n = 4
+		for range n {
+			if _, err := c.SendMsg(ctx, &net.Message{Bufs: [][]byte{nil}, OOB: net.Rights(int(c.Fd()))}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := c.CloseWrite(); err != nil {
+			t.Error(err)
+		}
+		check := func(what string, n int, from net.Addr, control net.Control, err error) {
+			if n != 0 || err != nil || from != nil || len(control.FDs) != 1 {
+				t.Errorf("%s: %d bytes from %v with %d descriptors, %v", what, n, from, len(control.FDs), err)
+			}
+			for _, fd := range control.FDs {
+				unix.Close(fd)
+			}
+		}
+		m := net.Message{Bufs: [][]byte{make([]byte, 10)}, OOB: make([]byte, net.RightsSpace(1))}
+		for what, receive := range map[string]func(context.Context, *net.Message) error{"PeekMsg": s.PeekMsg, "RecvMsg": s.RecvMsg} {
+			err := receive(ctx, &m)
+			control, _ := m.Control()
+			check(what, m.N, m.Addr, control, err)
+		}
+		for m, err := range s.ReceivesMsg(ctx, nil) {
+			control, _ := m.Control()
+			check("ReceivesMsg", len(m.Bytes()), m.Addr(), control, err)
+			m.Release()
+			break
+		}
+		err := s.RecvMsg(ctx, &m) // maybe one that the iteration left over
+		control, _ := m.Control()
+		check("RecvMsg again", m.N, m.Addr, control, err)
+		if n, _, err := s.Readv(ctx, [][]byte{make([]byte, 10)}); n != 0 || err != nil && err != io.EOF {
+			t.Errorf("Readv = %d, %v", n, err) // it takes nothing but data, and so cannot tell it from the end, unless it was left over
+		}
+		if err := s.RecvMsg(ctx, &m); err != io.EOF || m.OOBN != 0 {
+			t.Errorf("the end: %d bytes of control messages, %v", m.OOBN, err)
+		}
+		for m, err := range s.ReceivesMsg(ctx, nil) {
+			t.Errorf("behind the end: %d bytes, %v", len(m.Bytes()), err)
+		}
+		closeAll(t, ctx, c, s)
+	})
+}
+
 // TestPacketReceivesLosesNothing ends iterations in every way and receives in every other, while datagrams arrive.
 func TestPacketReceivesLosesNothing(t *testing.T) { // HAZARDS T5, N1
 	rounds := 600
