@@ -14,3 +14,6 @@ func ClosePipes() {
 		}
 	}
 }
+
+// ForgetOldSignals has the kernel asked again whether it knows RWF_NOSIGNAL, and reports whether it was taken not to.
+func ForgetOldSignals() bool { return oldSignals.Swap(false) }

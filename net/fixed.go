@@ -29,9 +29,15 @@ func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, er
 
 // WriteFixed is [Conn.Write] of the view of b, and hands b back; see [Conn.ReadFixed].
 func (c *Conn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	n, err := c.fixed(ctx, OpWrite, b, ops.TrySend, sendFixed)
-	if (err == syscall.EOPNOTSUPP || err == syscall.EINVAL) && !oldSignals.Swap(true) {
-		n, err = c.fixed(ctx, OpWrite, b, ops.TrySend, sendFixed)
+	send := sendQuietly
+	if oldSignals.Load() {
+		send = sendFixed
+	}
+	n, err := c.fixed(ctx, OpWrite, b, ops.TrySend, send)
+	if err == syscall.EOPNOTSUPP || err == syscall.EINVAL { // maybe for the flag: others may be about to learn it, too
+		if n, err = c.fixed(ctx, OpWrite, b, ops.TrySend, sendFixed); err == nil {
+			oldSignals.Store(true)
+		}
 	}
 	if handle.Abandoned(err) {
 		b = nil
@@ -43,12 +49,9 @@ func (c *Conn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, e
 // Go ignores unless the program asks for it.
 var oldSignals atomic.Bool
 
-func sendFixed(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] {
-	if oldSignals.Load() {
-		return ops.SendFixed(fd, b, 0)
-	}
-	return ops.SendFixed(fd, b, unix.RWF_NOSIGNAL)
-}
+func sendQuietly(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] { return ops.SendFixed(fd, b, unix.RWF_NOSIGNAL) }
+
+func sendFixed(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] { return ops.SendFixed(fd, b, 0) }
 
 // fixed moves bytes of b once: by try if that is possible without waiting, else by the operation that make makes.
 func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(int, []byte, int) (int, error),

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
 	"uringo/buf"
 	"uringo/driver"
+	"uringo/internal/ring"
 	"uringo/internal/testenv"
 	"uringo/net"
 )
@@ -126,4 +128,56 @@ func TestFixedEnds(t *testing.T) {
 			t.Errorf("WriteFixed of a released buffer: %v", err)
 		}
 	})
+}
+
+// TestFixedSignals writes on several connections at once, on a kernel that refuses a flag which it does not know, and on one that has
+// another reason to refuse.
+func TestFixedSignals(t *testing.T) {
+	if testenv.Engines(t)[0] != driver.Uring {
+		t.Skip("needs io_uring")
+	}
+	defer net.Pin(net.OpWrite, net.Pin(net.OpWrite, net.Ring))
+	for _, flagged := range []bool{true, false} {
+		for _, e := range executors() {
+			t.Run(fmt.Sprintf("flag %v/%v", flagged, e), func(t *testing.T) {
+				faults := ring.NewFaults(ring.Linux(), 1, ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EOPNOTSUPP)},
+					Match: func(q *ring.SQE) bool {
+						return (q.Op == ring.OpWrite || q.Op == ring.OpWriteFixed) && (q.OpFlags != 0 || !flagged)
+					}})
+				if !faults.CanInject() {
+					t.Skip("needs IORING_NOP_INJECT_RESULT (Linux 6.10)")
+				}
+				net.ForgetOldSignals()
+				defer net.ForgetOldSignals()
+				run(t, e, driver.OnKernel(driver.Config{Engine: driver.Uring}, faults), func(t *testing.T, ctx context.Context) {
+					pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 8}}})
+					writers := make([]func(ctx context.Context) error, 8)
+					for i := range writers {
+						writers[i] = func(ctx context.Context) error {
+							c, s := connect(t, ctx, "pair")
+							defer closeAll(t, ctx, c, s)
+							b, err := pool.Get(ctx, 4096)
+							if err != nil {
+								return err
+							}
+							defer b.Release()
+							for range 5 {
+								switch n, _, err := c.WriteFixed(ctx, b); {
+								case flagged && (n != b.Len() || err != nil), !flagged && !errors.Is(err, syscall.EOPNOTSUPP):
+									return fmt.Errorf("WriteFixed = %d, %w", n, err)
+								}
+							}
+							return nil
+						}
+					}
+					if err := together(ctx, writers...); err != nil {
+						t.Error(err)
+					}
+				})
+				if net.ForgetOldSignals() != flagged {
+					t.Errorf("signals are expected: %v", !flagged)
+				}
+			})
+		}
+	}
 }
