@@ -49,7 +49,9 @@ func (c *Conn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, e
 // Go ignores unless the program asks for it.
 var oldSignals atomic.Bool
 
-func sendQuietly(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] { return ops.SendFixed(fd, b, unix.RWF_NOSIGNAL) }
+func sendQuietly(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] {
+	return ops.SendFixed(fd, b, unix.RWF_NOSIGNAL)
+}
 
 func sendFixed(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] { return ops.SendFixed(fd, b, 0) }
 
