@@ -692,3 +692,41 @@ func TestAdopt(t *testing.T) {
 		}
 	})
 }
+
+// TestHopeOfOthers reads by the ring and then in place: what was not tried in place has not failed there.
+func TestHopeOfOthers(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		read := func(by net.Route) (inPlace uint64) {
+			if _, _, err := c.WriteAll(ctx, []byte{1}); err != nil {
+				t.Error(err)
+			}
+			if err := s.Readable(ctx); err != nil {
+				t.Error(err)
+			}
+			defer net.Pin(net.OpRead, net.Pin(net.OpRead, by))
+			before := d.Stats().Routes["inline"]
+			if n, _, err := s.Read(ctx, make([]byte, 1)); n != 1 || err != nil {
+				t.Errorf("Read = %d, %v", n, err)
+			}
+			return d.Stats().Routes["inline"] - before
+		}
+		for range 20 {
+			if n := read(net.Ring); n != 0 {
+				t.Errorf("%d reads in place instead of by the ring", n)
+			}
+		}
+		if n := read(net.Inline); n != 1 {
+			t.Errorf("%d reads in place", n)
+		}
+	})
+}

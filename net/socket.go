@@ -128,8 +128,11 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 	}
 	n, err := 0, error(syscall.EAGAIN)
 	if s.hope.any() {
-		n, err = s.try(ctx, OpRead, func() (int, error) { return ops.TryRecv(s.h.FD, b, flags) })
-		s.hope.learn(err != syscall.EAGAIN)
+		n, err = s.try(ctx, OpRead, func() (int, error) {
+			n, err := ops.TryRecv(s.h.FD, b, flags)
+			s.hope.learn(err != syscall.EAGAIN)
+			return n, err
+		})
 	}
 	if err == syscall.EAGAIN {
 		n, err = onRing(ctx, ops.Recv(s.h.FD, b, flags), free)
