@@ -110,19 +110,21 @@ func (f *files) open(d *Driver) {
 	f.state = opened
 }
 
-// discardDirect closes what an open put into the table for a caller who was let go.
-func (d *Driver) discardDirect(place int) {
-	if d.closing.Load() {
-		return // the table goes with the ring
-	}
+// discardDirect closes what an open put into the table for a caller who was let go. Only then, if release is not nil, the place may be given
+// back: a chain would overtake the closing.
+func (d *Driver) discardDirect(place int, release func()) {
 	op := ops.CloseDirect(place)
 	r := new(Request)
-	r.cur = r.Reset(&op.Spec, nobody{})
+	r.cur = r.Reset(&op.Spec, nobody{release})
 	r.state = stateQueued
 	d.queue.push(r)
 }
 
-// nobody waits for a request of the driver's own.
-type nobody struct{}
+// nobody waits for a request of the driver's own, but something may be to be done at its end.
+type nobody struct{ then func() }
 
-func (nobody) Complete(*Request) {}
+func (n nobody) Complete(*Request) {
+	if n.then != nil {
+		n.then()
+	}
+}

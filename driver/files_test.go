@@ -104,6 +104,53 @@ func TestAbandonedDirect(t *testing.T) { // HAZARDS T6
 	})
 }
 
+// A place is given back by an abandoned open when that has been emptied: what the next one puts there stays.
+func TestAbandonedPlace(t *testing.T) {
+	on(t, abandoning[:1], func(e *rig) {
+		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
+		e.swallowCancels()
+		dir, name := e.fifo()
+		place, ok := d.TakePlace()
+		if !ok {
+			e.Fatal("no place")
+		}
+		type next struct {
+			open, end *driver.Pending[struct{}]
+			read      *driver.Pending[[]byte]
+		}
+		given := make(chan next, 1)
+		op := ops.OpenDirectAt(place, dir, name, unix.O_RDONLY|unix.O_CREAT, 0o600)
+		op.Release = func() {
+			d.ReleasePlace(place)
+			place, _ := d.TakePlace()
+			var c driver.Chain
+			var n next
+			n.open = driver.Link(&c, ops.OpenDirectAt(place, unix.AT_FDCWD, "/dev/zero", unix.O_RDONLY, 0))
+			n.read = driver.Link(&c, direct(ops.ReadAt(place, make([]byte, 1), -1)))
+			n.end = driver.Link(&c, ops.CloseDirect(place))
+			e.submit(d, &c)
+			given <- n
+		}
+		p := driver.Submit(d, op)
+		pending(e, p)
+		p.Cancel()
+		if got := result(e, p); got.Err == syscall.ENXIO {
+			e.Skip("needs direct descriptors (6.0)")
+		} else if got.Err != driver.ErrAbandoned {
+			e.Fatalf("%+v", got)
+		}
+		w := e.keep(unix.Openat(dir, name, unix.O_WRONLY|unix.O_CLOEXEC, 0))
+		n := <-given
+		wants(e, "open", n.open, 0, nil)
+		wants(e, "read", n.read, 1, nil)
+		wants(e, "close", n.end, 0, nil)
+		if _, err := unix.Write(w, []byte("x")); err != syscall.EPIPE {
+			e.Errorf("writing to the one that was abandoned: %v", err)
+		}
+		e.fault.Set(ring.FaultConfig{})
+	})
+}
+
 // direct has an operation mean a place of the ring's table.
 func direct[T any](op ops.Op[T]) ops.Op[T] {
 	op.Flags |= ops.Direct

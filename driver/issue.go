@@ -340,10 +340,10 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		case r.ready == 0: // else it was the descriptor that we waited for
 			r.spec.Discard(c.Res)
 		}
-		if performed && k.Direct && k.Code != ring.OpClose {
-			d.discardDirect(r.spec.PlaceOf(c.Res))
-		}
-		if r.spec.Release != nil {
+		switch {
+		case performed && k.Direct && k.Code != ring.OpClose && !d.closing.Load(): // else the table goes with the ring
+			d.discardDirect(r.spec.PlaceOf(c.Res), r.spec.Release)
+		case r.spec.Release != nil:
 			r.spec.Release()
 		}
 		d.stats.AbandonedDone++
