@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"io"
 	"strings"
 	"syscall"
 
@@ -17,10 +18,11 @@ import (
 // finds the old content or the new one, whole. When it has returned nil, the new one is on stable storage.
 //
 // It writes a new file in the same directory, syncs it, gives it the name with rename(2), and syncs the directory, where the file system
-// can; in the ring, these are one submission (kernel 5.11). So the file has the permissions perm before umask, and its owner, other names and attributes are not those of the old one; a
-// symbolic link of that name is replaced itself. An error means that the old content is still there, unless it came from the last step:
-// then it is the new one, which may not survive a crash of the machine. A crash may leave the new file behind, whose name begins
-// with .tmp- .
+// can; in the ring, these are one submission (kernel 5.11). So the file has the permissions perm before umask, and its owner, other names
+// and attributes are not those of the old one; a symbolic link of that name is replaced itself. An error means that the old content is
+// still there, unless it came from the last step: then it is the new one, which may not survive a crash of the machine. After
+// driver.ErrAbandoned it may be either, and the one may follow upon the other. A crash may leave the new file behind, whose name
+// begins with .tmp- .
 func WriteFileAtomic(ctx context.Context, name string, data []byte, perm FileMode) error {
 	slash := strings.LastIndexByte(name, '/')
 	dir, base := name[:slash+1], name[slash+1:]
@@ -162,7 +164,11 @@ func (d *Dir) replaceLinked(ctx context.Context, f *File, temp, name string, dat
 	defer stop()
 	always := context.WithoutCancel(ctx)
 	synced := executor.Await(always, sync).Err // the last one first: the others are in by then, mostly
-	written, renamed := executor.Await(always, write).Err, executor.Await(always, rename).Err
+	wrote, renamed := executor.Await(always, write), executor.Await(always, rename).Err
+	written := wrote.Err
+	if written == nil && wrote.N < len(data) {
+		written = io.ErrShortWrite // which the driver does not call an error
+	}
 	for _, r := range []struct {
 		step string
 		h    *handle.Handle
@@ -179,7 +185,7 @@ func (d *Dir) replaceLinked(ctx context.Context, f *File, temp, name string, dat
 		_ = gone.Wait(always) // the data is the caller's, and must not stay with the kernel
 	}
 	_ = f.Close(always) // after the sync, which would have told
-	if step == "rename" && (err == syscall.EINTR || err == syscall.EAGAIN) {
+	if step == "rename" && (err == syscall.EINTR || err == syscall.EAGAIN || err == syscall.ECANCELED) {
 		return d.place(ctx, temp, name) // a chain does not repeat what another member is behind whatever becomes of it
 	}
 	return step, err

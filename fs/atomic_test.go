@@ -141,9 +141,9 @@ func TestWriteFileAtomicFails(t *testing.T) { // HAZARDS T26
 	})
 }
 
-// TestWriteFileAtomicInterrupted has steps be interrupted: they are repeated.
+// TestWriteFileAtomicInterrupted has steps be interrupted, or cancelled by nobody: they are repeated.
 func TestWriteFileAtomicInterrupted(t *testing.T) { // HAZARDS T10
-	faulty(t, ring.FaultConfig{Inject: 0.3, Results: []int32{-int32(syscall.EINTR), -int32(syscall.EAGAIN), -512}},
+	faulty(t, ring.FaultConfig{Inject: 0.3, Results: []int32{-int32(syscall.EINTR), -int32(syscall.EAGAIN), -512, -int32(syscall.ECANCELED)}},
 		func(t *testing.T, ctx context.Context, faults *ring.Faults) {
 			for _, op := range []fs.Operation{fs.OpWrite, fs.OpSync, fs.OpCreate, fs.OpRename} {
 				defer fs.Pin(op, fs.Pin(op, fs.Ring))
@@ -204,6 +204,35 @@ func TestWriteFileAtomicCancelled(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestWriteFileAtomicShort has the write do nothing: that is an error of the write.
+func TestWriteFileAtomicShort(t *testing.T) { // HAZARDS T22
+	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		for _, linked := range []bool{true, false} {
+			if !linked {
+				defer fs.AllRemote()()
+			}
+			dir := t.TempDir()
+			name := dir + "/file"
+			if err := fs.WriteFileAtomic(ctx, name, []byte("old"), 0o600); err != nil {
+				t.Error(err)
+			}
+			faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{0}, Match: func(e *ring.SQE) bool { return e.Op == ring.OpWrite }})
+			var pe *fs.PathError
+			if err := fs.WriteFileAtomic(ctx, name, []byte("new"), 0o600); !errors.As(err, &pe) || pe.Op != "write" || pe.Err != io.ErrShortWrite {
+				t.Errorf("linked %v: %v", linked, err)
+			}
+			faults.Set(ring.FaultConfig{})
+			// An injected result breaks no link, as a short write would.
+			if got, err := os.ReadFile(name); string(got) != "old" && !linked {
+				t.Errorf("linked %v: %q, %v", linked, got, err)
+			}
+			if entries, err := os.ReadDir(dir); len(entries) != 1 {
+				t.Errorf("linked %v: it left %v, %v", linked, entries, err)
+			}
+		}
+	})
 }
 
 // linkedBy returns how many operations the driver has linked so far.
