@@ -135,8 +135,9 @@ func (w *walk) visit(n *node) error {
 	for _, e := range n.entries {
 		var err error
 		if e.IsDir() {
-			var child *node
-			child, n.dirs = n.dirs[0], n.dirs[1:]
+			child := n.dirs[0]
+			n.dirs[0] = nil // of one that fn skips, what was read would stay
+			n.dirs = n.dirs[1:]
 			w.at = append(w.at, child)
 			err = w.visit(child)
 			w.at = w.at[:len(w.at)-1]
@@ -190,7 +191,7 @@ func (w *walk) readAhead() {
 func (w *walk) aheadIn(n *node, left int) int {
 	if !n.all {
 		if n == w.at[len(w.at)-1] && n.entry.IsDir() {
-			w.read(n)
+			w.ahead(n)
 			left--
 		}
 		return left
@@ -200,13 +201,24 @@ func (w *walk) aheadIn(n *node, left int) int {
 			break
 		}
 		left--
-		w.read(dir)
+		if !w.ahead(dir) {
+			return 0
+		}
 		if dir.ready.IsSet() {
 			dir.plan()
 			left = w.aheadIn(dir, left)
 		}
 	}
 	return left
+}
+
+// ahead has a directory read before fn gets to it, unless as many as may be are being read: those that fn has skipped count, too.
+func (w *walk) ahead(n *node) bool {
+	if !n.reading && int(w.running.Load()) > w.Ahead {
+		return false
+	}
+	w.read(n)
+	return true
 }
 
 // read has a directory read on a goroutine of its own, which no task waits for before it has to.

@@ -8,9 +8,18 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+	"unsafe"
 
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/executor"
 	"uringo/fs"
 	"uringo/internal/testenv"
 )
@@ -173,6 +182,147 @@ func TestWalkDirErrors(t *testing.T) {
 		})
 		if calls != 1 || !errors.Is(err, context.Canceled) {
 			t.Errorf("%d calls, %v", calls, err)
+		}
+	})
+}
+
+// TestWalkSkipsSlow skips directories that take long to open: no more of them are being read than may be read ahead.
+func TestWalkSkipsSlow(t *testing.T) {
+	const dirs, ahead = 60, 4
+	root := t.TempDir()
+	held := holdOpens(t)
+	for i := range dirs {
+		name := filepath.Join(root, fmt.Sprint(100+i))
+		if err := os.Mkdir(name, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		held.at(name)
+	}
+	run(t, executor.Goroutines(), driver.Config{}, func(t *testing.T, ctx context.Context) {
+		var serving sync.WaitGroup
+		serving.Go(held.serve)
+		defer serving.Wait()
+		defer held.over.Store(true)
+		calls := 0
+		err := fs.Walker{Ahead: ahead}.WalkDir(ctx, root, func(path string, d iofs.DirEntry, err error) error {
+			if calls++; path == root {
+				return nil
+			}
+			if calls > dirs {
+				held.letGo(ahead + 1)
+			}
+			return iofs.SkipDir
+		})
+		if calls != dirs+1 || err != nil {
+			t.Errorf("%d calls, %v", calls, err)
+		}
+		if n := held.most.Load(); n > ahead {
+			t.Errorf("%d directories were being read, of %d", n, ahead)
+		}
+	})
+}
+
+// opens holds up those who open what it watches. fanotify(7).
+type opens struct {
+	t    *testing.T
+	fd   int
+	free atomic.Bool // nobody is, any more
+	over atomic.Bool
+	most atomic.Int32 // how many were held up
+}
+
+func holdOpens(t *testing.T) *opens {
+	t.Helper()
+	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		t.Skipf("needs fanotify and its permissions: %v", err)
+	}
+	t.Cleanup(func() { unix.Close(fd) }) // which holds nobody any more, before the directories are removed
+	return &opens{t: t, fd: fd}
+}
+
+func (o *opens) at(dir string) {
+	o.t.Helper()
+	if err := unix.FanotifyMark(o.fd, unix.FAN_MARK_ADD, unix.FAN_OPEN_PERM|unix.FAN_ONDIR, unix.AT_FDCWD, dir); err != nil {
+		o.t.Skipf("needs fanotify with permissions: %v", err)
+	}
+}
+
+// serve answers nobody until it is told to let go.
+func (o *opens) serve() {
+	var waiting []int32
+	buf := make([]byte, 4096)
+	for !o.over.Load() {
+		n, _ := unix.Read(o.fd, buf)
+		for b := buf[:max(n, 0)]; len(b) > 0; {
+			event := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&b[0]))
+			waiting = append(waiting, event.Fd)
+			b = b[event.Event_len:]
+		}
+		free := o.free.Load()
+		if !free {
+			o.most.Store(int32(len(waiting)))
+		}
+		for ; free && len(waiting) > 0; waiting = waiting[1:] {
+			answer := unix.FanotifyResponse{Fd: waiting[0], Response: unix.FAN_ALLOW}
+			if _, err := unix.Write(o.fd, unsafe.Slice((*byte)(unsafe.Pointer(&answer)), unsafe.Sizeof(answer))); err != nil {
+				o.t.Error(err)
+			}
+			unix.Close(int(answer.Fd))
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// letGo waits until so many are held up, or for a moment, and then holds nobody any more.
+func (o *opens) letGo(enough int32) {
+	for range 200 {
+		if o.most.Load() >= enough {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	o.free.Store(true)
+}
+
+// TestWalkForgets skips directories that were read ahead: what was in them is not kept.
+func TestWalkForgets(t *testing.T) {
+	const dirs, files, ahead = 60, 100, 4
+	root := t.TempDir()
+	for i := range dirs {
+		dir := filepath.Join(root, fmt.Sprint(100+i))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for j := range files {
+			if err := os.Symlink("nowhere", filepath.Join(dir, fmt.Sprint(j))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	inUse := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	run(t, executor.Goroutines(), driver.Config{}, func(t *testing.T, ctx context.Context) {
+		before, calls := inUse(), 0
+		err := fs.Walker{Ahead: ahead, Stat: true}.WalkDir(ctx, root, func(path string, d iofs.DirEntry, err error) error {
+			if calls++; path == root {
+				return nil
+			}
+			time.Sleep(time.Millisecond) // meanwhile those ahead are read
+			if calls > dirs {
+				const most = 2 * ahead * files * 500 // an entry with its description takes less
+				if n := inUse() - before; n > most {
+					t.Errorf("%d bytes are in use, want at most %d", n, most)
+				}
+			}
+			return iofs.SkipDir
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	})
 }
