@@ -206,6 +206,21 @@ func (in *inbox) forget() {
 	in.burn()
 }
 
+// inherit takes over what another socket has left, unless an iteration is on there.
+func (s *socket) inherit(from *socket) {
+	old := from.inbox.Load()
+	if old == nil {
+		return
+	}
+	in := s.mailbox()
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	if !old.busy {
+		in.left, old.left = old.left, nil
+		in.err = old.takeError()
+	}
+}
+
 // pop returns the first of what is left.
 func (l *letters) pop() (m Received, ok bool) {
 	if len(l.left) == 0 {

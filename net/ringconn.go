@@ -258,8 +258,8 @@ func (r *RingConn) shutdown(ctx context.Context, how int) error {
 	return r.c.fail("close", "shutdown", err)
 }
 
-// Install returns an ordinary [Conn] for the same socket, with a descriptor of the process. Both have to be closed. Before kernel 6.8 it is
-// errors.ErrUnsupported.
+// Install returns an ordinary [Conn] for the same socket, with a descriptor of the process. Both have to be closed. What was received and
+// nobody has read is read there. Before kernel 6.8 it is errors.ErrUnsupported.
 func (r *RingConn) Install(ctx context.Context) (*Conn, error) {
 	var fd int
 	var err error
@@ -274,7 +274,9 @@ func (r *RingConn) Install(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, r.c.fail("file", "install", err)
 	}
-	return newConn(r.c.h.Driver, r.c.net, fd, nil, r.c.remote), nil
+	c := newConn(r.c.h.Driver, r.c.net, fd, nil, r.c.remote)
+	c.inherit(&r.c.socket)
+	return c, nil
 }
 
 // Close closes the connection; see [Conn.Close]. A RingConn that is dropped without Close is closed in the background.

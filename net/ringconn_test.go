@@ -353,6 +353,51 @@ func TestRingInstall(t *testing.T) {
 	})
 }
 
+// TestRingInstallLeftover makes an ordinary connection of one that had to stay where it was, and finds there what nobody has read.
+func TestRingInstallLeftover(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		if _, _, err := c.Write(ctx, []byte("hello")); err != nil {
+			t.Error(err)
+		}
+		for chunk, err := range s.Receives(ctx, nil) {
+			if err != nil || string(chunk.Bytes()) != "hello" {
+				t.Errorf("%q, %v", chunk.Bytes(), err)
+			}
+			chunk.Release()
+			if _, _, err := c.Write(ctx, []byte("again")); err != nil {
+				t.Error(err)
+			}
+			_ = executor.Sleep(ctx, 10*time.Millisecond) // meanwhile it arrives
+			break
+		}
+		r, err := s.IntoRing(ctx)
+		if err != nil || r.InRing() {
+			t.Errorf("in the ring with what is left: %v, %v", r, err)
+			return
+		}
+		out, err := r.Install(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer closeAll(t, ctx, out)
+		if err := r.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := c.Write(ctx, []byte(" and on")); err != nil {
+			t.Error(err)
+		}
+		if n, b, err := out.ReadFull(ctx, make([]byte, 12)); string(b[:n]) != "again and on" || err != nil {
+			t.Errorf("%q, %v", b[:n], err)
+		}
+	})
+}
+
 // TestRingAccepts accepts all who come, however often calls and iterations end in between: none is lost, and no place stays taken.
 func TestRingAccepts(t *testing.T) { // HAZARDS T6, M8, M9
 	each(t, func(t *testing.T, ctx context.Context) {
