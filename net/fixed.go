@@ -74,7 +74,7 @@ func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(i
 	}
 	defer b.Unpin() // the driver holds it for longer, if the kernel does
 	if op == OpRead {
-		if n, err, ok := c.leftover(0, b.Bytes()); ok {
+		if n, err, ok := c.leftover(ctx, 0, b.Bytes()); ok {
 			c.h.Release()
 			return n, err
 		}

@@ -207,7 +207,7 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 
 // next returns a connection that an iteration has left, or accepts one.
 func (l *Listener) next(ctx context.Context, d *driver.Driver) (*Conn, error) {
-	if c := l.left.pop(); c != nil {
+	if c := l.leftover(ctx); c != nil {
 		return c, nil
 	}
 	fd, remote, err := l.accept(ctx)
@@ -215,6 +215,14 @@ func (l *Listener) next(ctx context.Context, d *driver.Driver) (*Conn, error) {
 		return nil, err
 	}
 	return l.conn(d, fd, remote), nil
+}
+
+// leftover returns a connection that an iteration has left, unless there is none or ctx has ended.
+func (l *Listener) leftover(ctx context.Context) *Conn {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return l.left.pop()
 }
 
 // conn makes a connection of what was accepted. The remote address is nil if it is not known yet.

@@ -64,7 +64,7 @@ func (s *endpoint) PeekMsg(ctx context.Context, m *Message) error {
 }
 
 func (s *endpoint) recvMsg(ctx context.Context, m *Message, flags int) error {
-	if n, left, err, ok := s.leftoverMessage(flags, m.Bufs...); ok {
+	if n, left, err, ok := s.leftoverMessage(ctx, flags, m.Bufs...); ok {
 		m.N, m.OOBN, m.Flags, m.Addr = n, 0, left.Flags(), left.Addr()
 		if n < len(left.Bytes()) && s.net.typ != unix.SOCK_STREAM {
 			m.Flags |= unix.MSG_TRUNC
@@ -110,7 +110,7 @@ func (c *Conn) Readv(ctx context.Context, bufs [][]byte) (int, [][]byte, error) 
 	if lengthOf(bufs) == 0 && c.net.typ != unix.SOCK_DGRAM {
 		return 0, bufs, nil
 	}
-	if n, err, ok := c.leftover(0, bufs...); ok {
+	if n, err, ok := c.leftover(ctx, 0, bufs...); ok {
 		return n, bufs, c.fail("read", "recvmsg", err)
 	}
 	p := messages.Get().(*ops.Msg)

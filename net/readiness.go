@@ -13,7 +13,7 @@ import (
 // takes nothing, so it may be asked again; of several tasks that are told, one may receive it all and the others wait. While an iteration
 // of [Conn.Receives] is on, it fails like other ways to receive. Allocates nothing. Kernel 5.1, poll(2).
 func (s *endpoint) Readable(ctx context.Context) error {
-	if _, err, ok := s.leftover(unix.MSG_PEEK); ok {
+	if _, err, ok := s.leftover(ctx, unix.MSG_PEEK); ok {
 		if err == errReceiving {
 			return s.fail("read", "poll", err)
 		}
@@ -32,7 +32,7 @@ func (s *endpoint) Writable(ctx context.Context) error {
 // Readable waits until Accept would not wait, see [Conn.Readable]. Iterations of [Listener.Accepts] take what comes before it is seen here.
 // Kernel 5.1, poll(2).
 func (l *Listener) Readable(ctx context.Context) error {
-	if l.left.some() {
+	if ctx.Err() == nil && l.left.some() {
 		return nil
 	}
 	return l.fail("accept", "poll", l.ready(ctx, OpAccept, unix.POLLIN))

@@ -46,7 +46,7 @@ func (c *Conn) Receives(ctx context.Context, from *driver.BufferRing) iter.Seq2[
 			return
 		}
 		defer in.end()
-		for m, ok := in.next(); ok; m, ok = in.next() {
+		for m, ok := in.next(ctx); ok; m, ok = in.next(ctx) {
 			m.discard()
 			if !yield(driver.ChunkOf(m.Bytes()), nil) {
 				return
@@ -73,11 +73,11 @@ func (c *Conn) Receives(ctx context.Context, from *driver.BufferRing) iter.Seq2[
 
 // incoming is the stream of what arrives, of messages if they have room, or the error that an earlier one ended with and nobody was told.
 func (s *socket) incoming(ctx context.Context, from *driver.BufferRing, in *inbox, room ops.Room) (*driver.Stream[driver.Chunk], error) {
-	if err := in.takeError(); err != nil {
-		return nil, err
-	}
 	if ctx.Err() != nil {
 		return nil, driver.Canceled(ctx)
+	}
+	if err := in.takeError(); err != nil {
+		return nil, err
 	}
 	d, err := driver.FromContext(ctx)
 	if err != nil {
@@ -181,8 +181,11 @@ func (in *inbox) end() {
 	in.busy = false
 }
 
-// next is pop for the iteration. A transfer that is ended meanwhile may put something back.
-func (in *inbox) next() (Received, bool) {
+// next is pop for the iteration, unless its ctx has ended. A transfer that is ended meanwhile may put something back.
+func (in *inbox) next(ctx context.Context) (m Received, ok bool) {
+	if ctx.Err() != nil {
+		return m, false
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.pop()
@@ -238,9 +241,9 @@ func (in *inbox) takeError() error {
 	return err
 }
 
-// leftover receives what an iteration has left into bufs. It is false if there is nothing.
-func (s *socket) leftover(flags int, bufs ...[]byte) (n int, err error, ok bool) {
-	n, m, err, ok := s.leftoverMessage(flags, bufs...)
+// leftover receives what an iteration has left into bufs. It is false if there is nothing, or not for ctx, which has ended.
+func (s *socket) leftover(ctx context.Context, flags int, bufs ...[]byte) (n int, err error, ok bool) {
+	n, m, err, ok := s.leftoverMessage(ctx, flags, bufs...)
 	if flags&unix.MSG_PEEK == 0 {
 		m.discard()
 	}
@@ -249,9 +252,9 @@ func (s *socket) leftover(flags int, bufs ...[]byte) (n int, err error, ok bool)
 
 // leftoverMessage is leftover with what came beside the data: it is the caller's, unless the flags say to peek. Its flags tell if a packet has
 // lost its end.
-func (s *socket) leftoverMessage(flags int, bufs ...[]byte) (n int, m Received, err error, ok bool) {
+func (s *socket) leftoverMessage(ctx context.Context, flags int, bufs ...[]byte) (n int, m Received, err error, ok bool) {
 	in := s.inbox.Load()
-	if in == nil || s.h.Closing() {
+	if in == nil || s.h.Closing() || ctx.Err() != nil {
 		return 0, m, nil, false
 	}
 	in.mu.Lock()

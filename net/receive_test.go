@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -347,5 +348,102 @@ func TestReceivesPulled(t *testing.T) {
 		if n, buf, err := s.ReadFull(ctx, make([]byte, 4)); err != nil || string(buf[:n]) != "four" {
 			t.Errorf("%q, %v", buf[:n], err)
 		}
+	})
+}
+
+// TestLeftoversTooLate asks for what iterations have left over with contexts and deadlines that are over: nothing is handed out and nothing
+// lost.
+func TestLeftoversTooLate(t *testing.T) { // N1
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "tcp")
+		l := listenOn(t, ctx, "tcp")
+		if c == nil || l == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		defer l.Close(ctx)
+		if _, _, err := c.Write(ctx, []byte("hello")); err != nil {
+			t.Error(err)
+		}
+		for chunk, err := range s.Receives(ctx, nil) {
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			chunk.Release()
+			if _, _, err := c.Write(ctx, []byte("again")); err != nil {
+				t.Error(err)
+			}
+			_ = executor.Sleep(ctx, 10*time.Millisecond) // meanwhile it arrives
+			break
+		}
+		late, cancel := context.WithCancel(ctx)
+		cancel()
+		std := s.NetConn()
+		if err := std.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+			t.Error(err)
+		}
+		for what, receive := range map[string]func(b []byte) (int, error){
+			"Read":     func(b []byte) (int, error) { n, _, err := s.Read(late, b); return n, err },
+			"Readv":    func(b []byte) (int, error) { n, _, err := s.Readv(late, [][]byte{b}); return n, err },
+			"RecvMsg":  func(b []byte) (int, error) { m := net.Message{Bufs: [][]byte{b}}; return m.N, s.RecvMsg(late, &m) },
+			"Readable": func(b []byte) (int, error) { return 0, s.Readable(late) },
+			"NetConn":  std.Read,
+			"Receives": func(b []byte) (n int, err error) {
+				for chunk, e := range s.Receives(late, nil) {
+					n, err = n+len(chunk.Bytes()), e
+				}
+				return n, err
+			},
+		} {
+			n, err := receive(make([]byte, 10))
+			if n != 0 || !errors.Is(err, context.Canceled) && !(what == "NetConn" && errors.Is(err, os.ErrDeadlineExceeded)) {
+				t.Errorf("%s = %d, %v", what, n, err)
+			}
+		}
+		if n, b, err := s.ReadFull(ctx, make([]byte, 5)); string(b[:n]) != "again" || err != nil {
+			t.Errorf("%q, %v", b[:n], err)
+		}
+
+		var others []*net.Conn
+		for range 2 {
+			o, err := net.Dial(ctx, "tcp", l.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			others = append(others, o)
+		}
+		for o, err := range l.Accepts(ctx) {
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			others = append(others, o)
+			_ = executor.Sleep(ctx, 10*time.Millisecond)
+			break
+		}
+		defer closeAll(t, ctx, others...)
+		stdl := l.NetListener()
+		if err := stdl.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Now().Add(-time.Second)); err != nil {
+			t.Error(err)
+		}
+		if o, err := stdl.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("NetListener: %v, %v", o, err)
+		}
+		if err := l.Readable(late); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if o, err := l.AcceptRing(late); !errors.Is(err, context.Canceled) {
+			t.Errorf("AcceptRing: %v, %v", o, err)
+		}
+		if o, err := l.Accept(late); !errors.Is(err, context.Canceled) {
+			t.Errorf("Accept: %v, %v", o, err)
+		}
+		o, err := l.Accept(ctx)
+		if err != nil {
+			t.Error(err)
+		}
+		closeAll(t, ctx, o)
 	})
 }

@@ -130,7 +130,7 @@ func (s *endpoint) messages(ctx context.Context, from *driver.BufferRing) iter.S
 			return
 		}
 		defer in.end()
-		for m, ok := in.next(); ok; m, ok = in.next() {
+		for m, ok := in.next(ctx); ok; m, ok = in.next(ctx) {
 			if !yield(m, nil) {
 				return
 			}

@@ -50,7 +50,7 @@ func (l *Listener) acceptRing(ctx context.Context) (*RingConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := l.left.pop()
+	c := l.leftover(ctx)
 	if c == nil && d.Engine() == driver.Uring && !l.net.queuesAtPeer() {
 		var peer ops.Peer
 		switch place, err := l.acceptPlace(ctx, &peer); err {

@@ -122,7 +122,7 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 		s.h.Release()
 		return 0, nil
 	}
-	if n, err, ok := s.leftover(flags, b); ok {
+	if n, err, ok := s.leftover(ctx, flags, b); ok {
 		s.h.Release()
 		return n, err
 	}
