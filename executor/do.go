@@ -312,7 +312,11 @@ var crews atomic.Uint32
 
 // sharer returns the task that runs on the calling goroutine, if tasks share that, and else nil.
 func sharer(ctx context.Context) *task {
-	if t := taskOf(ctx); t != nil && t.home != nil && (t.here() || t.homeIsHere()) {
+	switch t := taskOf(ctx); {
+	case t == nil:
+	case t.home == nil && t.here():
+		return nil
+	case t.home != nil && (t.here() || t.homeIsHere()):
 		return t
 	}
 	return current()

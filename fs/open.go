@@ -134,9 +134,7 @@ func openCached(ctx context.Context, at place, name string, flag int) (fd int, o
 		return -1, false, nil
 	}
 	count(ctx, executor.Lane(ctx), driver.RouteInline)
-	if executor.Spent(ctx, 0) {
-		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
-	}
+	giveWay(ctx, 0)
 	return fd, true, err
 }
 

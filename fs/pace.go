@@ -114,20 +114,23 @@ func (p *pacer) inPlace(ctx context.Context, r Route, call func() error) (done b
 	return true, call()
 }
 
-// leave ends a call that moved n bytes. Now and then it lets the other tasks of the caller's worker run: a task whose calls are all
-// quick would never wait for anything.
+// leave ends a call that moved n bytes.
 func (p *pacer) leave(ctx context.Context, s stay, n int) {
-	if !s.shared {
-		inKernel.Leave(s.lane)
-		return
-	}
 	switch {
+	case !s.shared:
+		inKernel.Leave(s.lane)
 	case s.start == 0:
 	case time.Since(epoch)-s.start < tooLong+time.Duration(n)*perByte:
 		p.wasQuick()
 	default:
 		p.wasSlow(s)
 	}
+	giveWay(ctx, n)
+}
+
+// giveWay ends an operation that moved n bytes without waiting. Now and then it lets the other tasks of the caller's worker run: a task
+// whose operations are all like that would never wait for anything.
+func giveWay(ctx context.Context, n int) {
 	if executor.Spent(ctx, n) {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
