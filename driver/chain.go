@@ -276,11 +276,8 @@ func (d *Driver) link(c *chain, n int) {
 	c.n, c.flying, c.at = n, n, d.ring.Tail()
 	for i, r := range c.reqs[c.next : c.next+n] {
 		e := d.ring.Next()
-		r.spec.Prepare(e)
+		d.describe(&r.spec, e)
 		e.Flags &^= ring.SQELink | ring.SQEHardlink
-		if r.spec.Kind.Fixed != 0 {
-			d.fix(&r.spec, e)
-		}
 		switch {
 		case i == n-1:
 		case c.hard[c.next+i]:

@@ -179,17 +179,23 @@ func (d *Driver) write(r *Request) bool {
 		poll.Flags = r.spec.Flags & ops.Direct
 		poll.Prepare(e)
 	} else {
-		r.spec.Prepare(e)
-		if r.spec.PollFirst && d.ring.PollFirst(k.Code) {
-			e.IoPrio |= k.PollFirst
-		}
-		if k.Fixed != 0 {
-			d.fix(&r.spec, e)
-		}
+		d.describe(&r.spec, e)
 	}
 	e.Flags &^= ring.SQELink | ring.SQEHardlink // nobody ties himself to whoever comes next
 	e.UserData = d.occupy(r, false)
 	return true
+}
+
+// describe fills an entry, with what the ring can do better than a plain call.
+func (d *Driver) describe(s *ops.Spec, e *ring.SQE) {
+	k := s.Kind
+	s.Prepare(e)
+	if s.PollFirst && d.ring.PollFirst(k.Code) {
+		e.IoPrio |= k.PollFirst
+	}
+	if k.Fixed != 0 {
+		d.fix(s, e)
+	}
 }
 
 // call has a request performed as a plain call.

@@ -89,11 +89,22 @@ func TestPollFirstIsSeen(t *testing.T) {
 		must(e, d, recv)
 		recv.PollFirst = true
 		must(e, d, recv)
+		var c driver.Chain
+		e.write(b, []byte("zz"))
+		first, then := driver.Link(&c, recv), driver.HardLink(&c, recv)
+		if err := c.Submit(d); err != nil {
+			e.Error(err)
+		}
+		for _, p := range []*driver.Pending[[]byte]{first, then} {
+			if got := result(e, p); got.N != 1 || got.Err != nil {
+				e.Errorf("linked: %+v", got)
+			}
+		}
 		if err := d.Close(inTime(e)); err != nil {
 			e.Error(err)
 		}
-		if !slices.Contains(seen, ring.RecvSendPollFirst) || seen[0] != 0 {
-			e.Errorf("flags %v", seen)
+		if want := []uint16{0, ring.RecvSendPollFirst, ring.RecvSendPollFirst, ring.RecvSendPollFirst}; !slices.Equal(seen, want) {
+			e.Errorf("flags %v instead of %v", seen, want)
 		}
 	})
 }
