@@ -351,6 +351,26 @@ func TestReceivesPulled(t *testing.T) {
 	})
 }
 
+// leaveOver sends something from c to s, and ends an iteration that has received it and not handed it out.
+func leaveOver(t *testing.T, ctx context.Context, c, s *net.Conn, what string) {
+	t.Helper()
+	if _, _, err := c.Write(ctx, []byte("first")); err != nil {
+		t.Error(err)
+	}
+	for chunk, err := range s.Receives(ctx, nil) {
+		if err != nil || string(chunk.Bytes()) != "first" {
+			t.Errorf("%q, %v", chunk.Bytes(), err)
+			return
+		}
+		chunk.Release()
+		if _, _, err := c.Write(ctx, []byte(what)); err != nil {
+			t.Error(err)
+		}
+		_ = executor.Sleep(ctx, 10*time.Millisecond) // meanwhile it arrives
+		break
+	}
+}
+
 // TestLeftoversTooLate asks for what iterations have left over with contexts and deadlines that are over: nothing is handed out and nothing
 // lost.
 func TestLeftoversTooLate(t *testing.T) { // N1
@@ -362,21 +382,7 @@ func TestLeftoversTooLate(t *testing.T) { // N1
 		}
 		defer closeAll(t, ctx, c, s)
 		defer l.Close(ctx)
-		if _, _, err := c.Write(ctx, []byte("hello")); err != nil {
-			t.Error(err)
-		}
-		for chunk, err := range s.Receives(ctx, nil) {
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			chunk.Release()
-			if _, _, err := c.Write(ctx, []byte("again")); err != nil {
-				t.Error(err)
-			}
-			_ = executor.Sleep(ctx, 10*time.Millisecond) // meanwhile it arrives
-			break
-		}
+		leaveOver(t, ctx, c, s, "again")
 		late, cancel := context.WithCancel(ctx)
 		cancel()
 		std := s.NetConn()

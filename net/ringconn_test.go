@@ -361,20 +361,7 @@ func TestRingInstallLeftover(t *testing.T) {
 			return
 		}
 		defer closeAll(t, ctx, c, s)
-		if _, _, err := c.Write(ctx, []byte("hello")); err != nil {
-			t.Error(err)
-		}
-		for chunk, err := range s.Receives(ctx, nil) {
-			if err != nil || string(chunk.Bytes()) != "hello" {
-				t.Errorf("%q, %v", chunk.Bytes(), err)
-			}
-			chunk.Release()
-			if _, _, err := c.Write(ctx, []byte("again")); err != nil {
-				t.Error(err)
-			}
-			_ = executor.Sleep(ctx, 10*time.Millisecond) // meanwhile it arrives
-			break
-		}
+		leaveOver(t, ctx, c, s, "again")
 		r, err := s.IntoRing(ctx)
 		if err != nil || r.InRing() {
 			t.Errorf("in the ring with what is left: %v, %v", r, err)
