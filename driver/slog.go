@@ -25,6 +25,11 @@ func (c slogCore) Enabled(l zapcore.Level) bool {
 }
 
 func (c slogCore) With(fields []zapcore.Field) zapcore.Core {
+	for i, f := range fields {
+		if f.Type == zapcore.NamespaceType { // what comes later, with records too, is inside
+			return slogCore{c.h.WithAttrs(slogAttrs(fields[:i])).WithGroup(f.Key)}.With(fields[i+1:])
+		}
+	}
 	return slogCore{c.h.WithAttrs(slogAttrs(fields))}
 }
 
@@ -50,10 +55,13 @@ func (c slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 func (slogCore) Sync() error { return nil }
 
 func slogAttrs(fields []zapcore.Field) (attrs []slog.Attr) {
-	for _, f := range fields {
-		if f.Type == zapcore.ErrorType {
+	for i, f := range fields {
+		switch f.Type {
+		case zapcore.ErrorType:
 			attrs = append(attrs, slog.Any(f.Key, f.Interface)) // the error itself, and not its text
 			continue
+		case zapcore.NamespaceType:
+			return append(attrs, slog.Attr{Key: f.Key, Value: slog.GroupValue(slogAttrs(fields[i+1:])...)})
 		}
 		enc := zapcore.NewMapObjectEncoder()
 		f.AddTo(enc)

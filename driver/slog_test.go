@@ -30,6 +30,7 @@ func TestSlog(t *testing.T) {
 	log.Named("part").With(zap.Int("worker", 3)).Warn("slow", zap.Duration("for", time.Second), zap.Error(errors.New("why")),
 		zap.Strings("stuck", []string{"read", "write"}), zap.Stringer("engine", driver.Uring), zap.Error(nil))
 	log.Error("bad", zap.Uint64("user_data", 1<<63), zap.Stack("stack"))
+	log.With(zap.Int("a", 1), zap.Namespace("in"), zap.Int("b", 2)).Info("deep", zap.Int("c", 3), zap.Namespace("deeper"), zap.Int("d", 4))
 	if err := log.Sync(); err != nil {
 		t.Error(err)
 	}
@@ -40,7 +41,10 @@ func TestSlog(t *testing.T) {
 	if want := `level=ERROR msg=bad user_data=9223372036854775808 stack="uringo/driver_test.TestSlog`; !strings.HasPrefix(lines[1], want) {
 		t.Errorf("%s, want %s…", lines[1], want)
 	}
-	if len(lines) != 3 {
+	if want := "level=INFO msg=deep a=1 in.b=2 in.c=3 in.deeper.d=4"; lines[len(lines)-2] != want {
+		t.Errorf("%s, want %s", lines[len(lines)-2], want)
+	}
+	if len(lines) != 4 {
 		t.Errorf("%d lines:\n%s", len(lines), out.String())
 	}
 
