@@ -235,10 +235,16 @@ func (d *Driver) pin(c *chain, n int) int {
 
 // segment returns how many operations from the next one on can be linked.
 func (d *Driver) segment(c *chain) int {
-	n := 0
+	n, fills := 0, 0
 	for _, r := range c.reqs[c.next:] {
 		if n > 0 && !c.hard[c.next+n-1] && !c.reqs[c.next+n-1].spec.Kind.Breaks || !d.linkable(r) {
 			break
+		}
+		if r.spec.Fills() {
+			fills++
+		}
+		if fills > 0 && d.files.used+fills > d.files.size {
+			break // see admit, which has looked at each by itself
 		}
 		n++
 	}

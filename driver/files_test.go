@@ -376,10 +376,25 @@ func TestDirectFull(t *testing.T) { // G11
 		}
 		must(e, d, ops.CloseDirect(places[0]))
 		places[0] = must(e, d, ops.AcceptDirect(l, 0, nil)) // it has waited
+
+		// Nor for a chain that fills the last place.
+		must(e, d, ops.CloseDirect(places[0]))
+		clients = append(clients, e.dial(addr), e.dial(addr))
+		var c driver.Chain
+		one, two := driver.Link(&c, ops.AcceptDirect(l, 0, nil)), driver.HardLink(&c, ops.AcceptDirect(l, 0, nil))
+		e.submit(d, &c)
+		places[0] = result(e, one).N
+		wants(e, "the second of a chain", two, 0, syscall.ENFILE)
+		must(e, d, ops.CloseDirect(places[0]))
+		p := driver.Submit(d, ops.AcceptDirect(l, 0, nil))
+		got := result(e, p)
+		if places[0] = got.N; got.Err != nil {
+			e.Errorf("the connection that waited: %+v", got)
+		}
 		for _, place := range append(places, first.N) {
 			must(e, d, ops.CloseDirect(place))
 		}
-		p := driver.Submit(d, ops.AcceptDirect(l, 0, nil))
+		p = driver.Submit(d, ops.AcceptDirect(l, 0, nil))
 		pending(e, p)
 		p.Cancel()
 		if got := result(e, p); got.Err != syscall.ECANCELED {
