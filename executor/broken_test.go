@@ -4,70 +4,20 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
-
-// mortal is a kernel that refuses everything from some moment on.
-type mortal struct {
-	ring.Kernel
-	dead atomic.Bool
-	fd   int
-	maps [][]byte
-}
-
-func (m *mortal) Setup(entries uint32, p *ring.Params) (int, error) {
-	fd, err := m.Kernel.Setup(entries, p)
-	m.fd = fd
-	return fd, err
-}
-
-func (m *mortal) Map(fd int, offset uint64, size int) ([]byte, error) {
-	mem, err := m.Kernel.Map(fd, offset, size)
-	if err == nil {
-		m.maps = append(m.maps, mem)
-	}
-	return mem, err
-}
-
-func (m *mortal) Enter(fd int, submit, minComplete, flags uint32, arg *ring.WaitArg) (int, syscall.Errno) {
-	if m.dead.Load() {
-		return -1, syscall.EBADF
-	}
-	n, errno := m.Kernel.Enter(fd, submit, minComplete, flags, arg)
-	if m.dead.Load() {
-		return -1, syscall.EBADF
-	}
-	return n, errno
-}
-
-// kill makes the kernel fail, also an Enter that waits.
-func (m *mortal) kill() {
-	m.dead.Store(true)
-	m.Kernel.Wake()
-}
-
-// bury gives back what a driver with a broken ring leaks on purpose.
-func (m *mortal) bury(t testing.TB) {
-	err := errors.Join(m.Kernel.CloseWake(), m.Kernel.Close(m.fd))
-	for _, mem := range m.maps {
-		err = errors.Join(err, m.Kernel.Unmap(mem))
-	}
-	if err != nil {
-		t.Error(err)
-	}
-}
 
 // The ring fails in a way that cannot be mended: everybody is told, and Start returns.
 func TestBrokenDriver(t *testing.T) {
 	everywhere(t, func(w *world) {
-		m := &mortal{Kernel: ring.Linux()}
+		m := &testenv.Mortal{Kernel: ring.Linux()}
 		if w.engine == driver.Portable {
 			m.Kernel = ring.NewPortable(ops.Calls(), 16)
 		}
@@ -109,7 +59,7 @@ func TestBrokenDriver(t *testing.T) {
 						}
 					}
 				}
-				m.kill()
+				m.Kill()
 				err = nil
 				for range 1000 {
 					if err = nop(ctx); err != nil {
@@ -156,6 +106,6 @@ func TestBrokenDriver(t *testing.T) {
 		})
 		is(w, err, errTest)
 		is(w, err, driver.ErrBroken)
-		m.bury(w)
+		m.Bury(w)
 	})
 }

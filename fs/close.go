@@ -46,7 +46,7 @@ func (f *File) closeFD(ctx context.Context) error {
 	}
 	res := perform(context.WithoutCancel(ctx), r.instead(), false, ops.Close(f.h.FD))
 	if handle.NotPerformed(res.Err) {
-		return f.h.Close()
+		return ops.CloseNow(f.h.FD) // there is no driver any more: this may be its thread, which would wait for itself
 	}
 	return res.Err
 }
