@@ -62,7 +62,8 @@ func (r Route) String() string { return [...]string{"auto", "inline", "ring", "c
 // the kernel's own threads are the better ones.
 //
 // Reads are tried in the page cache first, on every route but Ring and Call: what is cached is there at the cost of a plain read,
-// and what is not takes the ring and so blocks nobody.
+// and what is not takes the ring and so blocks nobody. In the same way, coroutines try what they open in the cache of names, those of the
+// driver's thread if system calls are cheap.
 var table = [operations][4]Route{
 	OpRead:   {Ring, Ring, Ring, Ring},
 	OpWrite:  {Inline, brisk, briskOrRing, brisk},
@@ -176,7 +177,8 @@ func call[T any](ctx context.Context, r Route, fn func() (T, error)) (T, error) 
 	return executor.Block(ctx, fn)
 }
 
-// inKernel bounds the plain calls that run on their caller's goroutine: each may hold a thread while a disk is slow.
+// inKernel bounds the plain calls that run on their caller's goroutine: each may hold a thread while a disk is slow. Those that the table sends
+// in place for coroutines are bounded by their workers, and do not count.
 var inKernel = stripe.NewLimit(64)
 
 // count tells the driver of an operation that it does not see.
@@ -205,5 +207,6 @@ func (f *File) company(ground executor.Ground) int32 {
 	return 16
 }
 
-// readers counts the coroutines that have spent a budget on plain calls. Those who did so while one let them run are his company.
+// readers counts the coroutines that have had their share of plain calls, see executor.Spent. Those who had while one let them run are his
+// company.
 var readers atomic.Uint32
