@@ -516,3 +516,30 @@ func TestDriverStack(t *testing.T) {
 		})
 	})
 }
+
+// A runtime may run its tasks on those of another, whose worker they hold up then.
+func TestRuntimeOnWorkers(t *testing.T) {
+	onHostile(t, func(w *world, h *hostile) {
+		runs := make(chan func(), 1)
+		h.spawn = func(_ int32, run func()) error { runs <- run; return nil }
+		err := executor.Start(t.Context(), func(context.Context) error {
+			ended := make(chan error)
+			ground := executor.OwnGround
+			go func() {
+				ended <- executor.Start(t.Context(), func(ctx context.Context) error {
+					ground = executor.GroundOf(ctx)
+					return nil
+				}, executor.WithExecutor(w.make()))
+			}()
+			(<-runs)()
+			err := <-ended
+			if ground != executor.WorkerGround {
+				w.Errorf("the ground is %v", ground)
+			}
+			return err
+		}, executor.WithExecutor(executor.Workers(1)), executor.WithDriver(driver.Config{Engine: w.engine}))
+		if err != nil {
+			w.Error(err)
+		}
+	})
+}

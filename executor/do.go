@@ -314,8 +314,8 @@ var crews atomic.Uint32
 func sharer(ctx context.Context) *task {
 	switch t := taskOf(ctx); {
 	case t == nil:
-	case t.home == nil && t.here():
-		return nil
+	case t.home == nil && !t.scope.foreign && t.here():
+		return nil // a foreign runtime may run its tasks on one of ours
 	case t.home != nil && (t.here() || t.homeIsHere()):
 		return t
 	}
