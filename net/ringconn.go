@@ -21,7 +21,7 @@ import (
 // an echo takes about the processor time that it takes with a [Conn], up to 7 % less on Local and 6 % more on goroutines, where a Conn tries in place.
 // What a RingConn can do is read, write, and be shut down and closed; [RingConn.Install] makes an ordinary Conn of it.
 //
-// Where there is no table, on an old kernel or the portable engine, or no room in it, and for unixpacket, a RingConn has an ordinary descriptor and
+// Where there is no table, on an old kernel or the portable engine, or no room in it, and for packets, a RingConn has an ordinary descriptor and
 // works all the same. Its methods may be called from several tasks at once, all of the driver whose ring it is in.
 type RingConn struct {
 	c      *Conn
@@ -121,8 +121,8 @@ func (dl *Dialer) DialRing(ctx context.Context, network, address string) (*RingC
 }
 
 // IntoRing moves a connection into the table of its driver's ring, and ends the use of c as Close does. If it has to stay where it is, for want
-// of a table or of room, or because bytes were received that nobody has read, the RingConn is c under another name. With an error, c
-// is closed. Kernel 6.0.
+// of a table or of room, because bytes were received that nobody has read, or after [Conn.SetLinger] or [Conn.NetConn], the RingConn is c
+// under another name. With an error, c is closed. Kernel 6.0.
 func (c *Conn) IntoRing(ctx context.Context) (*RingConn, error) {
 	if c.h.Driver.Engine() != driver.Uring || c.net.queuesAtPeer() || c.net.typ == unix.SOCK_DGRAM || c.slow.Load() || c.adapter.Load() != nil || c.hasLeftover() {
 		return &RingConn{c: c}, nil
