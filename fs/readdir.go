@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Entry is a name in a directory, as it was read. It is a [DirEntry].
+// Entry is a name in a directory, as it was read. It is a [DirEntry]. Entries are made several at a time: one that is kept has up to 15 others
+// stay in memory.
 type Entry struct {
 	name string
 	ino  uint64
