@@ -103,7 +103,8 @@ func (m Received) discard() {
 //
 // A buffer holds the datagram, its address and its control messages: of its bytes 304 are not for the data with UDP, and 1416 with
 // Unix sockets, where all descriptors that one message may bring find room. A datagram that is longer than the rest loses its end, and says
-// so ([Received.Truncated]). Incremental buffers are refused, as their ends might cut datagrams.
+// so ([Received.Truncated]); after [PacketConn.SetGRO] that may be several, of up to 64 KiB together. Incremental buffers are refused, as
+// their ends might cut datagrams.
 //
 // The iteration ends with an error, which is the last thing that it brings: that of ctx when that ends, [ErrClosed] when the socket is
 // closed, and what else there may be. However it ends, no datagram that was received is lost: what was not given to the body comes next, from RecvFrom
