@@ -59,6 +59,10 @@ func (d *Dir) WriteFileAtomic(ctx context.Context, name string, data []byte, per
 }
 
 func (d *Dir) writeAtomic(ctx context.Context, name, shown string, data []byte, perm FileMode) error {
+	if !d.f.h.Acquire() { // until the new file has its name, or is gone
+		return pathError("write", shown, ErrClosed)
+	}
+	defer d.f.h.Release()
 	var f *File
 	var temp string
 	err := freshName(".tmp-", "", func(fresh string) (err error) {
@@ -75,7 +79,10 @@ func (d *Dir) writeAtomic(ctx context.Context, name, shown string, data []byte, 
 	}
 	step, err := replace(ctx, f, temp, name, data)
 	if err != nil && step != "sync" {
-		_ = d.Remove(context.WithoutCancel(ctx), temp) // if it was renamed in spite of all, there is none of that name
+		// If it was renamed in spite of all, there is none of that name. It is no operation of d, which may be closing.
+		_, _ = call(context.WithoutCancel(ctx), Call, func() (struct{}, error) {
+			return struct{}{}, ops.UnlinkatNow(d.f.h.FD, temp, 0)
+		})
 	}
 	if step == "sync" && err == syscall.EINVAL {
 		err = nil // not every file system has directories to sync

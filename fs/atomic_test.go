@@ -235,6 +235,43 @@ func TestWriteFileAtomicShort(t *testing.T) { // HAZARDS T22
 	})
 }
 
+// TestWriteFileAtomicClosed closes the directory meanwhile: the file is whole, one version or the other, and nothing else is left.
+func TestWriteFileAtomicClosed(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := t.TempDir()
+		closed := 0
+		for round := range uint64(40) {
+			d, err := fs.OpenDir(ctx, dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			writer := executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+				return struct{}{}, d.WriteFileAtomic(ctx, "file", makeVersion(round), 0o600)
+			})
+			if err := executor.Sleep(ctx, time.Duration(rand.IntN(1000))*time.Microsecond); err != nil {
+				t.Error(err)
+			}
+			if err := d.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			if _, err := writer.Join(ctx); errors.Is(err, fs.ErrClosed) {
+				closed++
+			} else if err != nil {
+				t.Error(err)
+			}
+			b, err := os.ReadFile(dir + "/file")
+			if _, ok := parseVersion(b); !ok && err == nil {
+				t.Errorf("round %d: %d bytes that are no version", round, len(b))
+			}
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil || len(entries) > 1 {
+			t.Errorf("of 40, %d were closed; %d names are left, %v", closed, len(entries), err)
+		}
+	})
+}
+
 // linkedBy returns how many operations the driver has linked so far.
 func linkedBy(t *testing.T, ctx context.Context) uint64 {
 	t.Helper()
