@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/executor"
 	"uringo/internal/handle"
 )
 
@@ -105,8 +106,18 @@ func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
 
 // portion is the most that one operation of sendAll sends. The kernel copies all that there is room for in one go, which may be several MiB for
 // each connection, and one thread performs what a driver submits together: others would wait for all of it. What is sent and received in
-// turn by one thread is in its cache still when it is received, if it is not more than this.
-const portion = 128 << 10
+// turn by one thread is in its cache still when it is received, if it is not more than this. Tasks in company send less each, so that a round of
+// theirs does not send more than perRound all together: whoever has little to send waits for a round.
+const (
+	portion      = 128 << 10
+	leastPortion = 16 << 10
+	perRound     = 4 << 20
+)
+
+// portionOf is the most for the caller.
+func portionOf(ctx context.Context) int {
+	return min(max(perRound/executor.CompanyOf(ctx), leastPortion), portion)
+}
 
 // sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn.
 func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, err error) {
@@ -120,8 +131,8 @@ func (c *Conn) sendAllBy(ctx context.Context, b []byte, send func([]byte) (int, 
 	}
 	for {
 		rest := b[done:]
-		if c.net.typ == unix.SOCK_STREAM && len(rest) > portion {
-			rest = rest[:portion]
+		if c.net.typ == unix.SOCK_STREAM && len(rest) > leastPortion {
+			rest = rest[:min(len(rest), portionOf(ctx))]
 		}
 		var n int
 		n, err = send(rest)
