@@ -192,3 +192,16 @@ func (d *Driver) abandon(r *Request, seq Seq) {
 	d.told++
 	r.waiter.Complete(r)
 }
+
+// onSomeDriver reports whether the caller runs on the thread of a driver that is locked to one, whichever.
+func onSomeDriver() bool {
+	tid := gettid()
+	running.Lock()
+	defer running.Unlock()
+	for d := range running.drivers {
+		if d.tid == tid {
+			return true
+		}
+	}
+	return false
+}

@@ -49,24 +49,15 @@ type Driver struct {
 	closing  atomic.Bool
 	closed   closeState
 
-	// late are results of plain calls, posted by their goroutines.
-	late struct {
-		sync.Mutex
-		cqes []ring.CQE
-	}
-	poke Request // a message without content
+	late    pile[ring.CQE] // results of plain calls, posted by their goroutines
+	woken   pile[*Request] // streams that can go on
+	spilled pile[*Request] // messages that the channel had no room for, of those who must not wait
+	poke    Request        // a message without content
 
 	// shared is the ring of buffers of Buffers.
 	shared struct {
 		sync.Mutex
 		buffers *BufferRing
-	}
-
-	// woken are streams that can go on.
-	woken struct {
-		sync.Mutex
-		some        atomic.Bool
-		list, spare []*Request
 	}
 
 	routes [routeCount]stripe.Counter
@@ -78,7 +69,6 @@ type Driver struct {
 	free      []uint32 // those of them that are not
 	places    int      // how many slots there may be
 	cqes      []ring.CQE
-	lateBuf   []ring.CQE
 	plain     ring.SQE // of the plain call that is being started
 	flush     []Batcher
 	queue     list       // waiting for a slot
@@ -287,7 +277,7 @@ func (d *Driver) passBroken() {
 	d.tell()
 	if d.asked || d.guest == nil {
 		d.ended = true
-	} else if !d.pressed() {
+	} else if !d.pressed() && !d.spilled.some.Load() {
 		d.accept(<-d.intake)
 	}
 }
@@ -309,15 +299,24 @@ func (d *Driver) Pump(done func() bool) {
 // tick reads the clock. Doing so for every operation would cost more than many an operation.
 func (d *Driver) tick() { d.clock = int64(time.Since(d.start)) }
 
-// takeIn empties the channel, up to a bound so that completions are not starved by a flood of requests.
+// takeIn empties the channel, up to a bound so that completions are not starved by a flood of requests. What spilled over comes after what
+// was in the channel by then.
 func (d *Driver) takeIn() {
+	spilled := d.spilled.take()
 	for range intakeSize {
 		select {
 		case r := <-d.intake:
 			d.accept(r)
+			continue
 		default:
-			return
 		}
+		break
+	}
+	if len(spilled) > 0 {
+		for _, r := range spilled {
+			d.accept(r)
+		}
+		d.spilled.giveBack(spilled)
 	}
 }
 
@@ -343,7 +342,7 @@ func (d *Driver) sleepy() bool {
 	if d.closing.Load() && d.issued == 0 && len(d.cancelOut) == 0 {
 		return false // the kernel need only take what is queued, and no news will come
 	}
-	return d.broken == nil && !d.pressed() && len(d.flush) == 0 && !d.fillable()
+	return d.broken == nil && !d.pressed() && len(d.flush) == 0 && !d.fillable() && !d.spilled.some.Load()
 }
 
 // pressed reports whether somebody on this goroutine wants to go on: the guest, or who pumps. The message that brought it about may
@@ -481,27 +480,21 @@ func (d *Driver) reapCalls() int {
 	if d.pooled == 0 {
 		return 0
 	}
-	d.late.Lock()
-	d.lateBuf, d.late.cqes = d.late.cqes, d.lateBuf[:0]
-	d.late.Unlock()
-	n := len(d.lateBuf)
-	for i := range d.lateBuf {
-		d.complete(&d.lateBuf[i], true)
+	late := d.late.take()
+	for i := range late {
+		d.complete(&late[i], true)
 	}
-	d.lateBuf = d.lateBuf[:0]
-	return n
+	if len(late) > 0 {
+		d.late.giveBack(late)
+	}
+	return len(late)
 }
 
 // post takes the result of a plain call from the goroutine that made it.
 func (d *Driver) post(c ring.CQE) {
-	d.late.Lock()
-	first := len(d.late.cqes) == 0
-	d.late.cqes = append(d.late.cqes, c)
-	d.late.Unlock()
-	if !first {
-		return // the message of the first is on its way
+	if d.late.put(c) { // else the message of the first is on its way
+		d.Poke()
 	}
-	d.Poke()
 }
 
 // Poke makes the driver goroutine do a pass soon. It never waits, so the driver itself may call it.

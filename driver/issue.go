@@ -18,13 +18,23 @@ func (d *Driver) Send(r *Request) {
 	select {
 	case d.intake <- r:
 	default:
-		if d.OnDriver() {
+		switch {
+		case d.OnDriver():
 			d.accept(r) // from a guest: nobody else could make room
+			return
+		case onSomeDriver():
+			d.spill(r) // from another's guest: the two could wait for each other
 			return
 		}
 		d.intake <- r
 	}
 	d.nudge()
+}
+
+// spill is Send for those who must not wait until there is room in the channel.
+func (d *Driver) spill(r *Request) {
+	d.spilled.put(r)
+	d.Poke()
 }
 
 // nudge makes sure that somebody looks at what was just put into the channel.
@@ -59,10 +69,18 @@ func (d *Driver) doInside(f func()) bool {
 	return d.do(f)
 }
 
-// later has f called on the driver goroutine, some time, unless the driver ends first.
+// later has f called on the driver goroutine, some time, unless the driver ends first. It never waits: who calls it may hold a lock that
+// the driver's guest needs.
 func (d *Driver) later(f func()) {
-	if d.status.Load() != dead {
-		d.Send(&Request{control: f, waiter: swept(func() {})})
+	if d.status.Load() == dead {
+		return
+	}
+	r := &Request{control: f, waiter: swept(func() {})}
+	select {
+	case d.intake <- r:
+		d.nudge()
+	default:
+		d.spill(r)
 	}
 }
 
@@ -78,21 +96,33 @@ func (d *Driver) sweep() {
 	for {
 		select {
 		case r := <-d.intake:
-			for r != nil {
-				next := r.Next
-				r.Next = nil
-				if r.waiter != nil {
-					r.touch.takeBack()
-					r.n, r.err = 0, d.refusal()
-					r.waiter.Complete(r)
-				}
-				r = next
-			}
-			d.tell()
+			d.refuse(r)
+			continue
 		default:
+		}
+		spilled := d.spilled.take()
+		for _, r := range spilled {
+			d.refuse(r)
+		}
+		if len(spilled) == 0 {
 			return
 		}
 	}
+}
+
+// refuse fails a message that came too late.
+func (d *Driver) refuse(r *Request) {
+	for r != nil {
+		next := r.Next
+		r.Next = nil
+		if r.waiter != nil {
+			r.touch.takeBack()
+			r.n, r.err = 0, d.refusal()
+			r.waiter.Complete(r)
+		}
+		r = next
+	}
+	d.tell()
 }
 
 // Issue takes a request over directly. Only a [Guest] may call it, from Run; everybody else sends.

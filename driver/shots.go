@@ -174,28 +174,19 @@ func (d *Driver) rest(r *Request, pause time.Duration) {
 
 // wake arms a stream that was left until now. It may be called from anywhere, and does not wait for the driver.
 func (d *Driver) wake(r *Request) {
-	d.woken.Lock()
-	d.woken.list = append(d.woken.list, r)
-	d.woken.some.Store(true)
-	d.woken.Unlock()
+	d.woken.put(r)
 	d.Poke()
 }
 
 // armWoken arms those.
 func (d *Driver) armWoken() {
-	if !d.woken.some.Load() {
-		return
-	}
-	d.woken.Lock()
-	list := d.woken.list
-	d.woken.list = d.woken.spare[:0]
-	d.woken.some.Store(false)
-	d.woken.Unlock()
-	for i, r := range list {
+	woken := d.woken.take()
+	for _, r := range woken {
 		d.undelay(r)
-		list[i] = nil
 	}
-	d.woken.spare = list
+	if len(woken) > 0 {
+		d.woken.giveBack(woken)
+	}
 }
 
 // park keeps the request of somebody who waits for a stream until that has something.

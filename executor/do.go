@@ -23,7 +23,7 @@ func Do[T any](ctx context.Context, op ops.Op[T]) ops.Result[T] {
 	}
 	// A task's own coroutine with its own context: the path that has to be fast, so it is all in one frame. After a switch of
 	// stacks the processor foresees no return, and each costs as much as a system call's entry used to.
-	if t.ending.over.Load() {
+	if t.Over() {
 		return ops.Result[T]{Buf: op.Buf, Err: driver.Canceled(ctx)}
 	}
 	r := t.req

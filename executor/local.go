@@ -106,7 +106,7 @@ func (l *local) gather() {
 	l.mu.Unlock()
 	for i, t := range woken {
 		woken[i] = nil
-		if t.opSeq != 0 && t.ending.over.Load() {
+		if t.opSeq != 0 && t.Over() {
 			l.d.CancelNow(t.req, t.opSeq)
 		}
 		l.crew.enqueue(t)

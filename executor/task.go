@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"uringo/driver"
+	"uringo/internal/notify"
 )
 
 // maxBlocking bounds the goroutines that Block has at work, and so the threads they may hold.
@@ -81,7 +82,7 @@ func (s *scope) enter(t *task) bool {
 	}
 	s.live[t] = struct{}{}
 	if s.err != nil {
-		t.ending.end(s.err)
+		t.Ending.End(s.err)
 	}
 	return true
 }
@@ -106,16 +107,16 @@ type task struct {
 	own driver.Request // what it waits for
 
 	// With the two cache lines of the request, this one is all that an operation of a coroutine touches.
-	req    *driver.Request // own, or another after own was abandoned
-	co     *coroutine      // that runs it
-	local  *local          // home, if it is that
-	home   home            // where it runs; nil for a goroutine
-	waiter driver.Waiter   // how it learns of its operation's end
-	g      atomic.Uintptr  // identity of its goroutine while it runs; 0 before and after
-	opSeq  driver.Seq      // of a coroutine: the operation that ends with the task's context, 0 if none
-	queued bool            // of a coroutine: it is in its home's run queue
-	dead   bool            // of a coroutine: it has ended
-	ending ending
+	req           *driver.Request // own, or another after own was abandoned
+	co            *coroutine      // that runs it
+	local         *local          // home, if it is that
+	home          home            // where it runs; nil for a goroutine
+	waiter        driver.Waiter   // how it learns of its operation's end
+	g             atomic.Uintptr  // identity of its goroutine while it runs; 0 before and after
+	opSeq         driver.Seq      // of a coroutine: the operation that ends with the task's context, 0 if none
+	queued        bool            // of a coroutine: it is in its home's run queue
+	dead          bool            // of a coroutine: it has ended
+	notify.Ending                 // of the context
 
 	next   *task         // in a list of completions
 	opChan chan struct{} // of a goroutine: receives when its operation has ended
@@ -199,7 +200,7 @@ func newTask(s *scope, ctx context.Context, body func(*task) error) *task {
 		// A context with an end of its own: the task's end, but not that of the tasks it starts.
 		t.legacy = context.WithoutCancel(ctx)
 		if err := ctx.Err(); err != nil {
-			t.ending.end(err)
+			t.Ending.End(err)
 			break
 		}
 		t.unwatch = context.AfterFunc(ctx, func() { t.interrupt(ctx.Err()) })
@@ -321,7 +322,7 @@ func (t *task) end(err error) {
 	if t.unwatch != nil {
 		t.unwatch()
 	}
-	t.ending.end(context.Canceled)
+	t.Ending.End(context.Canceled)
 	t.ended.Set()
 }
 
@@ -330,7 +331,7 @@ func (t *task) unpark() { t.home.wake(t) }
 
 // interrupt ends the task's context: the operation it waits for is cancelled, any other wait looks again.
 func (t *task) interrupt(err error) {
-	if !t.ending.end(err) || !t.launched.Load() {
+	if !t.Ending.End(err) || !t.launched.Load() {
 		return // if it is still being launched, it will see its end before it runs
 	}
 	if t.scope.foreign {

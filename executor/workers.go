@@ -150,7 +150,7 @@ func (w *worker) gather() {
 	}
 	for i, t := range woken {
 		woken[i] = nil
-		if t.opSeq != 0 && t.ending.over.Load() {
+		if t.opSeq != 0 && t.Over() {
 			w.d.Cancel(t.req, t.opSeq)
 		}
 		w.crew.enqueue(t)

@@ -126,59 +126,16 @@ func (s *socket) setDeadline(t time.Time, of ...*deadline) error {
 	return nil
 }
 
-// untilDeadline is a context that carries a driver and ends once. Contexts of the standard library would cost a goroutine or a map
-// entry for every operation.
+// untilDeadline is the context until a deadline. It carries a driver.
 type untilDeadline struct {
-	drv  *driver.Driver
-	over atomic.Bool
-
-	mu       sync.Mutex
-	done     chan struct{} // made by the first Done
-	after    map[*func()]struct{}
-	watchers notify.List
+	drv *driver.Driver
+	notify.Ending
 }
 
-func (c *untilDeadline) end() {
-	c.mu.Lock()
-	if c.over.Swap(true) {
-		c.mu.Unlock()
-		return
-	}
-	c.watchers.Tell()
-	if c.done != nil {
-		close(c.done)
-	}
-	after := c.after
-	c.after = nil
-	c.mu.Unlock()
-	for f := range after {
-		go (*f)()
-	}
-}
+func (c *untilDeadline) end() { c.Ending.End(context.DeadlineExceeded) }
 
 // Deadline implements context.Context. There is none that would stay.
 func (c *untilDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }
-
-// Done implements context.Context.
-func (c *untilDeadline) Done() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.done == nil {
-		c.done = make(chan struct{})
-		if c.over.Load() {
-			close(c.done)
-		}
-	}
-	return c.done
-}
-
-// Err implements context.Context.
-func (c *untilDeadline) Err() error {
-	if c.over.Load() {
-		return context.DeadlineExceeded
-	}
-	return nil
-}
 
 // Value implements context.Context.
 func (c *untilDeadline) Value(key any) any {
@@ -186,45 +143,6 @@ func (c *untilDeadline) Value(key any) any {
 		return c.drv
 	}
 	return nil
-}
-
-// AfterFunc is looked for by context.AfterFunc and by contexts derived from this one.
-func (c *untilDeadline) AfterFunc(f func()) (stop func() bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.over.Load() {
-		go f()
-		return func() bool { return false }
-	}
-	if c.after == nil {
-		c.after = make(map[*func()]struct{})
-	}
-	c.after[&f] = struct{}{}
-	return func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		_, waiting := c.after[&f]
-		delete(c.after, &f)
-		return waiting
-	}
-}
-
-// Watch implements notify.Context.
-func (c *untilDeadline) Watch(w *notify.Watcher) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.over.Load() {
-		return false
-	}
-	c.watchers.Add(w)
-	return true
-}
-
-// Unwatch implements notify.Context.
-func (c *untilDeadline) Unwatch(w *notify.Watcher) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.watchers.Remove(w)
 }
 
 // String describes the context in the text of derived ones.
