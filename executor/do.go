@@ -28,12 +28,15 @@ func Do[T any](ctx context.Context, op ops.Op[T]) ops.Result[T] {
 	}
 	r := t.req
 	t.opSeq = r.Reset(&op.Spec, t.waiter) // by this the home finds what to cancel when it learns that the context has ended
-	if t.local != nil {
-		t.local.out.add(r)
-	} else {
+	switch l := t.local; {
+	case l == nil:
 		t.home.submit(r)
+	case !l.alone():
+		l.out.add(r)
+	default:
+		l.rush(t, r)
 	}
-	for co := t.co; !r.Ended(); {
+	for co := t.co; !r.Ended() || t.queued; {
 		b := co.crew.depart(co)
 		switch {
 		case b == nil:

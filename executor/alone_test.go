@@ -1,0 +1,79 @@
+package executor_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// A task that performs one operation after the other while nothing else is to do leaves a turn to whoever comes: other tasks, other
+// goroutines, cancellations. And it is not taken for one that holds its worker.
+func TestAloneForLong(t *testing.T) {
+	cooperative(t, func(w *world) {
+		const limit = time.Second
+		core, logs := observer.New(zapcore.WarnLevel)
+		w.config.Logger = zap.New(core)
+		w.ok(func(ctx context.Context) error {
+			d, err := driver.FromContext(ctx)
+			if err != nil {
+				return err
+			}
+			var over atomic.Bool
+			var others sync.WaitGroup
+			busy := executor.GoHere(ctx, func(ctx context.Context) (n int, err error) {
+				for ; !over.Load(); n++ {
+					if err := nop(ctx); err != nil {
+						return n, err
+					}
+				}
+				return n, nil
+			})
+			forever := executor.GoHere(ctx, task(forever))
+			until := time.Now().Add(50 * time.Millisecond)
+			if w.local {
+				until = time.Now().Add(2 * limit)
+			}
+			others.Go(func() {
+				plain := driver.NewContext(context.Background(), d)
+				for time.Now().Before(until) {
+					if r := executor.Do(plain, ops.Nop()); r.Err != nil {
+						w.Errorf("somebody else's operation: %v", r.Err)
+					}
+					time.Sleep(time.Millisecond)
+				}
+				over.Store(true)
+			})
+			turns := 0
+			for !over.Load() {
+				if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+					return err
+				}
+				turns++
+			}
+			forever.Abort()
+			if _, err := forever.Join(ctx); !errors.Is(err, context.Canceled) {
+				w.Errorf("the aborted task ended with %v", err)
+			}
+			n, err := busy.Join(ctx)
+			if n < turns || turns == 0 {
+				w.Errorf("%d operations, %d turns of another", n, turns)
+			}
+			others.Wait()
+			return err
+		}, executor.WithStallAfter(limit))
+		for _, e := range logs.FilterMessage("a task holds its worker").All() {
+			w.Errorf("a stall: %v", e.ContextMap())
+		}
+	})
+}
