@@ -308,7 +308,7 @@ func (t *task) finishUnrun(err error) {
 
 // finish ends the task.
 func (t *task) finish(err error) {
-	if p := (*PanicError)(nil); errors.As(err, &p) {
+	if _, panicked := errors.AsType[*PanicError](err); panicked {
 		t.scope.log.Error("task panicked", zap.Error(err))
 	}
 	t.end(err)

@@ -16,8 +16,9 @@ import (
 // deadline is a deadline as the standard library's connections have it: it can be moved while operations wait. Operations work under
 // its context, which ends when the time has come; a deadline that is moved after that has a new one.
 type deadline struct {
-	now atomic.Pointer[untilDeadline]
-	drv *driver.Driver
+	now   atomic.Pointer[untilDeadline]
+	armed atomic.Bool // when is set
+	drv   *driver.Driver
 
 	mu    sync.Mutex
 	when  time.Time // zero for never
@@ -35,8 +36,12 @@ func (t *deadline) context() context.Context { return t.now.Load() }
 
 // set moves the deadline. The zero time is none.
 func (t *deadline) set(when time.Time) {
+	if when.IsZero() && !t.armed.Load() {
+		return // as it is: servers see to that several times for a request
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.armed.Store(!when.IsZero())
 	if t.timer != nil {
 		t.timer.Stop() // it may fire all the same: fire looks at the time
 	}

@@ -97,7 +97,7 @@ func (s *socket) closeAfter(ctx context.Context, last func()) error {
 	case s.slow.Load():
 		err = s.h.CloseApart(ctx)
 	default:
-		err = ops.Run(new(ops.Close(s.h.FD))).Err
+		err = ops.CloseNow(s.h.FD)
 	}
 	return s.fail("close", "close", err)
 }

@@ -9,9 +9,9 @@ import (
 // library costs a map entry or a goroutine for every operation under it, and whoever makes one for every task pays for that too.
 type Ending struct {
 	over atomic.Bool // err is set
+	err  error       // from then on it stays what it is
 
 	mu       sync.Mutex
-	err      error
 	done     chan struct{} // made by the first Done
 	after    map[*func()]struct{}
 	watchers List
@@ -47,8 +47,6 @@ func (e *Ending) Err() error {
 	if !e.over.Load() {
 		return nil
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	return e.err
 }
 
