@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -42,14 +43,19 @@ func warmStat(rt treeRuntime) Measure {
 }
 
 // filesPerSecond makes each of the three small-file works last some tenths of the asked time on a common disk.
-const filesPerSecond = 8192
+const filesPerSecond = 16384
 
 // smallFiles creates a number of files of one block, reads them all, and removes them all. The number is fixed, not the time:
 // a removal needs a file that a creation made.
 func smallFiles(rt treeRuntime) Measure {
 	return func(ctx context.Context, j job.Job) ([]job.Sample, error) {
 		perTask := max(1, int(filesPerSecond*j.Measure/time.Second)/j.Tasks)
-		names := smallNames(j, perTask)
+		dir, err := testdir.NewSmall(j.Dir)
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		names := smallNames(dir, j.Tasks, perTask)
 		data := make([]byte, testdir.Block)
 		steps := []struct {
 			work string
@@ -60,7 +66,7 @@ func smallFiles(rt treeRuntime) Measure {
 			{job.Unlink, rt.remove},
 		}
 		var samples []job.Sample
-		err := rt.run(ctx, j.Tasks, func(ctx context.Context) error {
+		err = rt.run(ctx, j.Tasks, func(ctx context.Context) error {
 			for _, step := range steps {
 				s, err := meter.Whole(step.work, int64(perTask*j.Tasks), func() error {
 					return rt.each(ctx, j.Tasks, func(ctx context.Context, i int) error {
@@ -84,11 +90,11 @@ func smallFiles(rt treeRuntime) Measure {
 }
 
 // smallNames are made before the clock starts: building strings is nobody's file system.
-func smallNames(j job.Job, perTask int) [][]string {
-	names := make([][]string, j.Tasks)
+func smallNames(dir string, tasks, perTask int) [][]string {
+	names := make([][]string, tasks)
 	for task := range names {
 		for i := range perTask {
-			names[task] = append(names[task], filepath.Join(testdir.Small(j.Dir), strconv.Itoa(task)+"-"+strconv.Itoa(i)))
+			names[task] = append(names[task], filepath.Join(dir, strconv.Itoa(task)+"-"+strconv.Itoa(i)))
 		}
 	}
 	return names

@@ -66,5 +66,5 @@ func Stream(dir string) string { return filepath.Join(dir, "stream.dat") }
 // Slow is where the slow file system is mounted.
 func Slow(dir string) string { return filepath.Join(dir, "slow") }
 
-// Small is the directory for small files; whoever fills it empties it.
+// Small is where the directories for small files are made, see NewSmall.
 func Small(dir string) string { return filepath.Join(dir, "small") }

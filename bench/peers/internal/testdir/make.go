@@ -59,7 +59,7 @@ func Make(dir string, works map[string]bool) error {
 			return err
 		}
 	}
-	return os.Mkdir(Small(dir), 0o755)
+	return makeSmall(dir)
 }
 
 func anyOf(works map[string]bool, some ...string) bool {
