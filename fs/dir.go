@@ -129,13 +129,15 @@ func (d *Dir) ReadDir(ctx context.Context) ([]*Entry, error) {
 
 // Lstat describes the file name, or a symbolic link itself. Kernel 5.6, statx(2).
 func (d *Dir) Lstat(ctx context.Context, name string) (FileInfo, error) {
-	i := &info{name: strings.TrimRight(name, "/")}
+	st := new(unix.Statx_t)
 	err := doAt(ctx, d, "lstat", OpStat, name, func(name string) ops.Op[*unix.Statx_t] {
-		return ops.Statx(d.f.h.FD, name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st)
+		return ops.Statx(d.f.h.FD, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, st)
 	})
 	if err != nil {
 		return nil, err
 	}
+	i := &info{name: strings.TrimRight(name, "/")}
+	i.set(st)
 	return i, nil
 }
 

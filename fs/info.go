@@ -12,24 +12,50 @@ import (
 	"uringo/ops"
 )
 
-// statMask is what a FileInfo needs, and the time of birth.
-const statMask = unix.STATX_BASIC_STATS | unix.STATX_BTIME
-
 // info is the FileInfo of this package.
 type info struct {
 	name string
-	st   unix.Statx_t
+	st   syscall.Stat_t
 }
 
 func (i *info) Name() string       { return i.name }
-func (i *info) Size() int64        { return int64(i.st.Size) }
+func (i *info) Size() int64        { return i.st.Size }
 func (i *info) IsDir() bool        { return i.st.Mode&unix.S_IFMT == unix.S_IFDIR }
-func (i *info) ModTime() time.Time { return time.Unix(i.st.Mtime.Sec, int64(i.st.Mtime.Nsec)) }
-func (i *info) Mode() FileMode     { return fileMode(uint32(i.st.Mode)) }
+func (i *info) ModTime() time.Time { return time.Unix(i.st.Mtim.Unix()) }
+func (i *info) Mode() FileMode     { return fileMode(i.st.Mode) }
 func (i *info) String() string     { return i.Mode().String() + " " + i.name }
 
-// Sys returns a *unix.Statx_t: owner, links, device and inode, all times.
+// Sys returns what that of package os does, which archive/tar and others look for.
 func (i *info) Sys() any { return &i.st }
+
+// set takes over what statx says.
+func (i *info) set(s *unix.Statx_t) {
+	st := &i.st
+	put(&st.Dev, unix.Mkdev(s.Dev_major, s.Dev_minor))
+	put(&st.Rdev, unix.Mkdev(s.Rdev_major, s.Rdev_minor))
+	put(&st.Ino, s.Ino)
+	put(&st.Nlink, s.Nlink)
+	put(&st.Mode, s.Mode)
+	put(&st.Uid, s.Uid)
+	put(&st.Gid, s.Gid)
+	put(&st.Size, s.Size)
+	put(&st.Blksize, s.Blksize)
+	put(&st.Blocks, s.Blocks)
+	for _, t := range []struct {
+		to   *syscall.Timespec
+		from unix.StatxTimestamp
+	}{{&st.Atim, s.Atime}, {&st.Mtim, s.Mtime}, {&st.Ctim, s.Ctime}} {
+		put(&t.to.Sec, t.from.Sec)
+		put(&t.to.Nsec, t.from.Nsec)
+	}
+}
+
+// put assigns across the types that a field has on different processors.
+func put[D, S interface {
+	~int32 | ~int64 | ~uint16 | ~uint32 | ~uint64
+}](to *D, from S) {
+	*to = D(from)
+}
 
 // fileMode is the kernel's mode as package os writes it.
 func fileMode(bits uint32) FileMode {
@@ -69,21 +95,23 @@ func SameFile(a, b FileInfo) bool {
 }
 
 func identity(i FileInfo) (dev, ino uint64, ok bool) {
-	switch st := i.Sys().(type) {
-	case *unix.Statx_t:
-		return unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, true
-	case *syscall.Stat_t:
-		return uint64(st.Dev), st.Ino, true
+	st, ok := i.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, false
 	}
-	return 0, 0, false
+	put(&dev, st.Dev)
+	put(&ino, st.Ino)
+	return dev, ino, true
 }
 
-// Stat describes the file. Sys is a *unix.Statx_t. Kernel 5.6, statx(2).
+// Stat describes the file. Sys is a *syscall.Stat_t; [File.Statx] knows more. Kernel 5.6, statx(2).
 func (f *File) Stat(ctx context.Context) (FileInfo, error) {
-	i := &info{name: filepath.Base(f.name)}
-	if err := f.statx(ctx, 0, statMask, &i.st); err != nil {
+	st := new(unix.Statx_t)
+	if err := f.statx(ctx, 0, unix.STATX_BASIC_STATS, st); err != nil {
 		return nil, f.wrap("stat", err)
 	}
+	i := &info{name: filepath.Base(f.name)}
+	i.set(st)
 	return i, nil
 }
 
@@ -101,7 +129,7 @@ func (f *File) statx(ctx context.Context, flags int, mask uint32, st *unix.Statx
 	return do(ctx, f, OpStat, ops.Statx(f.h.FD, "", flags|unix.AT_EMPTY_PATH, mask, st)).Err
 }
 
-// Stat describes the named file, symbolic links followed. Sys is a *unix.Statx_t. Kernel 5.6, statx(2).
+// Stat describes the named file, symbolic links followed. Sys is a *syscall.Stat_t; [Statx] knows more. Kernel 5.6, statx(2) or stat(2).
 func Stat(ctx context.Context, name string) (FileInfo, error) {
 	i, err := statPath(ctx, name, 0)
 	if err != nil {
@@ -110,7 +138,7 @@ func Stat(ctx context.Context, name string) (FileInfo, error) {
 	return i, nil
 }
 
-// Lstat is [Stat], but describes a symbolic link itself. Kernel 5.6, statx(2).
+// Lstat is [Stat], but describes a symbolic link itself. Kernel 5.6, statx(2) or lstat(2).
 func Lstat(ctx context.Context, name string) (FileInfo, error) {
 	i, err := statPath(ctx, name, unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil {
@@ -121,7 +149,15 @@ func Lstat(ctx context.Context, name string) (FileInfo, error) {
 
 func statPath(ctx context.Context, name string, flags int) (*info, error) {
 	i := &info{name: filepath.Base(name)}
-	err := statxAt(ctx, place{dirfd: unix.AT_FDCWD, remote: remotePath(name)}, name, flags, statMask, &i.st)
+	remote := remotePath(name)
+	r := choose(ctx, OpStat, Route(pins[OpStat].Load()), remote)
+	done, err := onNames[OpStat].inPlace(ctx, r, func() error { return ops.FstatatNow(unix.AT_FDCWD, name, flags, &i.st) })
+	if !done {
+		st := new(unix.Statx_t)
+		if err = perform(ctx, r.instead(), remote, ops.Statx(unix.AT_FDCWD, name, flags, unix.STATX_BASIC_STATS, st)).Err; err == nil {
+			i.set(st)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

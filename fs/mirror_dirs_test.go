@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -108,7 +109,7 @@ var dirMoves = []move{
 		var st unix.Stat_t
 		wantErr := unix.Fstatat(d.there, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 		if err == nil && wantErr == nil {
-			is := got.Sys().(*unix.Statx_t)
+			is := got.Sys().(*syscall.Stat_t)
 			w.same(fmt.Sprintf("%o", is.Mode), nil, fmt.Sprintf("%o", st.Mode), nil)
 			if !got.IsDir() {
 				w.same(fmt.Sprintf("%d", is.Size), nil, fmt.Sprintf("%d", st.Size), nil)

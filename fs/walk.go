@@ -258,7 +258,7 @@ func (w *walk) list(path string) (entries []*Entry, err error) {
 		}
 		i := some.next()
 		i.name = e.name
-		if ops.StatxNow(fd, e.name, unix.AT_SYMLINK_NOFOLLOW, statMask, &i.st) == nil {
+		if ops.FstatatNow(fd, e.name, unix.AT_SYMLINK_NOFOLLOW, &i.st) == nil {
 			e.info = i // if that fails, Info will say what is wrong
 		}
 	}

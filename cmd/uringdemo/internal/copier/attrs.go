@@ -2,6 +2,7 @@ package copier
 
 import (
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ type fileID struct {
 	dev, ino uint64
 }
 
-// attrs is what of a file's status the copy goes by: a good third of the size of struct statx, of which a deep tree keeps many.
+// attrs is what of a file's status the copy goes by: smaller than struct stat, of which a deep tree keeps many.
 type attrs struct {
 	id           fileID
 	mode         uint32 // type and permissions
@@ -26,19 +27,19 @@ type attrs struct {
 }
 
 func attrsOf(fi os.FileInfo) attrs {
-	s := fi.Sys().(*unix.Statx_t)
+	s := fi.Sys().(*syscall.Stat_t)
 	return attrs{
-		id:     fileID{unix.Mkdev(s.Dev_major, s.Dev_minor), s.Ino},
-		mode:   uint32(s.Mode),
-		nlink:  s.Nlink,
+		id:     fileID{s.Dev, s.Ino},
+		mode:   s.Mode,
+		nlink:  uint32(s.Nlink),
 		uid:    s.Uid,
 		gid:    s.Gid,
-		rdev:   unix.Mkdev(s.Rdev_major, s.Rdev_minor),
-		size:   int64(s.Size),
-		blocks: int64(s.Blocks),
-		atime:  time.Unix(s.Atime.Sec, int64(s.Atime.Nsec)),
-		mtime:  time.Unix(s.Mtime.Sec, int64(s.Mtime.Nsec)),
-		ctime:  time.Unix(s.Ctime.Sec, int64(s.Ctime.Nsec)),
+		rdev:   s.Rdev,
+		size:   s.Size,
+		blocks: s.Blocks,
+		atime:  time.Unix(s.Atim.Unix()),
+		mtime:  time.Unix(s.Mtim.Unix()),
+		ctime:  time.Unix(s.Ctim.Unix()),
 	}
 }
 
