@@ -25,6 +25,11 @@ func Settle(dir, work string) error {
 		}
 		return flush(Write(dir))
 	case job.StreamRead:
+		// The pages that it will be read into are those that the cache gave back last. In a virtual machine the first use of others may
+		// cost ten times what reading does, and it would be one contender's.
+		if err := warm(Direct(dir)); err != nil {
+			return err
+		}
 		return dropCache(Direct(dir))
 	case job.WalkCold, job.FilesCold:
 		return dropAll(dir)
@@ -98,7 +103,7 @@ func Clean(dir, work string) error {
 		if err := os.RemoveAll(Small(dir)); err != nil {
 			return err
 		}
-		return os.Mkdir(Small(dir), 0o755)
+		return makeSmall(dir)
 	}
 	return nil
 }
