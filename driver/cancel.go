@@ -189,8 +189,7 @@ func (d *Driver) abandon(r *Request, seq Seq) {
 	d.stats.Abandoned++
 	r.state = stateAbandoned
 	r.n, r.err = 0, ErrAbandoned
-	d.told++
-	r.waiter.Complete(r)
+	d.tellEnd(r)
 }
 
 // onSomeDriver reports whether the caller runs on the thread of a driver that is locked to one, whichever.

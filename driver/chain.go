@@ -139,7 +139,7 @@ type chain struct {
 func (d *Driver) begin(c *chain) {
 	for _, r := range c.reqs {
 		r.cur = r.seq
-		r.state = stateLinked
+		r.state, r.sent = stateLinked, true
 	}
 	d.goOn(c)
 }

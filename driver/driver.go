@@ -97,7 +97,8 @@ type Driver struct {
 	passes    uint64
 	told      uint64 // requests whose waiter was told
 	took      uint64 // requests that came over the channel
-	gaveWay   uint64 // told and took, as of the last giveWay
+	outside   uint64 // of those told, the ones that had come over the channel
+	gaveWay   uint64 // told and took, or outside, as of the last giveWay
 	hope      int    // see dash
 	crowd     int    // see linger
 }
@@ -330,6 +331,7 @@ func (d *Driver) accept(r *Request) {
 		if r.control != nil {
 			r.control()
 		} else {
+			r.sent = true
 			d.Issue(r)
 			n++
 		}
@@ -389,10 +391,17 @@ func (d *Driver) sleep() {
 // will submit the next operation, and the pool's. Where there is no other processor to run them they would otherwise wait until the Go
 // runtime notices that this thread sits in the kernel, which can take it 10 ms.
 func (d *Driver) giveWay() bool {
-	if d.pooled == 0 && (d.guest != nil || d.told+d.took == d.gaveWay) {
+	news := d.told + d.took
+	if d.guest != nil {
+		news = d.outside // its own tasks have run; and a locked goroutine changes threads twice to give way
+	}
+	if d.pooled == 0 && news == d.gaveWay {
 		return false
 	}
-	d.gaveWay = d.told + d.took
+	d.gaveWay = news
+	if d.guest != nil && d.ring.Queued() > 0 {
+		d.enter(d.ring.Submit()) // others may take their time, and the guest's tasks wait for this
+	}
 	// Every 61st time the scheduler looks first where it has just put us, and nobody else has run. It does not do so twice in a row.
 	for range 2 {
 		if runtime.Gosched(); len(d.intake) > 0 {

@@ -509,9 +509,17 @@ func (d *Driver) deliver(r *Request, n int, err error) {
 	r.touch.takeBack()
 	r.state, r.cur, r.cancel = stateIdle, 0, 0
 	r.n, r.err = n, err
-	d.told++
-	r.waiter.Complete(r)
+	d.tellEnd(r)
 	if c != nil {
 		d.passed(c, well)
 	}
+}
+
+// tellEnd tells whoever waits for a request that it has ended.
+func (d *Driver) tellEnd(r *Request) {
+	d.told++
+	if r.sent {
+		d.outside++
+	}
+	r.waiter.Complete(r)
 }
