@@ -107,11 +107,15 @@ func (s *endpoint) SendMsg(ctx context.Context, m *Message) (int, error) {
 
 // Readv receives what there is into bufs, one after the other, once, and hands bufs back; see [Conn.Read]. Kernel 5.3, recvmsg(2).
 func (c *Conn) Readv(ctx context.Context, bufs [][]byte) (int, [][]byte, error) {
-	if lengthOf(bufs) == 0 && c.net.typ != unix.SOCK_DGRAM {
-		return 0, bufs, nil
+	if lengthOf(bufs) == 0 {
+		var err error
+		if c.h.Closing() {
+			err = ErrClosed
+		}
+		return 0, bufs, c.fail("read", "recvmsg", err)
 	}
 	if n, err, ok := c.leftover(ctx, 0, bufs...); ok {
-		return n, bufs, c.fail("read", "recvmsg", err)
+		return n, bufs, c.fail("read", "recvmsg", c.endOfPackets(n, err))
 	}
 	p := messages.Get().(*ops.Msg)
 	n, err := c.receiveMessage(ctx, p, bufs, nil, 0, c.h.Free)

@@ -118,13 +118,13 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 	if !s.h.Acquire() {
 		return 0, ErrClosed
 	}
-	if len(b) == 0 && s.net.typ != unix.SOCK_DGRAM {
+	if len(b) == 0 {
 		s.h.Release()
 		return 0, nil
 	}
 	if n, err, ok := s.leftover(ctx, flags, b); ok {
 		s.h.Release()
-		return n, err
+		return n, s.endOfPackets(n, err)
 	}
 	n, err := 0, error(syscall.EAGAIN)
 	if s.hope.any() {
@@ -145,6 +145,14 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 		return 0, io.EOF
 	}
 	return n, nil
+}
+
+// endOfPackets has an empty packet that was left over be what a socket makes of it, of which one cannot tell: the end.
+func (s *socket) endOfPackets(n int, err error) error {
+	if n == 0 && err == nil && s.net.typ == unix.SOCK_SEQPACKET {
+		return io.EOF
+	}
+	return err
 }
 
 // send sends b once; see receive.
