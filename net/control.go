@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"uringo/ops"
 )
 
 // Control is what comes beside the data of a message, taken apart: cmsg(3). Of a message to send, what is zero is left to the socket.
@@ -95,11 +97,11 @@ func giveControl(room, from []byte, stay bool) (n int, cut bool) {
 	}
 	for i := range msgs {
 		m := &msgs[i]
-		fds, _ := unix.ParseUnixRights(m) // of those of other kinds there are none
+		fds := ops.Descriptors(m)
 		fits := n+unix.CmsgLen(len(m.Data)) <= len(room)
 		if fits && stay && len(fds) > 0 {
 			fds, fits = duplicated(fds)
-			m.Data = unix.UnixRights(fds...)[unix.CmsgLen(0):][:4*len(fds)]
+			m.Data = unix.UnixRights(fds...)[unix.CmsgLen(0):][:4*len(fds)] // one of SCM_PIDFD looks the same
 		}
 		switch {
 		case fits:

@@ -19,6 +19,7 @@ import (
 	"uringo/executor"
 	"uringo/internal/testenv"
 	"uringo/net"
+	"uringo/ops"
 )
 
 var packetNetworks = []string{"udp", "udp4", "udp6", "unixgram"}
@@ -446,6 +447,71 @@ func TestReceivesDescriptors(t *testing.T) { // HAZARDS T6
 			}
 			passed.Close()
 			allFree(t, ring, bufs)
+		}
+	})
+}
+
+// TestReceivesPidfds receives messages that each bring a descriptor of the sender's process, and drops them in every way there is.
+func TestReceivesPidfds(t *testing.T) { // HAZARDS T6
+	const passPidfd = 76 // SO_PASSPIDFD, kernel 6.5
+	each(t, func(t *testing.T, ctx context.Context) {
+		space := unix.CmsgSpace(4)
+		for what, drop := range map[string]func(s *net.Conn) error{
+			"Close": func(s *net.Conn) error { return nil },
+			"Read": func(s *net.Conn) error {
+				_, _, err := s.Read(ctx, make([]byte, 10))
+				return err
+			},
+			"RecvMsg without room": func(s *net.Conn) error {
+				m := net.Message{Bufs: [][]byte{make([]byte, 10)}}
+				return s.RecvMsg(ctx, &m)
+			},
+			"PeekMsg": func(s *net.Conn) error {
+				m := net.Message{Bufs: [][]byte{make([]byte, 10)}, OOB: make([]byte, space)}
+				if err := s.PeekMsg(ctx, &m); err != nil {
+					return err
+				}
+				msgs, err := unix.ParseSocketControlMessage(m.OOB[:m.OOBN])
+				if err != nil || len(msgs) != 1 {
+					return fmt.Errorf("%d control messages, %w", len(msgs), err)
+				}
+				for _, fd := range ops.Descriptors(&msgs[0]) {
+					if err := unix.Close(fd); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+		} {
+			c, s := connect(t, ctx, "unixpacket")
+			if c == nil {
+				return
+			}
+			raw, _ := s.SyscallConn()
+			var err error
+			_ = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, passPidfd, 1) })
+			if err != nil {
+				closeAll(t, ctx, c, s)
+				t.Skip("no SO_PASSPIDFD: ", err)
+			}
+			for range 4 {
+				if _, _, err := c.Write(ctx, []byte("hello")); err != nil {
+					t.Error(err)
+				}
+			}
+			for m, err := range s.ReceivesMsg(ctx, nil) {
+				if msgs, _ := unix.ParseSocketControlMessage(m.OOB()); err != nil || len(msgs) != 1 || len(ops.Descriptors(&msgs[0])) != 1 {
+					t.Errorf("%s: %d control messages, %v", what, len(msgs), err)
+				} else {
+					unix.Close(ops.Descriptors(&msgs[0])[0])
+				}
+				m.Release()
+				break
+			}
+			if err := drop(s); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			closeAll(t, ctx, c, s)
 		}
 	})
 }

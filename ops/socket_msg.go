@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"unsafe"
 
@@ -133,12 +134,24 @@ func closeRights(oob []byte) {
 		return
 	}
 	for i := range msgs {
-		fds, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			continue
-		}
-		for _, fd := range fds {
+		for _, fd := range Descriptors(&msgs[i]) {
 			_ = unix.Close(fd)
 		}
 	}
+}
+
+// Descriptors returns the descriptors that are in a received control message, and belong to who has it: those that were passed (SCM_RIGHTS),
+// or one of the sender's process, on sockets that ask for it (SCM_PIDFD, kernel 6.5, unix(7)). Others have none.
+func Descriptors(m *unix.SocketControlMessage) []int {
+	if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_PIDFD {
+		if len(m.Data) < 4 {
+			return nil
+		}
+		if fd := int32(binary.NativeEndian.Uint32(m.Data)); fd >= 0 { // else the number of an error
+			return []int{int(fd)}
+		}
+		return nil
+	}
+	fds, _ := unix.ParseUnixRights(m) // of other kinds there are none
+	return fds
 }
