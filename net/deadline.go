@@ -34,6 +34,9 @@ func newDeadline(d *driver.Driver) *deadline {
 // context returns the one to work under.
 func (t *deadline) context() context.Context { return t.now.Load() }
 
+// over reports whether it has passed.
+func (t *deadline) over() bool { return t.now.Load().Over() }
+
 // set moves the deadline. The zero time is none.
 func (t *deadline) set(when time.Time) {
 	if when.IsZero() && !t.armed.Load() {

@@ -3,6 +3,7 @@ package net
 import (
 	"context"
 	stdnet "net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -33,6 +34,9 @@ func (c *Conn) NetConn() stdnet.Conn {
 
 // Read implements net.Conn.
 func (a *netConn) Read(p []byte) (int, error) {
+	if len(p) > 0 && a.read.over() && !a.c.h.Closing() {
+		return 0, a.c.fail("read", "read", os.ErrDeadlineExceeded) // net/http ends a read so for every request
+	}
 	l := borrow(&a.c.socket, nil)
 	n, err := a.c.receive(a.read.context(), p, 0, l.free)
 	l.settle(err)
