@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -119,6 +120,21 @@ func (n network) resolve(ctx context.Context, r *stdnet.Resolver, address string
 	return addrs, nil
 }
 
+// none reports whether there is no address, said with a type or without.
+func none(a Addr) bool {
+	switch a := a.(type) {
+	case nil:
+		return true
+	case *TCPAddr:
+		return a == nil
+	case *UDPAddr:
+		return a == nil
+	case *UnixAddr:
+		return a == nil
+	}
+	return false
+}
+
 // ipOf takes an address apart. An invalid ip stands for any.
 func ipOf(a Addr) (ip netip.Addr, zone string, port int) {
 	switch a := a.(type) {
@@ -135,9 +151,15 @@ func ipOf(a Addr) (ip netip.Addr, zone string, port int) {
 // sockaddr returns a in the kernel's form, for sockets of a family.
 func sockaddr(a Addr, family int) (unix.Sockaddr, error) {
 	if u, ok := a.(*UnixAddr); ok {
+		if strings.IndexByte(u.Name, 0) > 0 && u.Name[0] != '@' && u.Name[0] != 0 {
+			return nil, unix.EINVAL // the kernel would take what is before the NUL for the path
+		}
 		return &unix.SockaddrUnix{Name: u.Name}, nil
 	}
 	ip, zone, port := ipOf(a)
+	if !ip.IsValid() && hasIP(a) { // of a length that none has
+		return nil, &stdnet.AddrError{Err: "invalid IP address", Addr: a.String()}
+	}
 	if family == unix.AF_INET {
 		if !ip.IsValid() {
 			ip = netip.IPv4Unspecified()
@@ -152,6 +174,17 @@ func sockaddr(a Addr, family int) (unix.Sockaddr, error) {
 	}
 	index, err := zoneIndex(zone)
 	return &unix.SockaddrInet6{Port: port, Addr: ip.As16(), ZoneId: index}, err
+}
+
+// hasIP reports whether an address says more than any.
+func hasIP(a Addr) bool {
+	switch a := a.(type) {
+	case *TCPAddr:
+		return len(a.IP) > 0
+	case *UDPAddr:
+		return len(a.IP) > 0
+	}
+	return false
 }
 
 // address returns what the kernel says in the form of the network.

@@ -60,10 +60,13 @@ func FromNet(ctx context.Context, c stdnet.Conn) (*Conn, error) {
 
 // FromNetListener is [FromNet] for listeners. The path of a Unix listener stays, and is not removed by Close.
 func FromNetListener(ctx context.Context, l stdnet.Listener) (*Listener, error) {
-	if u, ok := l.(*stdnet.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
-	}
-	return from(ctx, l, NewListener)
+	return from(ctx, l, func(ctx context.Context, fd int) (*Listener, error) {
+		own, err := NewListener(ctx, fd)
+		if u, ok := l.(*stdnet.UnixListener); ok && err == nil {
+			u.SetUnlinkOnClose(false)
+		}
+		return own, err
+	})
 }
 
 // FromNetPacketConn is [FromNet] for sockets for datagrams, such as a *net.UDPConn that is not connected.

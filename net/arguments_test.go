@@ -3,10 +3,15 @@ package net_test
 import (
 	"context"
 	"errors"
+	stdnet "net"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"uringo/buf"
+	"uringo/driver"
 	"uringo/internal/testenv"
 	"uringo/net"
 )
@@ -67,5 +72,223 @@ func TestReadNothing(t *testing.T) {
 			t.Error(err)
 		}
 		check("after Close", net.ErrClosed)
+	})
+}
+
+// TestBadAddresses sends and connects to what is no address, though its type says so.
+func TestBadAddresses(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"udp", "unixgram"} {
+			c := listenPacket(t, ctx, network)
+			if c == nil {
+				return
+			}
+			for _, to := range []net.Addr{nil, (*net.UDPAddr)(nil), (*net.UnixAddr)(nil), &net.UDPAddr{IP: []byte{127, 0, 1}, Port: 7},
+				&net.UDPAddr{IP: stdnet.IPv4(127, 0, 0, 1), Port: 70000}, &net.UDPAddr{IP: stdnet.IPv4(127, 0, 0, 1), Port: -1},
+				&net.TCPAddr{IP: stdnet.IPv4(127, 0, 0, 1), Port: 7}, &net.UnixAddr{Name: "/tmp/a\x00b"}} {
+				n, _, err := c.SendTo(ctx, []byte("x"), to)
+				var op *net.OpError
+				if n != 0 || !errors.As(err, &op) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
+					t.Errorf("%s: SendTo(%#v) = %d, %v", network, to, n, err)
+				}
+				if n, err := c.SendMsg(ctx, &net.Message{Bufs: [][]byte{{1}}, Addr: to}); n != 0 || err == nil {
+					t.Errorf("%s: SendMsg to %#v = %d, %v", network, to, n, err)
+				}
+				if n, err := c.NetPacketConn().WriteTo([]byte("x"), to); n != 0 || err == nil {
+					t.Errorf("%s: WriteTo(%#v) = %d, %v", network, to, n, err)
+				}
+			}
+			if err := c.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestNoLocalAddr dials from nowhere in particular, said with a type, as the standard library lets callers do.
+func TestNoLocalAddr(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for network, local := range map[string]net.Addr{"tcp": (*net.TCPAddr)(nil), "unix": (*net.UnixAddr)(nil)} {
+			l := listenOn(t, ctx, network)
+			if l == nil {
+				return
+			}
+			c, err := (&net.Dialer{LocalAddr: local}).Dial(ctx, network, l.Addr().String())
+			if err != nil {
+				t.Errorf("%s: %v", network, err)
+			} else {
+				closeAll(t, ctx, c)
+			}
+			if err := l.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestNULInPath uses names of Unix sockets with a NUL inside: the kernel would take what is before it for the name.
+func TestNULInPath(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir, err := os.MkdirTemp("", "n")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer os.RemoveAll(dir)
+		path := filepath.Join(dir, "s")
+		if l, err := net.Listen(ctx, "unix", path+"\x00x"); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("Listen: %v", err)
+			if err == nil {
+				l.Close(ctx)
+			}
+		}
+		l, err := net.Listen(ctx, "unix", path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer l.Close(ctx)
+		if c, err := net.Dial(ctx, "unix", path+"\x00x"); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("Dial: %v", err)
+			if err == nil {
+				c.Close(ctx)
+			}
+		}
+	})
+}
+
+// TestRawConnPanics has what uses the descriptor panic: closing does not wait for it.
+func TestRawConnPanics(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Error(err)
+		}
+		for what, use := range map[string]func(){
+			"Control": func() { _ = raw.Control(func(uintptr) { panic("on purpose") }) },
+			"Read":    func() { _ = raw.Read(func(uintptr) bool { panic("on purpose") }) },
+			"Write":   func() { _ = raw.Write(func(uintptr) bool { panic("on purpose") }) },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s did not pass the panic on", what)
+					}
+				}()
+				use()
+			}()
+		}
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		closeAll(t, short, c, s)
+	})
+}
+
+// TestAdoptFails fails to take over a listener, which goes on as it was: with its path.
+func TestAdoptFails(t *testing.T) {
+	dir, err := os.MkdirTemp("", "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "s")
+	l, err := stdnet.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := net.FromNetListener(context.Background(), l); !errors.Is(err, driver.ErrNoDriver) {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the path of a listener that was not taken over is left: %v", err)
+	}
+}
+
+// TestManyPieces sends datagrams in more pieces than a call takes. They are refused, as what is left of them would be another datagram; a
+// stream takes what it can.
+func TestManyPieces(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		pieces := make([][]byte, 1025)
+		for i := range pieces {
+			pieces[i] = []byte{byte(i)}
+		}
+		for _, network := range []string{"udp", "unixgram"} {
+			a, b := listenPacket(t, ctx, network), listenPacket(t, ctx, network)
+			if a == nil || b == nil {
+				return
+			}
+			for what, send := range map[string]func() (int, error){
+				"SendMsg": func() (int, error) { return a.SendMsg(ctx, &net.Message{Bufs: pieces, Addr: b.LocalAddr()}) },
+				"SendMsgZeroCopy": func() (int, error) {
+					n, _, err := a.SendMsgZeroCopy(ctx, &net.Message{Bufs: pieces, Addr: b.LocalAddr()})
+					return n, err
+				},
+			} {
+				if n, err := send(); n != 0 || !errors.Is(err, syscall.EMSGSIZE) {
+					t.Errorf("%s: %s of %d pieces = %d, %v", network, what, len(pieces), n, err)
+				}
+			}
+			if n, err := a.SendMsg(ctx, &net.Message{Bufs: pieces[1:], Addr: b.LocalAddr()}); n != 1024 || err != nil {
+				t.Errorf("%s: SendMsg of 1024 pieces = %d, %v", network, n, err)
+			}
+			if err := errors.Join(a.Close(ctx), b.Close(ctx)); err != nil {
+				t.Error(err)
+			}
+		}
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		if n, _, err := c.Writev(ctx, pieces); n != 1024 || err != nil {
+			t.Errorf("Writev of %d pieces on a stream = %d, %v", len(pieces), n, err)
+		}
+		closeAll(t, ctx, c, s)
+		p, q := connect(t, ctx, "unixpacket")
+		if p == nil {
+			return
+		}
+		if n, _, err := p.Writev(ctx, pieces); n != 0 || !errors.Is(err, syscall.EMSGSIZE) {
+			t.Errorf("Writev of %d pieces as a packet = %d, %v", len(pieces), n, err)
+		}
+		closeAll(t, ctx, p, q)
+	})
+}
+
+// TestDialRingDriver dials into the ring's table with a Dialer whose driver is not that of the context.
+func TestDialRingDriver(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		l := listenOn(t, ctx, "tcp")
+		if l == nil {
+			return
+		}
+		defer l.Close(ctx)
+		for _, engine := range []driver.Engine{driver.Uring, driver.Portable} {
+			other, err := driver.Open(driver.Config{Engine: engine})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c, err := (&net.Dialer{Driver: other}).DialRing(ctx, "tcp", l.Addr().String())
+			if err != nil {
+				t.Errorf("%v: %v", engine, err)
+			} else {
+				if n, _, err := c.WriteAll(ctx, []byte("hello")); n != 5 || err != nil {
+					t.Errorf("%v: wrote %d, %v", engine, n, err)
+				}
+				if err := c.Close(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := other.Close(context.WithoutCancel(ctx)); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 }

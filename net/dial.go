@@ -76,6 +76,11 @@ func (dl *Dialer) DialContext(ctx context.Context, network, address string) (std
 // Dial is [Dial] with options.
 func (dl *Dialer) Dial(ctx context.Context, network, address string) (*Conn, error) {
 	ctx = dl.on(ctx)
+	if none(dl.LocalAddr) && dl.LocalAddr != nil {
+		own := *dl
+		own.LocalAddr = nil
+		dl = &own
+	}
 	d, err := driver.FromContext(ctx)
 	if err != nil {
 		return nil, noDriver("dial", network)

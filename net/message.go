@@ -92,8 +92,9 @@ func (s *endpoint) recvMsg(ctx context.Context, m *Message, flags int) error {
 	return s.fail("read", "recvmsg", err)
 }
 
-// SendMsg sends m, once, waiting until there is room, and returns how many bytes of data were sent: on a stream it may be short. With an
-// error that wraps driver.ErrAbandoned, m has lost its buffers: they stay with the kernel. Kernel 5.3, sendmsg(2).
+// SendMsg sends m, once, waiting until there is room, and returns how many bytes of data were sent: on a stream it may be short. A packet
+// is sent whole, and not from more than 1024 buffers: EMSGSIZE. With an error that wraps driver.ErrAbandoned, m has lost its buffers: they
+// stay with the kernel. Kernel 5.3, sendmsg(2).
 func (s *endpoint) SendMsg(ctx context.Context, m *Message) (int, error) {
 	p := messages.Get().(*ops.Msg)
 	n, err := s.sendMessage(ctx, p, m.Bufs, m.OOB, m.Addr, s.h.Free)
@@ -144,6 +145,9 @@ var messages = sync.Pool{New: func() any { return new(ops.Msg) }}
 
 // receiveMessage receives once into bufs and oob, with the memory of p; see receive.
 func (s *socket) receiveMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob []byte, flags int, free func()) (int, error) {
+	if err := s.whole(bufs); err != nil {
+		return 0, err
+	}
 	if !s.h.Acquire() {
 		return 0, ErrClosed
 	}
@@ -171,6 +175,9 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 			return 0, err
 		}
 	}
+	if err := s.whole(bufs); err != nil {
+		return 0, err
+	}
 	if !s.h.Acquire() {
 		return 0, ErrClosed
 	}
@@ -184,6 +191,14 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 		n, err = onRing(ctx, o, free)
 	}
 	return n, s.h.Settle(err, ErrClosed)
+}
+
+// whole refuses a message in more pieces than one call takes, as the kernel does: what it would take of a packet is another packet.
+func (s *socket) whole(bufs [][]byte) error {
+	if s.net.typ != unix.SOCK_STREAM && len(bufs) > ops.MaxVec {
+		return syscall.EMSGSIZE
+	}
+	return nil
 }
 
 func lengthOf(bufs [][]byte) (n int) {

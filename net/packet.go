@@ -116,7 +116,7 @@ func (c *PacketConn) SendTo(ctx context.Context, b []byte, to Addr) (int, []byte
 }
 
 func (c *PacketConn) sendTo(ctx context.Context, b []byte, to Addr, free func()) (int, error) {
-	if to == nil {
+	if none(to) {
 		return 0, errMissingAddress
 	}
 	p := packets.Get().(*packet)
@@ -140,6 +140,9 @@ func (c *PacketConn) failTo(to Addr, err error) error {
 
 // destination returns an address to send to in the kernel's form.
 func (s *socket) destination(to Addr) (unix.Sockaddr, error) {
+	if none(to) {
+		return nil, errMissingAddress
+	}
 	family := unix.AF_INET6
 	if ip, _, _ := ipOf(s.local); ip.Is4() {
 		family = unix.AF_INET

@@ -36,7 +36,15 @@ func (r *rawConn) wait(end *deadline, events uint32, f func(fd uintptr) bool) er
 		ctx = end.context()
 	}
 	_, err := r.s.attempt(ctx, events, func() (int, error) {
-		if f(uintptr(r.s.h.FD)) {
+		returned := false
+		defer func() {
+			if !returned {
+				r.s.h.Release() // f panicked: it is attempt that did not return
+			}
+		}()
+		done := f(uintptr(r.s.h.FD))
+		returned = true
+		if done {
 			return 0, nil
 		}
 		return 0, syscall.EAGAIN

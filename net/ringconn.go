@@ -111,11 +111,15 @@ func (l *Listener) RingAccepts(ctx context.Context) iter.Seq2[*RingConn, error] 
 	}
 }
 
-// DialRing is [Dialer.Dial] into the ring's table; see [Conn.IntoRing]. Kernel 6.0.
+// DialRing is [Dialer.Dial] into the ring's table; see [Conn.IntoRing]. With a Dialer.Driver that is not the one of ctx it stays out of the
+// table, where ctx could not be used with it. Kernel 6.0.
 func (dl *Dialer) DialRing(ctx context.Context, network, address string) (*RingConn, error) {
 	c, err := dl.Dial(ctx, network, address)
 	if err != nil {
 		return nil, err
+	}
+	if d, err := executor.DriverOf(ctx); err == nil && d != c.h.Driver {
+		return &RingConn{c: c}, nil
 	}
 	return c.IntoRing(dl.on(ctx))
 }

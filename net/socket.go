@@ -107,9 +107,8 @@ func (s *socket) control(op, call string, f func(fd int) error) error {
 	if !s.h.Acquire() {
 		return s.fail(op, call, ErrClosed)
 	}
-	err := f(s.h.FD)
-	s.h.Release()
-	return s.fail(op, call, err)
+	defer s.h.Release() // also if f, which may be a user's, panics
+	return s.fail(op, call, f(s.h.FD))
 }
 
 // receive receives once into b. The end of a stream is io.EOF. If the caller is let go while the kernel still has b, free is called

@@ -50,6 +50,9 @@ func (s *endpoint) tryMsgZeroCopy(ctx context.Context, m *Message) (int, bool, e
 			return 0, false, err
 		}
 	}
+	if err := s.whole(m.Bufs); err != nil {
+		return 0, false, err
+	}
 	p := messages.Get().(*ops.Msg)
 	n, copied, err := lend(ctx, &s.socket, func(z *ops.ZeroCopy) ops.Op[*ops.Msg] { return p.SendZC(s.h.FD, m.Bufs, m.OOB, to, 0, z) })
 	if handle.Abandoned(err) {

@@ -3,6 +3,7 @@ package ops
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -68,6 +69,9 @@ func (a *sockaddr) setUnix(name string) error {
 	}
 	if len(name) > len(un.Path) {
 		return syscall.EINVAL
+	}
+	if strings.IndexByte(name, 0) > 0 && name[0] != '@' && name[0] != 0 {
+		return syscall.EINVAL // the kernel would see another path than the caller
 	}
 	for i := range len(name) {
 		un.Path[i] = int8(name[i])
