@@ -5,14 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
 	"uringo/internal/ring"
 	"uringo/internal/testenv"
+	"uringo/ops"
 )
 
 // faulty runs test on every executor over io_uring with faults.
@@ -138,6 +144,57 @@ func TestRealErrors(t *testing.T) { // HAZARDS T20
 		faults.Set(ring.FaultConfig{})
 		if err := executor.Yield(ctx); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestQuietPipes has a write to a pipe fail with what might also mean that the kernel does not know RWF_NOSIGNAL: it is about that write alone,
+// and others still raise no SIGPIPE.
+func TestQuietPipes(t *testing.T) { // HAZARDS T35
+	heard := make(chan os.Signal, 100)
+	signal.Notify(heard, syscall.SIGPIPE)
+	defer signal.Stop(heard)
+	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		raises := func(w *fs.File) bool {
+			if n, _, err := w.Write(ctx, []byte("x")); n != 0 || !errors.Is(err, syscall.EPIPE) {
+				t.Errorf("Write without a reader = %d, %v", n, err)
+			}
+			select {
+			case <-heard:
+				return true
+			case <-time.After(20 * time.Millisecond):
+				return false
+			}
+		}
+		r, w := pipe(t, ctx)
+		if r == nil {
+			return
+		}
+		defer w.Close(ctx)
+		faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EINVAL)}})
+		if n, _, err := w.Write(ctx, []byte("x")); n != 0 || !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("Write = %d, %v", n, err)
+		}
+		faults.Set(ring.FaultConfig{})
+		if err := r.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if o := executor.Do(ctx, ops.WriteAtFlags(int(w.Fd()), []byte("x"), -1, unix.RWF_NOSIGNAL)); o.Err != syscall.EPIPE {
+			t.Skip("no RWF_NOSIGNAL (6.18): ", o.Err)
+		}
+		if raises(w) {
+			t.Error("SIGPIPE from the pipe whose write failed")
+		}
+		r2, w2 := pipe(t, ctx)
+		if r2 == nil {
+			return
+		}
+		defer w2.Close(ctx)
+		if err := r2.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if raises(w2) {
+			t.Error("SIGPIPE from another pipe")
 		}
 	})
 }

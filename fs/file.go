@@ -33,6 +33,7 @@ const (
 	traitStream         // a FIFO, socket, terminal or the like: no offsets
 	traitRemote         // on a file system that is not local
 	traitNoTry          // reads cannot be tried in the page cache
+	traitLoud           // writes know no RWF_NOSIGNAL, so that one to a pipe without a reader raises SIGPIPE, which Go ignores
 )
 
 // Open opens the named file for reading. Kernel 5.6, open(2).

@@ -41,8 +41,7 @@ func (r rawConn) wait(events uint32, try func(fd uintptr) bool) error {
 		if !r.f.h.Acquire() {
 			return ErrClosed
 		}
-		if try(uintptr(r.f.h.FD)) {
-			r.f.h.Release()
+		if r.once(try) {
 			return nil
 		}
 		o := ops.PollAdd(r.f.h.FD, events)
@@ -51,4 +50,16 @@ func (r rawConn) wait(events uint32, try func(fd uintptr) bool) error {
 			return err
 		}
 	}
+}
+
+// once calls try with a reference, which is kept if that is to be repeated.
+func (r rawConn) once(try func(fd uintptr) bool) bool {
+	again := false
+	defer func() {
+		if !again { // done, or try panicked
+			r.f.h.Release()
+		}
+	}()
+	again = !try(uintptr(r.f.h.FD))
+	return !again
 }

@@ -3,7 +3,6 @@ package fs
 import (
 	"context"
 	"io"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -71,12 +70,8 @@ func (f *File) writeOn(ctx context.Context, b []byte, free func()) (done int, er
 	return done, nil
 }
 
-// oldSignals is set when the kernel does not know RWF_NOSIGNAL: then writing to a pipe without a reader raises SIGPIPE, which Go
-// ignores.
-var oldSignals atomic.Bool
-
 func (f *File) writeSome(ctx context.Context, b []byte, off int64, free func()) (int, error) {
-	if f.traits.Load()&traitStream == 0 || oldSignals.Load() {
+	if f.traits.Load()&(traitStream|traitLoud) != traitStream {
 		return f.writeAt(ctx, b, nil, off, free)
 	}
 	if !f.h.Acquire() {
@@ -85,10 +80,13 @@ func (f *File) writeSome(ctx context.Context, b []byte, off int64, free func()) 
 	o := ops.WriteAtFlags(f.h.FD, b, -1, unix.RWF_NOSIGNAL)
 	o.Release = free
 	res := perform(ctx, Ring, f.traits.Load()&traitRemote != 0, o)
-	if res.Err == syscall.EOPNOTSUPP || res.Err == syscall.EINVAL {
-		oldSignals.Store(true)
+	if res.Err == syscall.EOPNOTSUPP || res.Err == syscall.EINVAL { // maybe for the flag, or for what is written
 		f.h.Release()
-		return f.writeAt(ctx, b, nil, -1, free)
+		n, err := f.writeAt(ctx, b, nil, -1, free)
+		if err == nil {
+			f.traits.Or(traitLoud)
+		}
+		return n, err
 	}
 	return res.N, f.h.Settle(res.Err, ErrClosed)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -214,6 +215,39 @@ func TestReaderWriter(t *testing.T) {
 		}
 		if _, err := f.NewWriter(ctx, 0).WriteAt([]byte("x"), -1); err == nil {
 			t.Error("WriteAt before the start succeeded")
+		}
+	})
+}
+
+// TestRawConnPanics has what uses the descriptor panic: closing does not wait for it.
+func TestRawConnPanics(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		r, w := pipe(t, ctx)
+		if r == nil {
+			return
+		}
+		raw, err := r.SyscallConn()
+		if err != nil {
+			t.Error(err)
+		}
+		for what, use := range map[string]func(){
+			"Control": func() { _ = raw.Control(func(uintptr) { panic("on purpose") }) },
+			"Read":    func() { _ = raw.Read(func(uintptr) bool { panic("on purpose") }) },
+			"Write":   func() { _ = raw.Write(func(uintptr) bool { panic("on purpose") }) },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s did not pass the panic on", what)
+					}
+				}()
+				use()
+			}()
+		}
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if err := errors.Join(r.Close(short), w.Close(short)); err != nil {
+			t.Error(err)
 		}
 	})
 }
