@@ -38,3 +38,6 @@ func WriteOutEvery(bytes int64) (restore func()) {
 
 // Slow has so many of the next calls on names, of one kind, take another route, as after one that was slow.
 func Slow(op Operation, calls int) { onNames[op].skip.Store(int32(calls)) }
+
+// Remote reports whether the file counts as one on a file system that may not answer.
+func Remote(f *File) bool { return f.known()&traitRemote != 0 }

@@ -166,7 +166,7 @@ func traitsOf(fd int, st *unix.Statx_t) uint32 {
 	case unix.S_IFDIR:
 		t |= traitDir
 	case unix.S_IFIFO, unix.S_IFSOCK:
-		t |= traitStream
+		return t | traitStream // wherever its name may lie, no file system is asked for what goes through it
 	case unix.S_IFCHR:
 		// The ring ignores the offset where pread(2) says ESPIPE, so somebody has to ask.
 		if _, err := unix.Seek(fd, 0, unix.SEEK_CUR); err == syscall.ESPIPE {

@@ -251,3 +251,38 @@ func TestRawConnPanics(t *testing.T) {
 		}
 	})
 }
+
+// TestPipesAreLocal takes over a pipe and a socket, whose names are in no file system that is mounted: nobody else is asked for what goes
+// through them, so the kernel need not give each operation to a thread.
+func TestPipesAreLocal(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		r, w := pipe(t, ctx)
+		if r == nil {
+			return
+		}
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, fd := range fds {
+			s, err := fs.NewFile(ctx, fd, "socket")
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			defer s.Close(ctx)
+			if fs.Remote(s) {
+				t.Error("a socket counts as remote")
+			}
+		}
+		for _, f := range []*fs.File{r, w} {
+			if fs.Remote(f) {
+				t.Errorf("%s counts as remote", f.Name())
+			}
+			if err := f.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
