@@ -22,6 +22,12 @@ func RecvMulti(d *Driver, fd int, b *BufferRing, flags int, ended func()) *Strea
 	return in.stream(d, ops.RecvGroup(fd, b.group, flags, true, false), ended)
 }
 
+// RecvMultiDirect is [RecvMulti] from a stream socket in the table of d's ring, see [ops.Direct]. Kernel 6.0.
+func RecvMultiDirect(d *Driver, place int, b *BufferRing, flags int, ended func()) *Stream[Chunk] {
+	in := &receiver{b: b, fd: place, flags: flags, direct: ops.Direct}
+	return in.stream(d, in.on(ops.RecvGroup(place, b.group, flags, true, false)), ended)
+}
+
 // RecvMsgMulti is [RecvMulti] for messages with what comes beside the data: each item is one that room takes apart. Buffers must be larger
 // than room.Head(), and not [Incremental] ones. A message that is longer than what remains of a buffer loses its end, which its flags
 // tell (unix.MSG_TRUNC). The reader owns the descriptors that come with a message; those of messages that nobody takes are closed.
@@ -43,6 +49,7 @@ type receiver struct {
 	s      *stream
 	fd     int
 	flags  int
+	direct uint8         // [ops.Direct], if fd is a place in the ring's table
 	ends   bool          // an empty result is the end, and not an empty datagram
 	packed bool          // but of a sequence of packets, not one that brings descriptors
 	bundle bool          // the kernel may fill several buffers at once
@@ -55,7 +62,10 @@ func (in *receiver) begin(d *Driver) error {
 	if in.flags&refused != 0 {
 		return fmt.Errorf("uringo: RecvMulti with flags %#x: %w", in.flags&refused, syscall.EINVAL)
 	}
-	typ, err := unix.GetsockoptInt(in.fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	typ, err := unix.SOCK_STREAM, error(nil) // what is in the table, nobody but the ring can ask
+	if in.direct == 0 {
+		typ, err = unix.GetsockoptInt(in.fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	}
 	if err != nil {
 		return err
 	}
@@ -71,6 +81,12 @@ func (in *receiver) begin(d *Driver) error {
 	return in.b.join(d, in.s)
 }
 
+// on has an operation work on what is received from.
+func (in *receiver) on(s ops.Spec) ops.Spec {
+	s.Flags |= in.direct
+	return s
+}
+
 // round names the group of buffers to the kernel, or picks one for it. A picked one does not wait for bytes: it would be lost for others
 // meanwhile.
 func (in *receiver) round(r *Request) (ops.Spec, hold) {
@@ -78,7 +94,7 @@ func (in *receiver) round(r *Request) (ops.Spec, hold) {
 		switch {
 		case in.b.kernel == nil:
 		case in.msgs == nil:
-			return ops.RecvGroup(in.fd, in.b.group, in.flags, !r.single, in.bundle && !r.single), goOn
+			return in.on(ops.RecvGroup(in.fd, in.b.group, in.flags, !r.single, in.bundle && !r.single)), goOn
 		case r.single:
 			return in.msgs.Once(in.b.group, in.b.size), goOn
 		default:
@@ -89,7 +105,7 @@ func (in *receiver) round(r *Request) (ops.Spec, hold) {
 			if in.msgs != nil {
 				return in.msgs.Into(c.mem), goOn
 			}
-			return ops.Recv(in.fd, c.mem, in.flags|unix.MSG_DONTWAIT).Spec, goOn
+			return in.on(ops.Recv(in.fd, c.mem, in.flags|unix.MSG_DONTWAIT).Spec), goOn
 		}
 	}
 	return ops.Spec{}, starved

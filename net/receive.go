@@ -88,8 +88,14 @@ func (s *socket) incoming(ctx context.Context, from *driver.BufferRing, in *inbo
 			return nil, err
 		}
 	}
+	if s.h.InTable() && d != s.h.Driver {
+		return nil, errOtherRing
+	}
 	if !s.h.Acquire() {
 		return nil, ErrClosed
+	}
+	if s.h.InTable() {
+		return driver.RecvMultiDirect(d, s.h.FD, from, 0, s.h.Free), nil
 	}
 	if room == (ops.Room{}) {
 		return driver.RecvMulti(d, s.h.FD, from, 0, s.h.Free), nil

@@ -60,6 +60,9 @@ func (h *Handle) OpenDirect(place int, drv *driver.Driver) {
 	h.direct = true
 }
 
+// InTable reports whether FD is a place in the table of the driver's ring.
+func (h *Handle) InTable() bool { return h.direct }
+
 // Collect has the descriptor closed in the background when h is dropped without being closed. An operation in flight holds its
 // handle, so none is left at that time.
 func (h *Handle) Collect() {
