@@ -39,7 +39,10 @@ func (d *Driver) Close(ctx context.Context) error {
 	}
 	// What is stuck may hold up the driver goroutine itself, so nobody waits for its answer for long.
 	answer := make(chan []string, 1)
-	go d.do(func() { answer <- d.giveUp() })
+	go d.do(func() {
+		d.beginClose() // where the channel was full, this message may be ahead of that one
+		answer <- d.giveUp()
+	})
 	stuck := []string{"the driver does not answer"}
 	enough := time.After(closePatience)
 	select {
@@ -181,6 +184,8 @@ func (d *Driver) finish() {
 	d.closed.Unlock()
 	// From here on senders empty the channel themselves; what came before this moment is ours to empty.
 	d.status.Store(dead)
+	d.sweeping.Lock()
+	d.sweepLocked()
 	d.sweep()
 	running.Lock()
 	delete(running.drivers, d)

@@ -45,6 +45,7 @@ type Driver struct {
 	intake   chan *Request
 	status   atomic.Uint32
 	sweeping sync.Mutex
+	telling  atomic.Int32  // functions of users that were told something and have not returned
 	done     chan struct{} // closed when the goroutine has ended
 	closing  atomic.Bool
 	closed   closeState

@@ -19,6 +19,9 @@ func (d *Driver) Send(r *Request) {
 	case d.intake <- r:
 	default:
 		switch {
+		case d.telling.Load() > 0:
+			d.spill(r) // maybe from a function that the driver calls, and waits for
+			return
 		case d.OnDriver():
 			d.accept(r) // from a guest: nobody else could make room
 			return
@@ -29,6 +32,18 @@ func (d *Driver) Send(r *Request) {
 		d.intake <- r
 	}
 	d.nudge()
+}
+
+// tellUser calls a function of the user's, who is told something and may send what comes next. It is called by the driver goroutine, or by
+// who empties the channel of a driver that has ended; or it is no driver's matter, and d is nil.
+func (d *Driver) tellUser(f func()) {
+	if d == nil {
+		f()
+		return
+	}
+	d.telling.Add(1)
+	defer d.telling.Add(-1)
+	f()
 }
 
 // spill is Send for those who must not wait until there is room in the channel.
@@ -89,9 +104,16 @@ type swept func()
 
 func (s swept) Complete(*Request) { s() }
 
-// sweep fails what is in the channel of a driver that has ended. Whoever put something there calls it.
+// sweep fails what is in the channel of a driver that has ended. Whoever put something there calls it, and leaves it to another who is at it
+// already: that may be the caller itself, who was told of an end and sends what comes next.
 func (d *Driver) sweep() {
-	d.sweeping.Lock()
+	for (len(d.intake) > 0 || d.spilled.some.Load()) && d.sweeping.TryLock() {
+		d.sweepLocked()
+	}
+}
+
+// sweepLocked is sweep for who holds its lock, and unlocks it.
+func (d *Driver) sweepLocked() {
 	defer d.sweeping.Unlock()
 	for {
 		select {

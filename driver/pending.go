@@ -51,7 +51,7 @@ func (p *Pending[T]) Done() <-chan ops.Result[T] {
 }
 
 // OnEnd has f called with the result as soon as that is in: now if it is there already, and otherwise on the driver goroutine, or for a
-// driver that is closed on whoever submits, where f must not block.
+// driver that is closed on whoever submits, where f must not block. It may submit what comes next.
 func (p *Pending[T]) OnEnd(f func(ops.Result[T])) {
 	p.mu.Lock()
 	if !p.ended {
@@ -130,6 +130,6 @@ func (p *Pending[T]) end(r ops.Result[T]) {
 	}
 	p.mu.Unlock()
 	for _, f := range p.onEnd { // complete, now that ended is set
-		f(r)
+		p.d.tellUser(func() { f(r) })
 	}
 }

@@ -229,7 +229,7 @@ func (s *stream) push(it item) {
 		s.d.deliver(r, 0, nil)
 	}
 	if onReady != nil {
-		onReady()
+		s.d.tellUser(onReady)
 	}
 }
 
@@ -298,7 +298,7 @@ func (s *stream) Complete(r *Request) {
 		s.src.drained()
 	}
 	if onReady != nil {
-		onReady()
+		s.d.tellUser(onReady)
 	}
 	for r := s.readers.pop(); r != nil; r = s.readers.pop() {
 		s.d.deliver(r, 0, nil)
@@ -308,7 +308,7 @@ func (s *stream) Complete(r *Request) {
 // letGo tells the maker that the kernel has nothing of the stream any more.
 func (s *stream) letGo() {
 	if s.onEnd != nil {
-		s.onEnd()
+		s.d.tellUser(s.onEnd)
 	}
 }
 
