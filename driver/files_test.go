@@ -362,8 +362,10 @@ func TestDirectFull(t *testing.T) { // G11
 			e.Fatalf("beyond the last place: %+v", got)
 		}
 		var clients, places []int
-		for _, p := range waiting[:table-1] {
+		for range table - 1 {
 			clients = append(clients, e.dial(addr))
+		}
+		for _, p := range waiting[:table-1] { // who is served first, the kernel chooses
 			got := result(e, p)
 			if got.Err != nil {
 				e.Fatal(got.Err)
