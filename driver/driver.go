@@ -90,6 +90,7 @@ type Driver struct {
 	broken    error
 	asked     bool        // Close was called
 	until     func() bool // while pumping: passes leave the guest alone, and what to wait for instead
+	visiting  bool        // the guest runs
 	ended     bool
 	zombie    bool // closed, but the kernel still holds operations
 	stats     Stats
@@ -234,14 +235,37 @@ func (d *Driver) run() {
 		if returned {
 			return
 		}
-		if p := recover(); p != nil {
-			d.fail(fmt.Errorf("%w: panic: %v\n%s", ErrBroken, p, stack()))
+		if p := recover(); p != nil || !d.visiting {
+			d.mishap(p)
 		}
+		d.visiting = false
 		d.run()
 	}()
 	for !d.ended {
 		d.pass()
 	}
+	returned = true
+}
+
+// mishap ends a driver that was interrupted by a panic, or by a Goexit if p is nil, maybe in the middle of the completions: their operations
+// would never end.
+func (d *Driver) mishap(p any) {
+	what := "runtime.Goexit by whom the driver told something"
+	if p != nil {
+		what = fmt.Sprintf("panic: %v", p)
+	}
+	d.fail(fmt.Errorf("%w: %s\n%s", ErrBroken, what, stack()))
+}
+
+// inside has f, a part of a pass, run where a task of the guest called: on its stack, a mishap in there would be taken for the task's.
+func (d *Driver) inside(f func(*Driver)) {
+	returned := false
+	defer func() {
+		if !returned {
+			d.mishap(recover())
+		}
+	}()
+	f(d)
 	returned = true
 }
 
@@ -255,7 +279,9 @@ func (d *Driver) pass() {
 	d.reapCalls() // their message was among those
 	d.armWoken()  // the same
 	if d.guest != nil && d.until == nil {
+		d.visiting = true
 		d.guest.Run()
+		d.visiting = false
 	}
 	if d.broken != nil {
 		d.passBroken()
@@ -302,7 +328,7 @@ func (d *Driver) Pump(done func() bool) {
 		b.Flush() // what the guest holds back until the end of its run is due now
 	}
 	for !done() && !d.ended {
-		d.pass()
+		d.inside((*Driver).pass)
 	}
 }
 

@@ -182,7 +182,9 @@ func (d *Driver) Rush(r *Request) bool {
 		d.tick()
 		return false // to the end of the pass, for all that is done there
 	}
-	return d.dash() && d.told == told+1 && r.state == stateIdle && len(d.flush) == 0
+	dashed := false
+	d.inside(func(d *Driver) { dashed = d.dash() })
+	return dashed && d.told == told+1 && r.state == stateIdle && len(d.flush) == 0
 }
 
 // refusal is the error of requests that come too late.
