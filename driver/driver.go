@@ -434,7 +434,10 @@ func (d *Driver) giveWay() bool {
 	}
 	d.gaveWay = news
 	if d.guest != nil && d.ring.Queued() > 0 {
-		d.enter(d.ring.Submit()) // others may take their time, and the guest's tasks wait for this
+		// Others may take their time, and the guest's tasks wait for this. A busy kernel may have had completions taken.
+		if d.enter(d.ring.Submit()); !d.sleepy() {
+			return true
+		}
 	}
 	// Every 61st time the scheduler looks first where it has just put us, and nobody else has run. It does not do so twice in a row.
 	for range 2 {
