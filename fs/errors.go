@@ -42,11 +42,21 @@ var (
 )
 
 var (
-	errNegativeOffset = errors.New("negative offset")
-	errNegativeSize   = errors.New("negative size")
-	errAppend         = errors.New("positional write to a file opened with O_APPEND: use Write")
-	errNotSingle      = errors.New("name must be a single path component")
+	errAppend    = errors.New("positional write to a file opened with O_APPEND: use Write")
+	errNotSingle = errors.New("name must be a single path component")
 )
+
+const (
+	errNegativeOffset badArgument = "negative offset"
+	errNegativeSize   badArgument = "negative size"
+	errWhence         badArgument = "invalid whence"
+)
+
+// badArgument says what is wrong with an argument. It is EINVAL, as the kernel would say.
+type badArgument string
+
+func (e badArgument) Error() string   { return string(e) }
+func (e badArgument) Is(t error) bool { return t == syscall.EINVAL }
 
 // rangeError says that offset and length together are more than a file can have. It is EINVAL, as the kernel would say.
 type rangeError struct{}

@@ -158,6 +158,13 @@ func statFD(fd int, st *unix.Statx_t) error {
 	}
 }
 
+// inMemory reports whether fd is a file of tmpfs or the like, whose mount may be one that is nowhere: that of memfd_create(2). It asks
+// nobody, as others have no such flags.
+func inMemory(fd int) bool {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	return err == nil
+}
+
 func traitsOf(fd int, st *unix.Statx_t) uint32 {
 	t := traitKnown
 	switch st.Mode & unix.S_IFMT {
@@ -173,7 +180,7 @@ func traitsOf(fd int, st *unix.Statx_t) uint32 {
 			t |= traitStream
 		}
 	}
-	if remoteFile(st) {
+	if remoteFile(st) && !inMemory(fd) {
 		t |= traitRemote
 	}
 	return t

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"io"
 	"syscall"
 
@@ -73,7 +72,7 @@ func (f *File) seekTo(ctx context.Context, pos, offset int64, whence int) (int64
 		}
 		offset += info.Size()
 	default:
-		return 0, f.wrap("seek", errors.New("invalid whence"))
+		return 0, f.wrap("seek", errWhence)
 	}
 	if offset < 0 {
 		return 0, f.wrap("seek", errNegativeOffset)

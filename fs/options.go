@@ -3,7 +3,6 @@ package fs
 import (
 	"context"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,12 +51,6 @@ func (o OpenOptions) OpenIn(ctx context.Context, d *Dir, name string) (*File, er
 	return d.OpenFile(ctx, name, flag, mode)
 }
 
-// optionsError says what is wrong with options. It is EINVAL.
-type optionsError string
-
-func (e optionsError) Error() string   { return string(e) }
-func (e optionsError) Is(t error) bool { return t == syscall.EINVAL }
-
 // owned are the flags that fields stand for.
 const owned = unix.O_ACCMODE | unix.O_APPEND | unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_DIRECT | unix.O_TMPFILE&^unix.O_DIRECTORY
 
@@ -65,17 +58,17 @@ func (o OpenOptions) flags() (flag int, mode FileMode, err error) {
 	creates := o.Create || o.CreateNew
 	switch {
 	case o.Flags&owned != 0:
-		return 0, 0, optionsError("Flags has a flag that is an option of its own")
+		return 0, 0, badArgument("Flags has a flag that is an option of its own")
 	case !o.Read && !o.Write && !o.Append:
-		return 0, 0, optionsError("none of Read, Write and Append")
+		return 0, 0, badArgument("none of Read, Write and Append")
 	case o.Unnamed && (!o.Write || o.Append || creates || o.Truncate):
-		return 0, 0, optionsError("Unnamed needs Write, and excludes Append, Create, CreateNew and Truncate")
+		return 0, 0, badArgument("Unnamed needs Write, and excludes Append, Create, CreateNew and Truncate")
 	case creates && !o.Write && !o.Append:
-		return 0, 0, optionsError("Create and CreateNew need Write or Append")
+		return 0, 0, badArgument("Create and CreateNew need Write or Append")
 	case o.Truncate && !o.CreateNew && (!o.Write || o.Append):
-		return 0, 0, optionsError("Truncate needs Write, without Append")
+		return 0, 0, badArgument("Truncate needs Write, without Append")
 	case o.Mode&^(ModePerm|os.ModeSetuid|os.ModeSetgid|os.ModeSticky) != 0:
-		return 0, 0, optionsError("Mode has more than permissions")
+		return 0, 0, badArgument("Mode has more than permissions")
 	}
 	switch {
 	case !o.Write && !o.Append:

@@ -286,3 +286,60 @@ func TestPipesAreLocal(t *testing.T) {
 		}
 	})
 }
+
+// TestMemoryIsLocal takes over a file that is in memory alone, and in no file system that is mounted.
+func TestMemoryIsLocal(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		fd, err := unix.MemfdCreate("test", unix.MFD_CLOEXEC)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		f, err := fs.NewFile(ctx, fd, "memory")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if fs.Remote(f) {
+			t.Error("it counts as remote")
+		}
+		if n, _, err := f.WriteAllAt(ctx, []byte("hello"), 0); n != 5 || err != nil {
+			t.Errorf("WriteAllAt = %d, %v", n, err)
+		}
+		if n, b, err := f.ReadAt(ctx, make([]byte, 10), 0); err != nil || string(b[:n]) != "hello" {
+			t.Errorf("ReadAt = %q, %v", b[:n], err)
+		}
+		if err := f.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestBadArguments: what the kernel would call EINVAL is EINVAL here, too, as in package os.
+func TestBadArguments(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, []byte("hello"))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		r := f.NewReader(ctx, 0)
+		for what, call := range map[string]func() error{
+			"Truncate":      func() error { return f.Truncate(ctx, -1) },
+			"Truncate name": func() error { return fs.Truncate(ctx, f.Name(), -1) },
+			"Fallocate":     func() error { return f.Fallocate(ctx, 0, 0, -1) },
+			"Seek":          func() error { _, err := r.Seek(-1, io.SeekStart); return err },
+			"Seek nowhere":  func() error { _, err := r.Seek(0, 17); return err },
+			"SeekData":      func() error { _, err := f.SeekData(ctx, -1); return err },
+			"Fadvise":       func() error { return f.Fadvise(ctx, -1, 0, 0) },
+		} {
+			var pe *fs.PathError
+			if err := call(); !errors.Is(err, unix.EINVAL) || !errors.As(err, &pe) || pe.Path != f.Name() {
+				t.Errorf("%s: %v, want EINVAL", what, err)
+			}
+		}
+		if b, err := fs.ReadFile(ctx, f.Name()); err != nil || string(b) != "hello" {
+			t.Errorf("ReadFile = %q, %v", b, err)
+		}
+	})
+}
