@@ -29,20 +29,75 @@ func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, er
 
 // WriteFixed is [Conn.Write] of the view of b, and hands b back; see [Conn.ReadFixed].
 func (c *Conn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	send := sendQuietly
-	if oldSignals.Load() {
-		send = sendFixed
-	}
-	n, err := c.fixed(ctx, OpWrite, b, ops.TrySend, send)
-	if err == syscall.EOPNOTSUPP || err == syscall.EINVAL { // maybe for the flag: others may be about to learn it, too
-		if n, err = c.fixed(ctx, OpWrite, b, ops.TrySend, sendFixed); err == nil {
-			oldSignals.Store(true)
-		}
-	}
+	n, err := withoutSignal(func(send fixedOp) (int, error) { return c.fixed(ctx, OpWrite, b, ops.TrySend, send) })
 	if handle.Abandoned(err) {
 		b = nil
 	}
 	return n, b, c.fail("write", "send", err)
+}
+
+// ReadFixed is [Conn.ReadFixed] by way of the ring. Allocates nothing.
+func (r *RingConn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+	if !r.inRing {
+		return r.c.ReadFixed(ctx, b)
+	}
+	n, err := r.fixed(ctx, OpRead, b, ops.RecvFixed)
+	if err == nil && n == 0 && b.Len() > 0 {
+		err = io.EOF
+	}
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, r.c.fail("read", "recv", err)
+}
+
+// WriteFixed is [Conn.WriteFixed] by way of the ring. Allocates nothing.
+func (r *RingConn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+	if !r.inRing {
+		return r.c.WriteFixed(ctx, b)
+	}
+	n, err := withoutSignal(func(send fixedOp) (int, error) { return r.fixed(ctx, OpWrite, b, send) })
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, r.c.fail("write", "send", err)
+}
+
+// fixed moves bytes of b once.
+func (r *RingConn) fixed(ctx context.Context, op Operation, b *buf.Fixed, make fixedOp) (int, error) {
+	if err := b.Usable(); err != nil {
+		return 0, err
+	}
+	if b.Len() == 0 && !r.c.h.Closing() {
+		return 0, nil
+	}
+	if !b.Pin() {
+		return 0, buf.ErrReleased // just now
+	}
+	defer b.Unpin() // the driver holds it for longer, if the kernel does
+	if op == OpRead {
+		if n, err, ok := r.c.leftover(ctx, 0, b.Bytes()); ok {
+			return n, err
+		}
+	}
+	return onTable(ctx, r, make(r.c.h.FD, b), r.c.h.Free)
+}
+
+// fixedOp makes an operation on a fixed buffer.
+type fixedOp = func(fd int, b *buf.Fixed) ops.Op[*buf.Fixed]
+
+// withoutSignal sends by an operation that raises no SIGPIPE, if the kernel knows one.
+func withoutSignal(by func(send fixedOp) (int, error)) (int, error) {
+	if oldSignals.Load() {
+		return by(sendFixed)
+	}
+	n, err := by(sendQuietly)
+	if err == syscall.EOPNOTSUPP || err == syscall.EINVAL { // maybe for the flag: others may be about to learn it, too
+		if n, err = by(sendFixed); err == nil {
+			oldSignals.Store(true)
+		}
+	}
+	return n, err
 }
 
 // oldSignals is set when the kernel does not know RWF_NOSIGNAL: then sending registered memory to a peer who is gone raises SIGPIPE, which
@@ -56,8 +111,7 @@ func sendQuietly(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] {
 func sendFixed(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] { return ops.SendFixed(fd, b, 0) }
 
 // fixed moves bytes of b once: by try if that is possible without waiting, else by the operation that make makes.
-func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(int, []byte, int) (int, error),
-	make func(int, *buf.Fixed) ops.Op[*buf.Fixed]) (int, error) {
+func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(int, []byte, int) (int, error), make fixedOp) (int, error) {
 	if err := b.Usable(); err != nil {
 		return 0, err
 	}

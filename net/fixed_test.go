@@ -31,10 +31,18 @@ func TestFixed(t *testing.T) { // T27, N1
 				if c == nil || s == nil {
 					return
 				}
-				if err := moveFixed(ctx, pool, c, s); err != nil {
+				if err := moveFixed(ctx, pool, c, c.CloseWrite, s); err != nil {
 					t.Errorf("%s, %v: %v", network, route, err)
 				}
 				closeAll(t, ctx, c, s)
+				r, q := ringPair(t, ctx, network)
+				if r == nil {
+					return
+				}
+				if err := moveFixed(ctx, pool, r, func() error { return r.CloseWrite(ctx) }, q); err != nil {
+					t.Errorf("%s, %v, in the ring's table: %v", network, route, err)
+				}
+				closeRing(t, ctx, r, q)
 			}
 		}
 		d, err := driver.FromContext(ctx)
@@ -44,7 +52,13 @@ func TestFixed(t *testing.T) { // T27, N1
 	})
 }
 
-func moveFixed(ctx context.Context, pool *buf.Pool, c, s *net.Conn) error {
+// fixedConn is a connection that moves registered memory.
+type fixedConn interface {
+	ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error)
+	WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error)
+}
+
+func moveFixed(ctx context.Context, pool *buf.Pool, c fixedConn, end func() error, s fixedConn) error {
 	const size = 4 << 20
 	return together(ctx, func(ctx context.Context) error {
 		b, err := pool.Get(ctx, 64<<10)
@@ -62,7 +76,7 @@ func moveFixed(ctx context.Context, pool *buf.Pool, c, s *net.Conn) error {
 			}
 			sent += n
 		}
-		return c.CloseWrite()
+		return end()
 	}, func(ctx context.Context) error {
 		b, err := pool.Get(ctx, 64<<10)
 		if err != nil {
@@ -125,6 +139,32 @@ func TestFixedEnds(t *testing.T) {
 		}
 		b.Release()
 		if _, _, err := s.WriteFixed(ctx, b); !errors.Is(err, buf.ErrReleased) {
+			t.Errorf("WriteFixed of a released buffer: %v", err)
+		}
+		r, q := ringPair(t, ctx, "tcp")
+		if r == nil {
+			return
+		}
+		if b, err = pool.Get(ctx, 4096); err != nil {
+			t.Error(err)
+			return
+		}
+		if n, _, err := q.ReadFixed(ctx, b.View(0, 0)); n != 0 || err != nil {
+			t.Errorf("ReadFixed of nothing = %d, %v", n, err)
+		}
+		b.Whole()
+		closeRing(t, ctx, q)
+		if n, _, err := r.ReadFixed(ctx, b); n != 0 || err != io.EOF {
+			t.Errorf("ReadFixed at the end = %d, %v", n, err)
+		}
+		closeRing(t, ctx, r)
+		for what, call := range map[string]func(context.Context, *buf.Fixed) (int, *buf.Fixed, error){"ReadFixed": r.ReadFixed, "WriteFixed": r.WriteFixed} {
+			if _, _, err := call(ctx, b); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("%s after Close: %v", what, err)
+			}
+		}
+		b.Release()
+		if _, _, err := q.WriteFixed(ctx, b); !errors.Is(err, buf.ErrReleased) {
 			t.Errorf("WriteFixed of a released buffer: %v", err)
 		}
 	})
