@@ -65,6 +65,9 @@ func (p *Pending[T]) OnEnd(f func(ops.Result[T])) {
 
 // Wait returns the result. If ctx ends first, it cancels the operation and returns what became of it: a result that came in
 // time is delivered, and otherwise Err says why ctx ended.
+//
+// Wait holds up its goroutine, and a guest's whole driver if the operation is another driver's: guests that wait in this way for each other's
+// drivers do so for ever. Tasks call executor.Await.
 func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 	p.mu.Lock()
 	if p.ended {

@@ -194,6 +194,9 @@ func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) 
 	if d.OnDriver() {
 		return doPumping(ctx, d, s) // an iterator inside a task, with a context that does not tell
 	}
+	if current() != nil {
+		return doBeside(ctx, d, s)
+	}
 	f := foreigners.Get().(*foreign)
 	seq := f.req.Reset(s, f)
 	d.Send(&f.req)
@@ -215,6 +218,31 @@ func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) 
 		<-f.done
 	}
 	return f.outcome(ctx)
+}
+
+// beside is a request on the driver of another runtime than the task's that waits.
+type beside struct {
+	req  driver.Request
+	over Event
+}
+
+func (b *beside) Complete(*driver.Request) { b.over.Set() }
+
+// doBeside performs an operation for a coroutine on a driver that is not its runtime's. Other tasks of its worker run meanwhile, and its own
+// driver if it is one of Local's: two that waited for each other's drivers would wait for ever.
+func doBeside(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) {
+	b := new(beside)
+	seq := b.req.Reset(s, b)
+	d.Send(&b.req)
+	if b.over.Wait(ctx) != nil {
+		d.Cancel(&b.req, seq)
+		_ = b.over.Wait(context.WithoutCancel(ctx)) // which never ends early
+	}
+	n, err := b.req.Outcome()
+	if driver.IsCanceled(err) && ctx.Err() != nil {
+		err = driver.Canceled(ctx)
+	}
+	return n, err
 }
 
 // doPumping performs an operation for code on the driver's own thread that is not a task, such as an iterator inside one. Nobody
