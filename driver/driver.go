@@ -101,6 +101,7 @@ type Driver struct {
 	took      uint64 // requests that came over the channel
 	outside   uint64 // of those told, the ones that had come over the channel
 	gaveWay   uint64 // told and took, or outside, as of the last giveWay
+	longTurn  bool   // giving way took long, the last time
 	hope      int    // see dash
 	crowd     int    // see linger
 }
@@ -433,20 +434,28 @@ func (d *Driver) giveWay() bool {
 		return false
 	}
 	d.gaveWay = news
-	if d.guest != nil && d.ring.Queued() > 0 {
-		// Others may take their time, and the guest's tasks wait for this. A busy kernel may have had completions taken.
-		if d.enter(d.ring.Submit()); !d.sleepy() {
+	if (d.guest != nil || d.longTurn) && d.ring.Queued() > 0 {
+		// Others may take their time, and somebody waits for this. A busy kernel may have had completions taken.
+		told := d.told
+		if d.enter(d.ring.Submit()); d.told != told || !d.sleepy() {
 			return true
 		}
 	}
 	// Every 61st time the scheduler looks first where it has just put us, and nobody else has run. It does not do so twice in a row.
 	for range 2 {
+		begin := time.Now()
 		if runtime.Gosched(); len(d.intake) > 0 {
 			return true
+		}
+		if d.longTurn = time.Since(begin) > longTurn; d.longTurn {
+			break
 		}
 	}
 	return false
 }
+
+// longTurn is how long others run when they do more than to take a result and to ask for the next. Then nothing is to wait for them twice.
+const longTurn = 100 * time.Microsecond
 
 // linger lets other goroutines run before the driver acts on the request that woke it: the scheduler runs it next after the sender,
 // and who is ready behind that one often wants to submit, too. One enter for all of them is worth a trip through the scheduler;
