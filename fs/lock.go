@@ -31,9 +31,9 @@ func (f *File) TryLock(ctx context.Context) (bool, error) { return f.tryLock(ctx
 // TryRLock is [File.RLock] without waiting.
 func (f *File) TryRLock(ctx context.Context) (bool, error) { return f.tryLock(ctx, unix.F_RDLCK) }
 
-// Unlock gives the lock up. That there is none is no error.
+// Unlock gives the lock up. That there is none is no error. A ctx that has ended does not keep it from happening.
 func (f *File) Unlock(ctx context.Context) error {
-	_, err := f.tryLock(ctx, unix.F_UNLCK)
+	_, err := f.tryLock(context.WithoutCancel(ctx), unix.F_UNLCK)
 	return err
 }
 

@@ -211,8 +211,10 @@ func TestLocks(t *testing.T) {
 			t.Errorf("Lock of a file to read: %v", err)
 		}
 
-		// Many tasks, each with a File of its own, one at a time.
-		if err := a.Unlock(ctx); err != nil {
+		// Many tasks, each with a File of its own, one at a time. Whoever defers Unlock may do so with a ctx that has ended by then.
+		ended, end := context.WithCancel(ctx)
+		end()
+		if err := a.Unlock(ended); err != nil {
 			t.Error(err)
 		}
 		var inside atomic.Bool
