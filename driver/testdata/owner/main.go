@@ -108,6 +108,7 @@ func lookAfterRelease(d *driver.Driver) error {
 		return err
 	}
 	s := driver.RecvMulti(d, p[0], b, 0, nil)
+	looked := make(chan struct{})
 	for i := range 2 {
 		if _, err := unix.Write(p[1], []byte("hello")); err != nil {
 			return err
@@ -118,8 +119,12 @@ func lookAfterRelease(d *driver.Driver) error {
 		}
 		c.Release()
 		if i == 0 {
-			go func() { _ = string(c.Bytes()) }()
+			go func() {
+				defer close(looked)
+				_ = string(c.Bytes())
+			}()
 		}
 	}
+	<-looked // or the program might end before
 	return s.Close(context.Background())
 }
