@@ -93,8 +93,8 @@ func (s *endpoint) recvMsg(ctx context.Context, m *Message, flags int) error {
 }
 
 // SendMsg sends m, once, waiting until there is room, and returns how many bytes of data were sent: on a stream it may be short. A packet
-// is sent whole, and not from more than 1024 buffers: EMSGSIZE. With an error that wraps driver.ErrAbandoned, m has lost its buffers: they
-// stay with the kernel. Kernel 5.3, sendmsg(2).
+// is sent whole, and not from more than 1024 buffers: EMSGSIZE. On a Unix stream, control messages need data to go with: EINVAL. With an
+// error that wraps driver.ErrAbandoned, m has lost its buffers: they stay with the kernel. Kernel 5.3, sendmsg(2).
 func (s *endpoint) SendMsg(ctx context.Context, m *Message) (int, error) {
 	p := messages.Get().(*ops.Msg)
 	n, err := s.sendMessage(ctx, p, m.Bufs, m.OOB, m.Addr, s.h.Free)
@@ -177,6 +177,9 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 	}
 	if err := s.whole(bufs); err != nil {
 		return 0, err
+	}
+	if len(oob) > 0 && s.net.proto == "unix" && s.net.typ == unix.SOCK_STREAM && lengthOf(bufs) == 0 {
+		return 0, syscall.EINVAL // the kernel would send nothing, and say that it did
 	}
 	if !s.h.Acquire() {
 		return 0, ErrClosed

@@ -123,6 +123,11 @@ func TestPassDescriptor(t *testing.T) {
 			return
 		}
 		defer closeAll(t, ctx, a, b, c, d)
+		for _, nothing := range [][][]byte{nil, {{}, nil}} { // a stream has nowhere to put it
+			if n, err := a.SendMsg(ctx, &net.Message{Bufs: nothing, OOB: net.Rights(int(c.Fd()))}); n != 0 || !errors.Is(err, unix.EINVAL) {
+				t.Errorf("SendMsg of a descriptor and nothing else = %d, %v", n, err)
+			}
+		}
 		if _, err := a.SendMsg(ctx, &net.Message{Bufs: [][]byte{{1}}, OOB: net.Rights(int(c.Fd()))}); err != nil {
 			t.Error(err)
 		}
