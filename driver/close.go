@@ -183,6 +183,7 @@ func (d *Driver) finish() {
 	d.closed.final = d.snapshot()
 	d.closed.Unlock()
 	// From here on senders empty the channel themselves; what came before this moment is ours to empty.
+	d.hope = 0 // no Rush
 	d.status.Store(dead)
 	d.sweeping.Lock()
 	d.sweepLocked()
@@ -192,6 +193,17 @@ func (d *Driver) finish() {
 	running.Unlock()
 	d.log.Debug("driver closed", zap.Error(err))
 	close(d.done)
+}
+
+// outlive runs a guest that goes on, on the thread that was the driver's.
+func (d *Driver) outlive() {
+	g, ok := d.guest.(Survivor)
+	for ok && !g.Over() {
+		g.Run()
+		if !g.Ready() && !g.Over() {
+			<-d.after
+		}
+	}
 }
 
 // leaked holds the drivers whose memory the kernel may touch for ever.

@@ -34,6 +34,15 @@ type Guest interface {
 	Ready() bool
 }
 
+// A Survivor is a Guest with work that goes on when somebody has closed its driver: its operations fail from then on. Those who wait for
+// them are no Batchers.
+type Survivor interface {
+	Guest
+
+	// Over reports whether Run has nothing to do any more, for good. Poke has it asked again.
+	Over() bool
+}
+
 // Driver owns one ring. All methods may be called from any goroutine unless they say otherwise.
 type Driver struct {
 	cfg    Config
@@ -46,7 +55,8 @@ type Driver struct {
 	status   atomic.Uint32
 	sweeping sync.Mutex
 	telling  atomic.Int32  // functions of users that were told something and have not returned
-	done     chan struct{} // closed when the goroutine has ended
+	done     chan struct{} // closed when the ring is gone
+	after    chan struct{} // wakes a Survivor from then on; capacity 1
 	closing  atomic.Bool
 	closed   closeState
 
@@ -138,6 +148,7 @@ func open(cfg Config, guest Guest) (*Driver, error) {
 		guest:   guest,
 		intake:  make(chan *Request, intakeSize),
 		done:    make(chan struct{}),
+		after:   make(chan struct{}, 1),
 		delayed: make(map[*Request]struct{}),
 		cqes:    make([]ring.CQE, 256),
 		start:   time.Now(),
@@ -168,6 +179,7 @@ func (d *Driver) life(opened chan<- error) {
 	running.drivers[d] = struct{}{}
 	running.Unlock()
 	opened <- nil
+	defer d.outlive()
 	defer d.finish() // deferred, as run may have to end by Goexit
 	d.run()
 }

@@ -62,6 +62,10 @@ func (d *Driver) nudge() {
 		}
 	case dead:
 		d.sweep()
+		select {
+		case d.after <- struct{}{}:
+		default:
+		}
 	}
 }
 

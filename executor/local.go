@@ -44,6 +44,7 @@ type local struct {
 	woken   []*task
 	spare   []*task
 	closing chan struct{} // to be closed when the coroutines have ended
+	over    bool          // they have; the driver goroutine's
 }
 
 func (l *local) Driver() *driver.Driver     { return l.d }
@@ -97,6 +98,9 @@ func (l *local) Flush() {
 // Ready reports whether a task can run.
 func (l *local) Ready() bool { return l.crew.ready.len() > 0 || l.mail.Load() }
 
+// Over reports whether the runtime was closed: its tasks live on when somebody has closed no more than the driver.
+func (l *local) Over() bool { return l.over }
+
 func (l *local) gather() {
 	l.mu.Lock()
 	woken := l.woken
@@ -115,6 +119,7 @@ func (l *local) gather() {
 	if closing != nil {
 		l.crew.dismissAll()
 		l.closing = nil
+		l.over = true
 		close(closing)
 	}
 }
