@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -86,6 +87,9 @@ func (n network) addr(ip netip.Addr, port int) Addr {
 func (n network) resolve(ctx context.Context, r *stdnet.Resolver, address string) ([]Addr, error) {
 	if n.proto == "unix" {
 		return []Addr{&UnixAddr{Name: address, Net: n.name}}, nil
+	}
+	if address == "" { // of a listener: nobody connects to that
+		return []Addr{n.addr(netip.Addr{}, 0)}, nil
 	}
 	host, service, err := stdnet.SplitHostPort(address)
 	if err != nil {
@@ -174,6 +178,14 @@ func sockaddr(a Addr, family int) (unix.Sockaddr, error) {
 	}
 	index, err := zoneIndex(zone)
 	return &unix.SockaddrInet6{Port: port, Addr: ip.As16(), ZoneId: index}, err
+}
+
+// bind gives a socket an address. Package unix does not know the longest of abstract names.
+func bind(fd int, sa unix.Sockaddr) error {
+	if u, ok := sa.(*unix.SockaddrUnix); ok {
+		return sysError("bind", syscall.Bind(fd, &syscall.SockaddrUnix{Name: u.Name}))
+	}
+	return sysError("bind", unix.Bind(fd, sa))
 }
 
 // hasIP reports whether an address says more than any.

@@ -6,6 +6,7 @@ import (
 	stdnet "net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -287,6 +288,75 @@ func TestDialRingDriver(t *testing.T) {
 				}
 			}
 			if err := other.Close(context.WithoutCancel(ctx)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestNoAddress listens without an address, which means any, and dials none; both are as in the standard library.
+func TestNoAddress(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"tcp", "tcp4", "unix"} {
+			l, err := net.Listen(ctx, network, "")
+			if err != nil {
+				t.Errorf("Listen on %s: %v", network, err)
+				continue
+			}
+			if a, ok := l.Addr().(*net.TCPAddr); ok && (a.Port == 0 || !a.IP.IsUnspecified()) {
+				t.Errorf("%s listens on %v", network, a)
+			}
+			if err := l.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		p, err := net.ListenPacket(ctx, "udp", "")
+		if err != nil {
+			t.Error(err)
+		} else if err := p.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		for _, network := range []string{"tcp", "udp", "unix", "unixgram"} {
+			_, want := stdnet.Dial(network, "")
+			if c, err := net.Dial(ctx, network, ""); err == nil || err.Error() != want.Error() {
+				t.Errorf("Dial on %s: %v, %v, want %v", network, c, err, want)
+			}
+		}
+	})
+}
+
+// TestLongestNames uses the longest names of Unix sockets, and longer ones: paths of 107 bytes, abstract ones of 108.
+func TestLongestNames(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir, err := os.MkdirTemp("", "n")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer os.RemoveAll(dir)
+		path := filepath.Join(dir, strings.Repeat("x", 106-len(dir)))
+		for _, name := range []string{path, path + "y", "@" + strings.Repeat("z", 107), "@" + strings.Repeat("z", 108)} {
+			l, err := net.Listen(ctx, "unix", name)
+			if most := 107 + strings.Count(name[:1], "@"); len(name) > most {
+				if !errors.Is(err, syscall.EINVAL) {
+					t.Errorf("Listen on a name of %d bytes: %v", len(name), err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("Listen on a name of %d bytes: %v", len(name), err)
+				continue
+			}
+			c, err := net.Dial(ctx, "unix", name)
+			if err != nil {
+				t.Errorf("Dial of a name of %d bytes: %v", len(name), err)
+			} else {
+				if c.RemoteAddr().String() != name || l.Addr().String() != name {
+					t.Errorf("%v and %v, want %s", c.RemoteAddr(), l.Addr(), name)
+				}
+				closeAll(t, ctx, c)
+			}
+			if err := l.Close(ctx); err != nil {
 				t.Error(err)
 			}
 		}

@@ -91,6 +91,9 @@ func (dl *Dialer) Dial(ctx context.Context, network, address string) (*Conn, err
 		defer cancel()
 	}
 	n, err := networkNamed(network)
+	if err == nil && address == "" {
+		err = errMissingAddress
+	}
 	var addrs []Addr
 	if err == nil {
 		addrs, err = n.resolve(ctx, dl.Resolver, address)
@@ -389,5 +392,5 @@ func (t attempt) prepare(ctx context.Context, fd, family int, a Addr) error {
 	if err != nil {
 		return err
 	}
-	return sysError("bind", unix.Bind(fd, sa))
+	return bind(fd, sa)
 }

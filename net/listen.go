@@ -50,7 +50,8 @@ type Listener struct {
 }
 
 // Listen announces on an address. Networks are tcp, tcp4, tcp6 with addresses like "localhost:80", "[::1]:0" or ":http"; unix and
-// unixpacket with a path, or an abstract name that begins with @. Port 0 means a free one, and no host all addresses of the machine.
+// unixpacket with a path, or an abstract name that begins with @. Port 0 means a free one, no host all addresses of the machine, and
+// no address both; for unix that is an abstract name of the kernel's choice.
 // A name of several addresses means one of them, IPv4 if there is. socket(2), bind(2), listen(2).
 func Listen(ctx context.Context, network, address string) (*Listener, error) {
 	return new(ListenConfig).Listen(ctx, network, address)
@@ -164,7 +165,7 @@ func (lc *ListenConfig) bindTo(n network, fd, family int, both bool, a Addr) err
 	if err != nil {
 		return err
 	}
-	return sysError("bind", unix.Bind(fd, sa))
+	return bind(fd, sa)
 }
 
 // exact is the network's name with the family in it, which Control functions are told.
