@@ -329,6 +329,14 @@ func Spent(ctx context.Context, n int) bool {
 	return true
 }
 
+// GiveWay ends an operation that the caller performed without waiting and that moved n bytes: when the caller has had its share, see [Spent],
+// it lets the other tasks of its worker run. If ctx has ended, the next operation will say so.
+func GiveWay(ctx context.Context, n int) {
+	if Spent(ctx, n) {
+		_ = Yield(ctx)
+	}
+}
+
 // Lane returns a number that is the same for all tasks of a worker, and for others mostly another one. Who counts what happens on many
 // processors takes it to choose one of several counters: a shared one would travel between their caches.
 func Lane(ctx context.Context) uint {

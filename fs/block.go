@@ -131,7 +131,7 @@ func (f *File) newBlocks(ctx context.Context, off int64, o StreamOptions) (*bloc
 
 // get returns a block, or nil if there are as many as there may be. A stream's first block is waited for.
 func (s *blocks) get(ctx context.Context) (*block, error) {
-	giveWay(ctx, s.size)
+	executor.GiveWay(ctx, s.size)
 	if last := len(s.free) - 1; last >= 0 {
 		b := s.free[last]
 		s.free = s.free[:last]

@@ -134,7 +134,7 @@ func openCached(ctx context.Context, at place, name string, flag int) (fd int, o
 		return -1, false, nil
 	}
 	count(ctx, executor.Lane(ctx), driver.RouteInline)
-	giveWay(ctx, 0)
+	executor.GiveWay(ctx, 0)
 	return fd, true, err
 }
 

@@ -125,15 +125,7 @@ func (p *pacer) leave(ctx context.Context, s stay, n int) {
 	default:
 		p.wasSlow(s)
 	}
-	giveWay(ctx, n)
-}
-
-// giveWay ends an operation that moved n bytes without waiting. Now and then it lets the other tasks of the caller's worker run: a task
-// whose operations are all like that would never wait for anything.
-func giveWay(ctx context.Context, n int) {
-	if executor.Spent(ctx, n) {
-		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
-	}
+	executor.GiveWay(ctx, n)
 }
 
 func (p *pacer) wasQuick() {

@@ -167,7 +167,7 @@ func call[T any](ctx context.Context, r Route, fn func() (T, error)) (T, error) 
 			return zero, driver.Canceled(ctx)
 		}
 		if lane, ok := inKernel.Enter(executor.Lane(ctx)); ok {
-			defer giveWay(ctx, 0)
+			defer executor.GiveWay(ctx, 0)
 			defer inKernel.Leave(lane)
 			count(ctx, lane, driver.RouteDirect)
 			return fn()

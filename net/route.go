@@ -141,7 +141,5 @@ func (h *hope) learn(found bool) {
 // countTry accounts for a call that moved n bytes without waiting.
 func (s *socket) countTry(ctx context.Context, n int) {
 	s.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
-	if executor.Spent(ctx, n) {
-		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
-	}
+	executor.GiveWay(ctx, n)
 }
