@@ -39,7 +39,7 @@ func WriteFileAtomic(ctx context.Context, name string, data []byte, perm FileMod
 	}
 	d, err := OpenDir(ctx, dir)
 	if err != nil {
-		return err
+		return named(err, name)
 	}
 	err = d.writeAtomic(ctx, base, name, data, perm)
 	_ = d.Close(context.WithoutCancel(ctx)) // which was only read

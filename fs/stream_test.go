@@ -338,6 +338,11 @@ func TestBadArguments(t *testing.T) {
 				t.Errorf("%s: %v, want EINVAL", what, err)
 			}
 		}
+		var pe *fs.PathError
+		name := filepath.Join(f.Name(), "beneath") // which is no directory
+		if err := fs.WriteFileAtomic(ctx, name, nil, 0o600); !errors.As(err, &pe) || pe.Op != "open" || pe.Path != name || pe.Err != unix.ENOTDIR {
+			t.Errorf("WriteFileAtomic: %v", err)
+		}
 		if b, err := fs.ReadFile(ctx, f.Name()); err != nil || string(b) != "hello" {
 			t.Errorf("ReadFile = %q, %v", b, err)
 		}
