@@ -349,9 +349,9 @@ func (d *Driver) Pump(done func() bool) {
 func (d *Driver) tick() { d.clock = int64(time.Since(d.start)) }
 
 // takeIn empties the channel, up to a bound so that completions are not starved by a flood of requests. What spilled over comes after what
-// was in the channel by then.
+// was in the channel by then, and before what those who sent it send next: until it is done with, they find that something has spilled.
 func (d *Driver) takeIn() {
-	spilled := d.spilled.take()
+	spilled, some := d.spilled.borrow()
 	for range intakeSize {
 		select {
 		case r := <-d.intake:
@@ -361,7 +361,7 @@ func (d *Driver) takeIn() {
 		}
 		break
 	}
-	if len(spilled) > 0 {
+	if some {
 		for _, r := range spilled {
 			d.accept(r)
 		}

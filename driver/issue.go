@@ -15,23 +15,31 @@ const maxAttempts = 100
 // Send hands over a request, or several linked by Next, in one message. It never waits for the kernel. Each of them is told
 // its end through its Waiter, also when the driver is closed.
 func (d *Driver) Send(r *Request) {
+	if d.spilled.some.Load() && d.spills() {
+		d.spill(r) // behind what it has sent before
+		return
+	}
 	select {
 	case d.intake <- r:
 	default:
 		switch {
-		case d.telling.Load() > 0:
-			d.spill(r) // maybe from a function that the driver calls, and waits for
+		case d.spills():
+			d.spill(r)
 			return
 		case d.OnDriver():
-			d.accept(r) // from a guest: nobody else could make room
-			return
-		case onSomeDriver():
-			d.spill(r) // from another's guest: the two could wait for each other
+			d.takeIn() // from a guest: nobody else could make room
+			d.accept(r)
 			return
 		}
 		d.intake <- r
 	}
 	d.nudge()
+}
+
+// spills reports whether the caller must not wait until there is room in the channel.
+func (d *Driver) spills() bool {
+	return d.telling.Load() > 0 || // maybe it is a function that the driver calls, and waits for
+		!d.OnDriver() && onSomeDriver() // another's guest: the two could wait for each other
 }
 
 // tellUser calls a function of the user's, who is told something and may send what comes next. It is called by the driver goroutine, or by

@@ -29,14 +29,32 @@ func (p *pile[T]) take() []T {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.some.Store(false)
+	return p.swap()
+}
+
+// borrow is take, but as far as others can see there is something until giveBack, which is due if some is true.
+func (p *pile[T]) borrow() (list []T, some bool) {
+	if !p.some.Load() {
+		return nil, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.swap(), true
+}
+
+// swap returns the list and leaves an empty one.
+func (p *pile[T]) swap() []T {
 	list := p.list
 	p.list, p.spare = p.spare, nil
-	p.some.Store(false)
 	return list
 }
 
 // giveBack keeps the memory of a list for what comes next.
 func (p *pile[T]) giveBack(list []T) {
 	clear(list)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.spare = list[:0]
+	p.some.Store(len(p.list) > 0)
 }

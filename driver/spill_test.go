@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,3 +141,54 @@ func TestSpillAtTheEnd(t *testing.T) {
 		e.soon("a request", func() { <-all.ended; <-spilled.ended })
 	})
 }
+
+// What one guest sends to another's driver arrives in order, whether there is room in the channel or not.
+func TestSpillKeepsOrder(t *testing.T) {
+	on(t, []way{onUring, onLocked}, func(e *rig) {
+		d := e.open(driver.Config{})
+		other := new(crew)
+		other.d = e.opened(driver.OpenGuest(driver.Config{Engine: d.Engine()}, other))
+		var stop atomic.Bool
+		var flood sync.WaitGroup
+		for range 4 {
+			flood.Go(func() {
+				for !stop.Load() {
+					var all []*driver.Pending[struct{}]
+					for range 1000 {
+						all = append(all, driver.Submit(d, ops.Nop()))
+					}
+					for _, p := range all {
+						<-p.Done()
+					}
+				}
+			})
+		}
+		for range size(20, 500) {
+			const n = 5000
+			last, ended := -1, make(chan struct{})
+			nop := ops.Nop()
+			other.wait(e, func() {
+				for i := range n {
+					r := new(driver.Request)
+					r.Reset(&nop.Spec, completes(func() {
+						if i < last {
+							e.Errorf("%d after %d", i, last)
+						}
+						if last = i; i == n-1 {
+							close(ended)
+						}
+					}))
+					d.Send(r)
+				}
+			})
+			e.soon("the last", func() { <-ended })
+		}
+		stop.Store(true)
+		flood.Wait()
+	})
+}
+
+// completes is a Waiter.
+type completes func()
+
+func (c completes) Complete(*driver.Request) { c() }
