@@ -89,7 +89,7 @@ func (q *quota) room(most int) int {
 
 // run moves until left is 0 or src ends.
 func (t *transfer) run() error {
-	t.copies = t.src.net.typ == unix.SOCK_SEQPACKET // splice(2) would cut packets where the pipe is full
+	t.copies = t.src.net.typ != unix.SOCK_STREAM // splice(2) would cut packets where the pipe is full
 	defer t.dropPipe()
 	for t.left != 0 {
 		step := t.byPipe
@@ -188,7 +188,7 @@ var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); retur
 func (t *transfer) byHand() error {
 	b := relayBuffers.Get().(*[]byte)
 	into := *b
-	if t.src.net.typ != unix.SOCK_SEQPACKET { // of a packet, what is not received is lost
+	if t.src.net.typ == unix.SOCK_STREAM { // of a packet, what is not received is lost
 		into = into[:t.room(len(into))]
 	}
 	n, err := t.src.receive(t.rctx, into, 0, t.src.h.Free)

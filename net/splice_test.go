@@ -684,3 +684,47 @@ func TestCopyBetweenNetConns(t *testing.T) {
 		}
 	})
 }
+
+// TestSpliceDatagrams sends on a part of a datagram. What is left of it is received next.
+func TestSpliceDatagrams(t *testing.T) { // N1
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"udp", "unixgram"} {
+			p := listenPacket(t, ctx, network)
+			if p == nil {
+				return
+			}
+			local := net.Addr(nil)
+			if network == "unixgram" {
+				local = &net.UnixAddr{Name: p.LocalAddr().String() + "2", Net: network}
+				defer os.Remove(local.String())
+			}
+			src, err := (&net.Dialer{LocalAddr: local}).Dial(ctx, network, p.LocalAddr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			dst, end := connect(t, ctx, "pair")
+			if dst == nil {
+				return
+			}
+			if _, _, err := p.SendTo(ctx, []byte("datagram"), src.LocalAddr()); err != nil {
+				t.Error(err)
+			}
+			if n, err := dst.Splice(ctx, src, 4); n != 4 || err != nil {
+				t.Errorf("%s: Splice = %d, %v", network, n, err)
+			}
+			if n, b, err := end.Read(ctx, make([]byte, 10)); err != nil || string(b[:n]) != "data" {
+				t.Errorf("%s: %q, %v", network, b[:n], err)
+			}
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			if n, b, err := src.Read(short, make([]byte, 10)); err != nil || string(b[:n]) != "gram" {
+				t.Errorf("%s: the rest: %q, %v", network, b[:n], err)
+			}
+			cancel()
+			closeAll(t, ctx, src, dst, end)
+			if err := p.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
