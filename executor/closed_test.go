@@ -2,6 +2,7 @@ package executor_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"uringo/driver"
@@ -45,6 +46,32 @@ func TestDriverClosedUnderTasks(t *testing.T) {
 			}
 			d.Stats()
 			return nil
+		})
+	})
+}
+
+// A runtime is closed by several at once, and again.
+func TestRuntimeClosedTwice(t *testing.T) {
+	everywhere(t, func(w *world) {
+		cfg := w.config
+		cfg.Engine = w.engine
+		rt, err := w.make().Open(cfg)
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.soon(patience, "Close", func() {
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() {
+					if err := rt.Close(context.Background()); err != nil {
+						w.Errorf("Close: %v", err)
+					}
+				})
+			}
+			all.Wait()
+			if err := rt.Close(context.Background()); err != nil {
+				w.Errorf("Close once more: %v", err)
+			}
 		})
 	})
 }

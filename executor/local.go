@@ -17,7 +17,7 @@ type localExecutor struct{}
 func (localExecutor) String() string { return "local" }
 
 func (localExecutor) Open(cfg driver.Config) (Runtime, error) {
-	l := new(local)
+	l := &local{gone: make(chan struct{})}
 	l.crew.lane = uint(crews.Add(1))
 	l.opened.Lock()
 	defer l.opened.Unlock()
@@ -43,8 +43,9 @@ type local struct {
 	mail    atomic.Bool // woken is not empty, or closing is set
 	woken   []*task
 	spare   []*task
-	closing chan struct{} // to be closed when the coroutines have ended
-	over    bool          // they have; the driver goroutine's
+	closing bool
+	over    bool          // the coroutines have ended; the driver goroutine's
+	gone    chan struct{} // closed then
 }
 
 func (l *local) Driver() *driver.Driver     { return l.d }
@@ -62,13 +63,12 @@ func (l *local) adopt(t *task, _ *task) {
 
 func (l *local) Close(ctx context.Context) error {
 	// Idle coroutines end where they were made.
-	done := make(chan struct{})
 	l.mu.Lock()
-	l.closing = done
+	l.closing = true
 	l.mail.Store(true)
 	l.mu.Unlock()
 	l.d.Poke()
-	<-done
+	<-l.gone
 	return l.d.Close(ctx)
 }
 
@@ -116,11 +116,10 @@ func (l *local) gather() {
 		l.crew.enqueue(t)
 	}
 	l.spare = woken
-	if closing != nil {
+	if closing && !l.over {
 		l.crew.dismissAll()
-		l.closing = nil
 		l.over = true
-		close(closing)
+		close(l.gone)
 	}
 }
 
