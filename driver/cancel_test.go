@@ -335,6 +335,27 @@ func (g *gate) pass() {
 	g.mu.Unlock() //lint:ignore SA2001 to have been there is all
 }
 
+// stop has the driver stand in front of the gate, which is closed, with the completion of a read from a pipe.
+func (g *gate) stop(e *rig, d *driver.Driver, r, w int) *driver.Pending[[]byte] {
+	e.Helper()
+	for range 100 {
+		held := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+		pending(e, held)
+		g.mu.Lock()
+		for len(g.seen) > 0 {
+			<-g.seen
+		}
+		e.write(w, []byte{1})
+		select {
+		case <-g.seen:
+			return held
+		case <-held.Done(): // the driver was not waiting in the kernel yet
+			g.mu.Unlock()
+		}
+	}
+	panic("the driver does not wait in the kernel")
+}
+
 // Operations that fill the submission queue, and in the same message box a cancellation of one of them, for which there is no room.
 // It must not wait for news of the others.
 func TestCancelIntoFullQueue(t *testing.T) {
@@ -351,15 +372,7 @@ func TestCancelIntoFullQueue(t *testing.T) {
 		d := open()
 		r, w := e.pipe()
 		for range size(10, 1000) {
-			held := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
-			pending(e, held)
-			g.mu.Lock()
-			for len(g.seen) > 0 {
-				<-g.seen
-			}
-			e.write(w, []byte{1})
-			<-g.seen
-			// The driver stands in front of the gate.
+			held := g.stop(e, d, r, w)
 			var reads []*driver.Pending[[]byte]
 			for range 3 {
 				reads = append(reads, driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1)))
@@ -400,14 +413,7 @@ func TestQueuedWhileKernelWasBusy(t *testing.T) {
 		d := open()
 		r, w := e.pipe()
 		for i := range size(10, 1000) {
-			held := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
-			pending(e, held)
-			g.mu.Lock()
-			for len(g.seen) > 0 {
-				<-g.seen
-			}
-			e.write(w, []byte{1})
-			<-g.seen
+			held := g.stop(e, d, r, w)
 			refuse = i % 5
 			var reads []*driver.Pending[[]byte]
 			for range 3 {
