@@ -38,8 +38,14 @@ func run(how, on string) error {
 
 	switch how {
 	case "read, touched before": // by somebody who goes on with it
-		go func() { buf[1]++ }()
-		return use(driver.Submit(d, ops.ReadAt(p[0], buf, -1)), p[1], nil)
+		touched := make(chan struct{})
+		go func() {
+			defer close(touched)
+			buf[1]++
+		}()
+		err := use(driver.Submit(d, ops.ReadAt(p[0], buf, -1)), p[1], nil)
+		<-touched // or the program might end before
+		return err
 	case "read, looked at":
 		return use(driver.Submit(d, ops.ReadAt(p[0], buf, -1)), p[1], func() { _ = string(buf) })
 	case "read, written to":
