@@ -554,14 +554,7 @@ func (d *Driver) reapCalls() int {
 	if d.pooled == 0 {
 		return 0
 	}
-	late := d.late.take()
-	for i := range late {
-		d.complete(&late[i], true)
-	}
-	if len(late) > 0 {
-		d.late.giveBack(late)
-	}
-	return len(late)
+	return d.late.each(func(c *ring.CQE) { d.complete(c, true) })
 }
 
 // post takes the result of a plain call from the goroutine that made it.

@@ -22,7 +22,19 @@ func (p *pile[T]) put(v T) (first bool) {
 	return len(p.list) == 1
 }
 
-// take returns what is there. The driver goroutine gives the list back when it is through with it.
+// each calls f with what is there, and returns how much that was. Driver goroutine only.
+func (p *pile[T]) each(f func(*T)) int {
+	list := p.take()
+	for i := range list {
+		f(&list[i])
+	}
+	if len(list) > 0 {
+		p.giveBack(list)
+	}
+	return len(list)
+}
+
+// take returns what is there.
 func (p *pile[T]) take() []T {
 	if !p.some.Load() {
 		return nil

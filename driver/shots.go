@@ -179,15 +179,7 @@ func (d *Driver) wake(r *Request) {
 }
 
 // armWoken arms those.
-func (d *Driver) armWoken() {
-	woken := d.woken.take()
-	for _, r := range woken {
-		d.undelay(r)
-	}
-	if len(woken) > 0 {
-		d.woken.giveBack(woken)
-	}
-}
+func (d *Driver) armWoken() { d.woken.each(func(r **Request) { d.undelay(*r) }) }
 
 // park keeps the request of somebody who waits for a stream until that has something.
 func (d *Driver) park(r *Request) {

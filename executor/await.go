@@ -22,8 +22,6 @@ func Await[T any](ctx context.Context, p *driver.Pending[T]) ops.Result[T] {
 		_ = over.Wait(context.WithoutCancel(ctx)) // which never ends early
 	}
 	res := p.Wait(ctx) // which has it
-	if driver.IsCanceled(res.Err) && ctx.Err() != nil {
-		res.Err = driver.Canceled(ctx)
-	}
+	res.Err = inTermsOf(ctx, res.Err)
 	return res
 }

@@ -120,10 +120,16 @@ func (t *task) outcome(ctx context.Context, r *driver.Request) (int, error) {
 	}
 	if err == driver.ErrAbandoned {
 		t.req = r.Successor() // the old one is the driver's now
-	} else if driver.IsCanceled(err) && ctx.Err() != nil {
-		err = driver.Canceled(ctx)
 	}
-	return n, err
+	return n, inTermsOf(ctx, err)
+}
+
+// inTermsOf gives the error of an operation that was cancelled because ctx ended the name of that.
+func inTermsOf(ctx context.Context, err error) error {
+	if driver.IsCanceled(err) && ctx.Err() != nil {
+		return driver.Canceled(ctx)
+	}
+	return err
 }
 
 // doOnGoroutine performs an operation for a task that is a goroutine, on that goroutine.
@@ -239,10 +245,7 @@ func doBeside(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) {
 		_ = b.over.Wait(context.WithoutCancel(ctx)) // which never ends early
 	}
 	n, err := b.req.Outcome()
-	if driver.IsCanceled(err) && ctx.Err() != nil {
-		err = driver.Canceled(ctx)
-	}
-	return n, err
+	return n, inTermsOf(ctx, err)
 }
 
 // doPumping performs an operation for code on the driver's own thread that is not a task, such as an iterator inside one. Nobody
@@ -267,10 +270,7 @@ func (f *foreign) outcome(ctx context.Context) (int, error) {
 		return 0, err // the driver keeps the request
 	}
 	foreigners.Put(f)
-	if driver.IsCanceled(err) && ctx.Err() != nil {
-		err = driver.Canceled(ctx)
-	}
-	return n, err
+	return n, inTermsOf(ctx, err)
 }
 
 // Ground is what a caller holds up while it is in a system call.

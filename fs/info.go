@@ -149,17 +149,17 @@ func Lstat(ctx context.Context, name string) (FileInfo, error) {
 
 func statPath(ctx context.Context, name string, flags int) (*info, error) {
 	i := &info{name: filepath.Base(name)}
-	remote := remotePath(name)
-	r := choose(ctx, OpStat, Route(pins[OpStat].Load()), remote)
-	done, err := onNames[OpStat].inPlace(ctx, r, func() error { return ops.FstatatNow(unix.AT_FDCWD, name, flags, &i.st) })
-	if !done {
-		st := new(unix.Statx_t)
-		if err = perform(ctx, r.instead(), remote, ops.Statx(unix.AT_FDCWD, name, flags, unix.STATX_BASIC_STATS, st)).Err; err == nil {
-			i.set(st)
-		}
-	}
+	var st *unix.Statx_t
+	err := onName(ctx, OpStat, remotePath(name), func() error { return ops.FstatatNow(cwd, name, flags, &i.st) },
+		func() ops.Op[*unix.Statx_t] {
+			st = new(unix.Statx_t)
+			return ops.Statx(cwd, name, flags, unix.STATX_BASIC_STATS, st)
+		})
 	if err != nil {
 		return nil, err
+	}
+	if st != nil {
+		i.set(st)
 	}
 	return i, nil
 }
@@ -176,10 +176,6 @@ func Statx(ctx context.Context, name string, flags int, mask uint32) (*unix.Stat
 }
 
 func statxAt(ctx context.Context, at place, name string, flags int, mask uint32, st *unix.Statx_t) error {
-	r := choose(ctx, OpStat, Route(pins[OpStat].Load()), at.remote)
-	done, err := onNames[OpStat].inPlace(ctx, r, func() error { return ops.StatxNow(at.dirfd, name, flags, mask, st) })
-	if done {
-		return err
-	}
-	return perform(ctx, r.instead(), at.remote, ops.Statx(at.dirfd, name, flags, mask, st)).Err
+	return onName(ctx, OpStat, at.remote, func() error { return ops.StatxNow(at.dirfd, name, flags, mask, st) },
+		func() ops.Op[*unix.Statx_t] { return ops.Statx(at.dirfd, name, flags, mask, st) })
 }

@@ -10,6 +10,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/stripe"
+	"uringo/ops"
 )
 
 // brisk is a route of the table only: a plain call in place, on a goroutine that others share, for as long as such calls are quick.
@@ -148,4 +149,14 @@ func (p *pacer) wasSlow(s stay) {
 	next := min(max(2*p.penalty.Load(), 16), maxPenalty)
 	p.penalty.Store(next)
 	p.skip.Store(next)
+}
+
+// onName performs an operation on a name: by now on the calling goroutine if that is its way, and else by what later makes.
+func onName[T any](ctx context.Context, op Operation, remote bool, now func() error, later func() ops.Op[T]) error {
+	r := choose(ctx, op, Route(pins[op].Load()), remote)
+	done, err := onNames[op].inPlace(ctx, r, now)
+	if done {
+		return err
+	}
+	return perform(ctx, r.instead(), remote, later()).Err
 }

@@ -83,13 +83,8 @@ func Remove(ctx context.Context, name string) error {
 }
 
 func unlink(ctx context.Context, name string, flags int) error {
-	remote := remotePath(name)
-	r := choose(ctx, OpRemove, Route(pins[OpRemove].Load()), remote)
-	done, err := onNames[OpRemove].inPlace(ctx, r, func() error { return ops.UnlinkatNow(cwd, name, flags) })
-	if done {
-		return err
-	}
-	return perform(ctx, r.instead(), remote, ops.Unlinkat(cwd, name, flags)).Err
+	return onName(ctx, OpRemove, remotePath(name), func() error { return ops.UnlinkatNow(cwd, name, flags) },
+		func() ops.Op[struct{}] { return ops.Unlinkat(cwd, name, flags) })
 }
 
 // Rename gives a file another name; what has it already is replaced, in one step: a directory only by a directory and if it is empty,

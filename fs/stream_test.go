@@ -14,6 +14,7 @@ import (
 
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/testenv"
 )
 
 func TestPipe(t *testing.T) {
@@ -230,20 +231,7 @@ func TestRawConnPanics(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		for what, use := range map[string]func(){
-			"Control": func() { _ = raw.Control(func(uintptr) { panic("on purpose") }) },
-			"Read":    func() { _ = raw.Read(func(uintptr) bool { panic("on purpose") }) },
-			"Write":   func() { _ = raw.Write(func(uintptr) bool { panic("on purpose") }) },
-		} {
-			func() {
-				defer func() {
-					if recover() == nil {
-						t.Errorf("%s did not pass the panic on", what)
-					}
-				}()
-				use()
-			}()
-		}
+		testenv.PanicInside(t, raw)
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if err := errors.Join(r.Close(short), w.Close(short)); err != nil {

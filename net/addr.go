@@ -6,12 +6,12 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"uringo/executor"
+	"uringo/ops"
 )
 
 // network is what the name of a network means.
@@ -155,8 +155,8 @@ func ipOf(a Addr) (ip netip.Addr, zone string, port int) {
 // sockaddr returns a in the kernel's form, for sockets of a family.
 func sockaddr(a Addr, family int) (unix.Sockaddr, error) {
 	if u, ok := a.(*UnixAddr); ok {
-		if strings.IndexByte(u.Name, 0) > 0 && u.Name[0] != '@' && u.Name[0] != 0 {
-			return nil, unix.EINVAL // the kernel would take what is before the NUL for the path
+		if ops.CutsPath(u.Name) {
+			return nil, unix.EINVAL
 		}
 		return &unix.SockaddrUnix{Name: u.Name}, nil
 	}

@@ -169,20 +169,7 @@ func TestRawConnPanics(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		for what, use := range map[string]func(){
-			"Control": func() { _ = raw.Control(func(uintptr) { panic("on purpose") }) },
-			"Read":    func() { _ = raw.Read(func(uintptr) bool { panic("on purpose") }) },
-			"Write":   func() { _ = raw.Write(func(uintptr) bool { panic("on purpose") }) },
-		} {
-			func() {
-				defer func() {
-					if recover() == nil {
-						t.Errorf("%s did not pass the panic on", what)
-					}
-				}()
-				use()
-			}()
-		}
+		testenv.PanicInside(t, raw)
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		closeAll(t, short, c, s)

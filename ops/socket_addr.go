@@ -70,8 +70,8 @@ func (a *sockaddr) setUnix(name string) error {
 	if len(name) > len(un.Path) {
 		return syscall.EINVAL
 	}
-	if strings.IndexByte(name, 0) > 0 && name[0] != '@' && name[0] != 0 {
-		return syscall.EINVAL // the kernel would see another path than the caller
+	if CutsPath(name) {
+		return syscall.EINVAL
 	}
 	for i := range len(name) {
 		un.Path[i] = int8(name[i])
@@ -138,4 +138,10 @@ func (a *sockaddr) addrPort() (addr netip.AddrPort, zone uint32) {
 		return netip.AddrPortFrom(netip.AddrFrom16(in.Addr), port(&in.Port)), in.Scope_id
 	}
 	return addr, 0
+}
+
+// CutsPath reports whether name is the path of a Unix socket with a NUL inside: the kernel would see another path than the caller. Abstract
+// names may have any bytes, unix(7).
+func CutsPath(name string) bool {
+	return strings.IndexByte(name, 0) > 0 && name[0] != '@' && name[0] != 0
 }
