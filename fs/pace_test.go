@@ -34,9 +34,17 @@ func TestPace(t *testing.T) {
 	if n := fs.Pace(context.Background(), calls, wait)[0]; n < calls/2 {
 		t.Errorf("of %d calls that wait, %d were made elsewhere", calls, n)
 	}
-	// A collection may have the thread wait once.
-	if n := fs.Pace(context.Background(), calls, work)[0]; n > calls/2 {
-		t.Errorf("of %d calls that work, %d were made elsewhere", calls, n)
+	// A collection may have the thread wait once. On one processor other goroutines may do so more often: then those were not calls that work.
+	for attempt := 1; ; attempt++ {
+		before := threadWaits(t)
+		n := fs.Pace(context.Background(), calls, work)[0]
+		if n > calls/2 && threadWaits(t) > before+1 && attempt < 20 {
+			continue
+		}
+		if n > calls/2 {
+			t.Errorf("of %d calls that work, %d were made elsewhere", calls, n)
+		}
+		break
 	}
 	if n := fs.Pace(context.Background(), calls, quick)[0]; n > 0 {
 		t.Errorf("of %d quick calls, %d were made elsewhere", calls, n)
@@ -51,6 +59,16 @@ func TestPace(t *testing.T) {
 			}
 		}
 	}
+}
+
+// threadWaits returns how often the calling thread has waited so far.
+func threadWaits(t *testing.T) int64 {
+	t.Helper()
+	var use unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &use); err != nil {
+		t.Fatal(err)
+	}
+	return int64(use.Nvcsw)
 }
 
 // Calls on names that take another route because they are slow do take another.
