@@ -1,10 +1,12 @@
 package ring
 
 import (
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	sys "github.com/iceber/iouring-go/syscall"
@@ -243,6 +245,11 @@ func leadingEmpty(e *SQE) (n uint32) {
 
 var linuxInjects = sync.OnceValue(func() bool {
 	r, err := Open(Config{Entries: 2})
+	// The kernel gives back late what a closed ring had locked. The answer is kept, so it must not be about that.
+	for pause := time.Millisecond; errors.Is(err, syscall.ENOMEM) && pause < 2*time.Second; pause *= 2 {
+		time.Sleep(pause)
+		r, err = Open(Config{Entries: 2})
+	}
 	if err != nil {
 		return false
 	}
