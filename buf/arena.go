@@ -34,11 +34,14 @@ type Arena struct {
 }
 
 // NewArena maps an arena of size bytes, rounded up to whole pages. It takes memory as it is used, and all of it when it is registered.
-func NewArena(size int) (*Arena, error) {
+func NewArena(size int) (*Arena, error) { return newArena(size, 1) }
+
+// newArena is NewArena at an address that is a multiple of align, a power of two.
+func newArena(size, align int) (*Arena, error) {
 	if size <= 0 || size > MaxArena {
 		return nil, fmt.Errorf("buf: arena of %d bytes: it takes 1 to %d", size, MaxArena)
 	}
-	m, mem, err := mapMemory(roundUp(size, os.Getpagesize()))
+	m, mem, err := mapMemory(roundUp(size, os.Getpagesize()), align)
 	if err != nil {
 		return nil, err
 	}

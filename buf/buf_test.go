@@ -487,6 +487,37 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// Addresses are multiples of what was asked for, also where that is more than a page.
+func TestLargeAlign(t *testing.T) {
+	const align = 1 << 20
+	pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 3}, {Size: 3 * align, Count: 1}}, Align: align})
+	table, err := buf.NewTable(4, 5000, align)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	var all []*buf.Fixed
+	for i := range 4 {
+		b, err := pool.Get(t.Context(), 1+i/3*2*align)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := table.Take(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b.Whole(), c)
+	}
+	for _, b := range all {
+		m := b.Bytes()
+		if !buf.IsAligned(m, align) {
+			t.Errorf("%d bytes at %p", len(m), m)
+		}
+		m[0], m[len(m)-1] = 1, 1
+		b.Release()
+	}
+}
+
 // The memory is free when its last holder has released it.
 func TestBytes(t *testing.T) {
 	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})

@@ -13,15 +13,17 @@ import (
 // mapping is memory between two pages that nobody may touch: running over an arena's end is a fault, not a corruption.
 type mapping struct{ whole []byte }
 
-// mapMemory maps n bytes, a multiple of the page size. A child of the process does not get them: while it shared the pages, a write of
-// ours would move us to copies, and the kernel would go on with the originals.
-func mapMemory(n int) (m mapping, mem []byte, err error) {
+// mapMemory maps n bytes, a multiple of the page size, at a multiple of align, a power of two. A child of the process does not get them:
+// while it shared the pages, a write of ours would move us to copies, and the kernel would go on with the originals.
+func mapMemory(n, align int) (m mapping, mem []byte, err error) {
 	page := os.Getpagesize()
-	whole, err := unix.Mmap(-1, 0, n+2*page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	spare := max(0, align-page) // the kernel aligns to pages only
+	whole, err := unix.Mmap(-1, 0, n+spare+2*page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return m, nil, fmt.Errorf("buf: map %d bytes: %w", n, err)
 	}
-	mem = whole[page : page+n : page+n]
+	from := page + -int(address(whole[page:]))&(max(align, page)-1)
+	mem = whole[from : from+n : from+n]
 	if err = unix.Mprotect(mem, unix.PROT_READ|unix.PROT_WRITE); err == nil {
 		err = unix.Madvise(whole, unix.MADV_DONTFORK)
 	}

@@ -7,8 +7,8 @@ import "os"
 // mapping is nothing here: with the race detector, which sees no other memory, arenas are on the heap.
 type mapping struct{}
 
-func mapMemory(n int) (m mapping, mem []byte, err error) {
-	return m, Aligned(n, os.Getpagesize()), nil
+func mapMemory(n, align int) (m mapping, mem []byte, err error) {
+	return m, Aligned(n, max(align, os.Getpagesize())), nil
 }
 
 func (*mapping) unmap() error { return nil }

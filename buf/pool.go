@@ -193,7 +193,7 @@ func (c *class) lend(k chunk) *Fixed {
 // grow maps memory for some more buffers. The lock is held.
 func (c *class) grow() error {
 	n := min(c.left, max(1, slabSize/c.size))
-	a, err := NewArena(n * c.size)
+	a, err := newArena(n*c.size, c.pool.cfg.Align)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func NewTable(n, size, align int) (*Table, error) {
 	step := roundUp(size, align)
 	for left := n; left > 0; {
 		m := min(left, max(1, slabSize/step))
-		a, err := NewArena(m * step)
+		a, err := newArena(m*step, align)
 		if err != nil {
 			return nil, errors.Join(err, t.Close())
 		}
