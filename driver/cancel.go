@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/internal/ring"
 	"uringo/ops"
 )
@@ -119,6 +121,11 @@ func (d *Driver) cancelMatching(c *Request) {
 		return
 	}
 	direct := e.OpFlags&ring.CancelFDFixed != 0
+	if e.OpFlags&ring.CancelFD != 0 && !direct {
+		if _, err := unix.FcntlInt(uintptr(e.FD), unix.F_GETFD, 0); err != nil {
+			return // the kernel will say so, and cancel nothing
+		}
+	}
 	hit := func(r *Request) bool {
 		return r != c && (e.OpFlags&ring.CancelAny != 0 ||
 			r.spec.FD == e.FD && r.op() != ring.OpAsyncCancel && (r.spec.Flags&ops.Direct != 0) == direct)

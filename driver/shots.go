@@ -183,8 +183,10 @@ func (d *Driver) armWoken() { d.woken.each(func(r **Request) { d.undelay(*r) }) 
 
 // park keeps the request of somebody who waits for a stream until that has something.
 func (d *Driver) park(r *Request) {
-	s := r.spec.Awaited().(*stream)
+	s, ok := r.spec.Awaited().(*stream)
 	switch {
+	case !ok:
+		d.deliver(r, 0, syscall.EINVAL)
 	case s.d != d:
 		d.deliver(r, 0, errOtherDriver)
 	case s.something():

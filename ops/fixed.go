@@ -68,7 +68,11 @@ func WriteFrom(fd int, b *buf.Fixed, part []byte, off int64) Op[[]byte] {
 
 func partOf(k *Kind, fd int, b *buf.Fixed, part []byte, off int64) Op[[]byte] {
 	s := transfer(k, fd, part, off, 0)
-	s.aux = b
+	if err := b.Usable(); err != nil {
+		s.aux = &invalid{err}
+	} else {
+		s.aux = b
+	}
 	return Op[[]byte]{Spec: s, Buf: part}
 }
 

@@ -135,7 +135,10 @@ func (s *Spec) Prepare(e *ring.SQE) {
 // Invalid returns what is wrong with the operation's arguments, or nil. An operation that is invalid must not be submitted: its
 // outcome is this error.
 func (s *Spec) Invalid() error {
-	if s.aux == nil {
+	switch {
+	case s.Kind == nil:
+		return errNone
+	case s.aux == nil:
 		return nil
 	}
 	if v, ok := s.aux.(*invalid); ok {
@@ -143,6 +146,9 @@ func (s *Spec) Invalid() error {
 	}
 	return nil
 }
+
+// errNone is what is wrong with the zero Spec.
+var errNone = errors.New("uringo: no operation")
 
 // invalid stands in place of an operation's memory when that could not be made.
 type invalid struct{ err error }
