@@ -66,6 +66,17 @@ var cpCases = []cpCase{
 		y.file("b/x/3", 20)
 		y.mkdir("d")
 	}},
+	{name: "a directory's content and a file of the same name", args: "-r a/. b/x d", make: func(y yard) {
+		y.file("a/x", 3<<20)
+		y.file("a/y", 10)
+		y.file("b/x", 20)
+		y.mkdir("d")
+	}},
+	{name: "a file and a directory's content of the same name", args: "-r b/x a/. d", make: func(y yard) {
+		y.file("a/x", 20)
+		y.file("b/x", 3<<20)
+		y.mkdir("d")
+	}},
 	{name: "the same directory twice", args: "-r d/. d/. e", make: func(y yard) { y.file("d/1", 1); y.mkdir("e") }},
 
 	// The same file. Nothing may happen.
@@ -136,6 +147,23 @@ var cpCases = []cpCase{
 		y.xattr("d/a", "system.posix_acl_access", acl(77, 6, 4))
 		y.xattr("d/sub", "system.posix_acl_access", acl(78, 7, 0))
 		y.xattr("d/sub", "system.posix_acl_default", acl(79, 5, 1))
+	}},
+	{name: "ACL of an existing file", args: "a b", make: func(y yard) {
+		y.file("a", 10)
+		y.file("b", 20)
+		y.xattr("b", "system.posix_acl_access", acl(77, 6, 0))
+	}},
+	{name: "attributes of an existing file", args: "a b", make: func(y yard) {
+		y.file("a", 10)
+		y.file("b", 20)
+		y.xattr("a", "user.source", "x")
+		y.xattr("b", "user.target", "y")
+	}},
+	{name: "existing file without the default ACL of its directory", args: "a d", make: func(y yard) {
+		y.file("a", 10)
+		y.file("d/a", 20)
+		y.chmod("d/a", 0660)
+		y.xattr("d", "system.posix_acl_default", acl(79, 7, 0))
 	}},
 	{name: "default ACL of the target", args: "-r d e", make: func(y yard) {
 		smallTree(y)

@@ -329,7 +329,12 @@ func TestUnreadable(t *testing.T) {
 }
 
 // asNobody runs a command as a user without rights. The binary is copied to where that user can reach it.
-func asNobody(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
+func asNobody(t *testing.T, cmd *exec.Cmd) *exec.Cmd { return as(t, 65534, cmd) }
+
+// user is somebody who owns files of a test.
+const user = 64999
+
+func as(t *testing.T, id uint32, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "uringdemo")
 	must(t, err)
@@ -343,7 +348,7 @@ func asNobody(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	}
 	cmd.Path = bin
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 	return cmd
 }
 
@@ -368,6 +373,104 @@ func TestReadOnlyTarget(t *testing.T) {
 		if b, _ := os.ReadFile(y.path("b")); len(b) != 10 {
 			t.Errorf("%d bytes", len(b))
 		}
+	})
+}
+
+// TestUnprivileged compares with what cp does for a user who is not root.
+func TestUnprivileged(t *testing.T) {
+	needRoot(t)
+	cases := []struct {
+		name, args string
+		make       func(y yard)
+	}{
+		{"attributes of a read-only file", "-a d e", func(y yard) {
+			y.file("d/a", 10)
+			y.xattr("d/a", "user.x", "y")
+			y.xattr("d/a", "system.posix_acl_access", acl(77, 4, 4))
+			y.chmod("d/a", 0444)
+		}},
+		{"attributes of a read-only directory", "-a d e", func(y yard) {
+			y.file("d/s/a", 10)
+			y.xattr("d/s", "user.x", "y")
+			y.xattr("d/s", "system.posix_acl_default", acl(77, 4, 4))
+			y.chmod("d/s", 0555)
+		}},
+		{"directory that may not be searched", "-a d e", func(y yard) { y.mkdir("d/s"); y.chmod("d/s", 0444) }},
+		{"set-user-ID over set-user-ID", "a b", func(y yard) { y.file("a", 10); y.file("b", 20); y.chmod("b", 06755) }},
+		{"set-group-ID without execution", "a b", func(y yard) { y.file("a", 10); y.file("b", 20); y.chmod("b", 02744) }},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			args := strings.Fields(c.args)
+			layOut := func(t *testing.T) yard {
+				dir, err := os.MkdirTemp("", "uringdemo") // t.TempDir is closed to others
+				must(t, err)
+				t.Cleanup(func() { os.RemoveAll(dir) })
+				y := yard{t, dir}
+				c.make(y)
+				y.settle()
+				must(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+					must(t, err)
+					fi, err := os.Lstat(path)
+					must(t, err)
+					must(t, os.Lchown(path, user, user))
+					return os.Chmod(path, fi.Mode()) // which chown has changed
+				}))
+				return y
+			}
+			y := layOut(t)
+			cp := exec.Command("cp", args...)
+			cp.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+			cp.Dir = y.dir
+			await(t, cp).want(t, exitOK)
+			want := snapshot(t, y.dir, c.args[0] == '-')
+			everyWay(t, func(t *testing.T, w way) {
+				y := layOut(t)
+				cmd := as(t, user, w.command(t.Context(), t, args...))
+				cmd.Dir = y.dir
+				o := await(t, cmd)
+				o.want(t, exitOK)
+				if o.stderr != "" {
+					t.Errorf("said %s", o.stderr)
+				}
+				sameTree(t, snapshot(t, y.dir, c.args[0] == '-'), want)
+			})
+		})
+	}
+}
+
+// TestACLIsNotKept copies between file systems of which one has no ACLs. Nobody may have more rights to the copy than to the source.
+func TestACLIsNotKept(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	mount(t, "none", y.path("without"), "ramfs", 0, "")
+	y.file("a", 10)
+	y.xattr("a", "system.posix_acl_access", acl(77, 7, 4)) // group::r-x, mask::rwx
+	y.mkdir("d")
+	y.xattr("d", "system.posix_acl_access", acl(77, 7, 4))
+	y.file("without/b", 10)
+	y.chmod("without/b", 0664)
+	y.mkdir("inherits")
+	y.xattr("inherits", "system.posix_acl_default", acl(77, 7, 4))
+	everyWay(t, func(t *testing.T, w way) {
+		o := w.run(t, "-a", y.path("a"), y.path("d"), y.path("without"))
+		o.want(t, exitOK)
+		o.says(t, "this file system does not keep attribute system.posix_acl_access")
+		for _, name := range []string{"a", "d"} {
+			fi, err := os.Stat(y.path("without/" + name))
+			must(t, err)
+			if fi.Mode().Perm() != 0754 {
+				t.Errorf("%s has mode %v", name, fi.Mode())
+			}
+		}
+		must(t, os.RemoveAll(y.path("without/d")))
+
+		w.run(t, "-a", y.path("without/b"), y.path("inherits")).want(t, exitOK)
+		fi, err := os.Stat(y.path("inherits/b"))
+		must(t, err)
+		if got := attributes(t, y.path("inherits/b")); fi.Mode().Perm() != 0664 || len(got) > 0 {
+			t.Errorf("mode %v, attributes %q", fi.Mode(), got)
+		}
+		must(t, os.Remove(y.path("inherits/b")))
 	})
 }
 

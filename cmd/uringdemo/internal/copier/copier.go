@@ -33,6 +33,7 @@ func New(opts Options, progress *Progress) *Copier {
 	if opts.Archive {
 		opts.Recursive = true
 	}
+	opts.Security = opts.Security && opts.Archive
 	if opts.Jobs <= 0 {
 		opts.Jobs = 32
 	}

@@ -107,6 +107,9 @@ type entry struct {
 	old        *attrs // of what is at the target; nil if nothing
 }
 
+// overFile reports whether the copy replaces a regular file.
+func (e *entry) overFile() bool { return e.old != nil && e.old.kind() == unix.S_IFREG }
+
 // look acquires the source's directory and returns the source's status, before anything is opened.
 func (w *worker) look(ctx context.Context, j *job) (*fs.Dir, attrs, error) {
 	for {

@@ -11,8 +11,9 @@ import (
 	"uringo/fs"
 )
 
-// The order is the same everywhere: the owner first, as it takes away set-user-ID bits and capabilities; then the mode, then the
-// ACL, which refines it; the times last, as all the others change them.
+// The order is the same everywhere: the owner first, as it takes away set-user-ID bits and capabilities; then the attributes, which
+// the mode could forbid to set, and among them the ACL, without which the mode's group bits grant more than is meant; then the times; and
+// the mode last, which opens to others what is complete.
 
 // inheritance is what new entries of a folder get without being asked.
 type inheritance int32
@@ -26,7 +27,7 @@ const (
 // byDefaultACL reports whether a new file's permissions come from its folder's default ACL and not from the umask. The kernel has to
 // do that when it creates the file: a mode set afterwards could grant more than the ACL.
 func (w *worker) byDefaultACL(ctx context.Context, e *entry) bool {
-	if w.opts.Archive {
+	if w.opts.Archive || e.overFile() {
 		return false
 	}
 	return w.inherits(ctx, e.dst.folder, e.ddir)
@@ -60,20 +61,28 @@ func (w *worker) dress(ctx context.Context, e *entry, src, dst *fs.File, a *attr
 		if err != nil {
 			return err
 		}
-		if err := dst.Chmod(ctx, fileMode(mode)); err != nil {
-			return err
-		}
-		_, err = executor.Block(ctx, func() (struct{}, error) {
-			return struct{}{}, w.copyXattrs(e.dst.path(), fdXattrs(src.Fd()), fdXattrs(dst.Fd()), false)
-		})
+		mode, err = w.copyXattrs(ctx, e.dst.path(), fdXattrs(src.Fd()), fdXattrs(dst.Fd()), mode, false)
 		if err != nil {
 			return err
 		}
-		return w.lacking(e.dst.path(), "times", dst.Chtimes(ctx, a.atime, a.mtime))
+		if err := w.lacking(e.dst.path(), "times", dst.Chtimes(ctx, a.atime, a.mtime)); err != nil {
+			return err
+		}
+		return dst.Chmod(ctx, fileMode(mode))
 
-	case e.old != nil && e.old.kind() == unix.S_IFREG:
-		// cp writes into the existing file, which keeps its owner and mode. This is another file, so it is given them.
+	case e.overFile():
+		// cp writes into the existing file, which keeps its owner, attributes and mode. This is another file, so it is given them.
 		mode, err := w.chown(e.old, func(uid, gid int) error { return dst.Chown(ctx, uid, gid) })
+		if err != nil {
+			return err
+		}
+		if os.Geteuid() != 0 {
+			mode = afterWrite(mode)
+		}
+		mode, err = w.copyXattrs(ctx, e.dst.path(), nameXattrs(e.ddir, e.dst.name), fdXattrs(dst.Fd()), mode, false)
+		if is(err, unix.ENOENT) {
+			err = errReplaced
+		}
 		if err != nil {
 			return err
 		}
@@ -103,6 +112,15 @@ func (w *worker) chown(a *attrs, set func(uid, gid int) error) (uint32, error) {
 	return mode, nil
 }
 
+// afterWrite is what the kernel leaves of a mode when a user writes to the file: who changes a program must not choose as whom it runs.
+func afterWrite(mode uint32) uint32 {
+	mode &^= unix.S_ISUID
+	if mode&unix.S_IXGRP != 0 {
+		mode &^= unix.S_ISGID
+	}
+	return mode
+}
+
 // lacking turns the answer of a file system that does not keep something at all into a note. Other errors stay errors.
 func (c *Copier) lacking(path, what string, err error) error {
 	if !is(err, unix.ENOTSUP, unix.ENOSYS) {
@@ -121,16 +139,14 @@ func (c *Copier) preserveDir(ctx context.Context, n *node, src, dst *fs.Dir) err
 	if err != nil {
 		return err
 	}
-	if err := dst.Chmod(ctx, ".", fileMode(mode)); err != nil {
-		return err
-	}
-	_, err = executor.Block(ctx, func() (struct{}, error) {
-		return struct{}{}, c.copyXattrs(n.dst.path(), fdXattrs(src.Fd()), fdXattrs(dst.Fd()), true)
-	})
+	mode, err = c.copyXattrs(ctx, n.dst.path(), fdXattrs(src.Fd()), fdXattrs(dst.Fd()), mode, true)
 	if err != nil {
 		return err
 	}
-	return c.lacking(n.dst.path(), "times", dst.Chtimes(ctx, ".", n.attrs.atime, n.attrs.mtime))
+	if err := c.lacking(n.dst.path(), "times", dst.Chtimes(ctx, ".", n.attrs.atime, n.attrs.mtime)); err != nil {
+		return err
+	}
+	return dst.Chmod(ctx, ".", fileMode(mode))
 }
 
 // preserveNamed gives something that cannot be opened the attributes of its source.
@@ -139,28 +155,32 @@ func (w *worker) preserveNamed(ctx context.Context, e *entry, name string) error
 	if err != nil {
 		return err
 	}
-	if e.attrs.kind() != unix.S_IFLNK { // links have no mode
-		if err := e.ddir.Chmod(ctx, name, fileMode(mode)); err != nil {
-			return err
-		}
-	}
-	_, err = executor.Block(ctx, func() (struct{}, error) {
-		return struct{}{}, w.copyXattrs(e.dst.path(), nameXattrs(e.sdir, e.src.name), nameXattrs(e.ddir, name), false)
-	})
+	mode, err = w.copyXattrs(ctx, e.dst.path(), nameXattrs(e.sdir, e.src.name), nameXattrs(e.ddir, name), mode, false)
 	if err != nil {
 		return err
 	}
-	return w.lacking(e.dst.path(), "times", e.ddir.Chtimes(ctx, name, e.attrs.atime, e.attrs.mtime))
+	if err := w.lacking(e.dst.path(), "times", e.ddir.Chtimes(ctx, name, e.attrs.atime, e.attrs.mtime)); err != nil {
+		return err
+	}
+	if e.attrs.kind() == unix.S_IFLNK { // links have no mode
+		return nil
+	}
+	return e.ddir.Chmod(ctx, name, fileMode(mode))
 }
 
 // copyXattrs copies extended attributes. Those that dst has by inheritance and src has not are ACLs, which have to go: they would
-// grant what src does not grant. Of a directory that existed before, other attributes stay.
-func (c *Copier) copyXattrs(path string, src, dst xattrs, dir bool) error {
+// grant what src does not grant. Of a directory that existed before, other attributes stay. It returns what to make of mode, which
+// is src's: less, if the ACL could not be kept.
+func (c *Copier) copyXattrs(ctx context.Context, path string, src, dst xattrs, mode uint32, dir bool) (uint32, error) {
+	return executor.Block(ctx, func() (uint32, error) {
+		err := c.moveXattrs(path, src, dst, &mode, dir)
+		return mode, err
+	})
+}
+
+func (c *Copier) moveXattrs(path string, src, dst xattrs, mode *uint32, dir bool) error {
 	names, err := src.list()
-	if err != nil {
-		if is(err, unix.ENOTSUP) {
-			return nil // then there are none
-		}
+	if err != nil && !is(err, unix.ENOTSUP) { // then there are none
 		return fmt.Errorf("listing attributes: %w", err)
 	}
 	has := make(map[string]bool, len(names))
@@ -176,8 +196,12 @@ func (c *Copier) copyXattrs(path string, src, dst xattrs, dir bool) error {
 			return fmt.Errorf("attribute %s: %w", Quote(name), err)
 		}
 		has[name] = true
-		if err := c.setXattr(path, dst, name, value); err != nil {
+		kept, err := c.setXattr(path, dst, name, value)
+		if err != nil {
 			return err
+		}
+		if name == aclAccess && !kept {
+			*mode &^= 070 &^ (groupPerm(value) << 3)
 		}
 	}
 	acls := []string{aclAccess}
@@ -195,18 +219,18 @@ func (c *Copier) copyXattrs(path string, src, dst xattrs, dir bool) error {
 	return nil
 }
 
-func (c *Copier) setXattr(path string, dst xattrs, name string, value []byte) error {
-	err := dst.set(name, value)
+func (c *Copier) setXattr(path string, dst xattrs, name string, value []byte) (kept bool, err error) {
+	err = dst.set(name, value)
 	switch {
 	case err == nil:
-		return nil
+		return true, nil
 	case is(err, unix.ENOTSUP):
-		return c.lacking(path, "attribute "+Quote(name), err)
+		return false, c.lacking(path, "attribute "+Quote(name), err)
 	case privileged(name) && is(err, unix.EPERM, unix.EINVAL):
 		if c.journal.once(name) {
 			c.journal.note(path, fmt.Sprintf("attribute %s is not kept: %v", Quote(name), err))
 		}
-		return nil
+		return false, nil
 	}
-	return fmt.Errorf("attribute %s: %w", Quote(name), err)
+	return false, fmt.Errorf("attribute %s: %w", Quote(name), err)
 }

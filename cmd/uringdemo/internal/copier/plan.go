@@ -51,9 +51,9 @@ func (c *Copier) plan(ctx context.Context, sources []string, target string) (*no
 			j.exact = true
 			_, j.dst.name = split(target)
 			j.newDir = strings.HasSuffix(target, "/")
-		} else if names[name] {
+		} else if names[name] || names["."] || name == "." && len(names) > 0 {
 			// As with cp, the second file does not replace the first, and directories merge, the later one's files over the
-			// earlier's. That needs an order, and a memory.
+			// earlier's. That needs an order, and a memory. What "." contains may have any name.
 			c.targets.track()
 			c.opts.Jobs = 1
 		}

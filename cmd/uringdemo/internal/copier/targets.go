@@ -90,7 +90,7 @@ func (w *worker) existing(ctx context.Context, j job, src, dir *fs.Dir, a *attrs
 		return nil, atPath(j.dst, fmt.Errorf("is a directory, not replaced by %s", describe(a.mode)))
 	case a.isDir():
 		return &old, nil
-	case w.targets.madeHere(old.id):
+	case j.arg && w.targets.madeHere(old.id):
 		return nil, atPath(j.dst, fmt.Errorf("was just created, not replaced by %s", Quote(j.src.path())))
 	case w.opts.NoClobber:
 		return nil, errSkip

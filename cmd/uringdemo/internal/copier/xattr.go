@@ -1,6 +1,7 @@
 package copier
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -19,6 +20,18 @@ const (
 // the file is, and in the wrong place grant rights or make an overlay file system believe things, so they are copied on request.
 func (c *Copier) wanted(name string) bool {
 	return name == aclAccess || name == aclDefault || strings.HasPrefix(name, "user.") || c.opts.Security && privileged(name)
+}
+
+// groupPerm is what an ACL grants to the file's group: where there is an ACL, the mode's group bits are only a limit for all that it
+// names.
+func groupPerm(acl []byte) uint32 {
+	const header, size, groupObj = 4, 8, 4
+	for ; len(acl) >= header+size; acl = acl[size:] {
+		if e := acl[header:]; binary.LittleEndian.Uint16(e) == groupObj {
+			return uint32(e[2]) & 7
+		}
+	}
+	return 0
 }
 
 func privileged(name string) bool {
