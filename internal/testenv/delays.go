@@ -1,0 +1,29 @@
+package testenv
+
+import "time"
+
+// Delays measures how late the machine runs who wants to run. The function that it returns ends that, and returns the sum: a bound on how
+// long something may take holds on a machine that does nothing else, and on another after so much longer.
+func Delays() (end func() time.Duration) {
+	const nap = time.Millisecond
+	stop, sum := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var late time.Duration
+		for {
+			begin, over := time.Now(), false
+			select {
+			case <-stop:
+				over = true
+			case <-time.After(nap):
+			}
+			if late += max(0, time.Since(begin)-nap); over {
+				sum <- late
+				return
+			}
+		}
+	}()
+	return func() time.Duration {
+		close(stop)
+		return <-sum
+	}
+}
