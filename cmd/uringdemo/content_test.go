@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -101,6 +102,40 @@ func TestSparseShapes(t *testing.T) {
 					}
 				}
 			}
+		}
+	})
+}
+
+// TestDenseWithReflinks writes holes out where the kernel's way to copy is to share them.
+func TestDenseWithReflinks(t *testing.T) {
+	needRoot(t)
+	mkfs, err := exec.LookPath("mkfs.xfs")
+	if err != nil {
+		t.Skip("needs mkfs.xfs: not installed")
+	}
+	y := yard{t, t.TempDir()}
+	image := y.path("image")
+	must(t, os.WriteFile(image, nil, 0600))
+	must(t, os.Truncate(image, 320<<20))
+	if out, err := exec.Command(mkfs, "-q", "-m", "reflink=1", image).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	y.mkdir("disk")
+	if out, err := exec.Command("mount", "-o", "loop", image, y.path("disk")).CombinedOutput(); err != nil {
+		t.Skipf("cannot mount an image: %s", out)
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(y.path("disk"), 0)) })
+	a, b := y.path("disk/a"), y.path("disk/b")
+	must(t, os.WriteFile(a, content("a", 100_000), 0644))
+	must(t, os.Truncate(a, 4<<20))
+	everyWay(t, func(t *testing.T, w way) {
+		for _, method := range methods {
+			w.run(t, "--sparse=never", "--method="+method, a, b).want(t, exitOK)
+			sameContent(t, b, a)
+			if got := blocks(t, b); got < 4<<20 {
+				t.Errorf("%s: %d bytes of %d are on disk", method, got, 4<<20)
+			}
+			must(t, os.Remove(b))
 		}
 	})
 }

@@ -98,6 +98,57 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
+// TestNohup starts the program with signals ignored, as nohup and a shell's background jobs do. It must not listen to them.
+func TestNohup(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	want := interruptible(y)
+	for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		dst := y.path("dst-" + itoa(int(signal)))
+		cmd := ways()[2].command(t.Context(), t, "-a", "--method=blocks", y.path("src"), dst)
+		cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `trap '' HUP INT; exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		must(t, cmd.Start())
+		for range 1000 { // until it works
+			if _, err := os.Lstat(dst); err == nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		must(t, cmd.Process.Signal(signal))
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != exitOK || stderr.Len() > 0 {
+			t.Errorf("%v: exit code %d, said %q", signal, code, stderr.String())
+		}
+		if n := onlyComplete(t, dst, want); n != len(want) {
+			t.Errorf("%v: %d files of %d", signal, n, len(want))
+		}
+	}
+}
+
+// TestFullOutput has nowhere to write what was asked for. The copy is made; that nobody was told is an error.
+func TestFullOutput(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	smallTree(y)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	must(t, err)
+	defer full.Close()
+	everyWay(t, func(t *testing.T, w way) {
+		for _, flag := range []string{"-v", "--json"} {
+			dst := filepath.Join(t.TempDir(), "dst")
+			cmd := w.command(t.Context(), t, "-a", "--fsync=false", flag, y.path("d"), dst)
+			var stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = full, &stderr
+			_ = cmd.Run()
+			code, said := cmd.ProcessState.ExitCode(), stderr.String()
+			if code != exitFailed || said != "uringdemo: standard output: no space left on device\n" {
+				t.Errorf("%s: exit code %d, said %q", flag, code, said)
+			}
+			sameTree(t, snapshot(t, dst, true), snapshot(t, y.path("d"), true))
+		}
+	})
+}
+
 // TestKill ends the program where it can clean up nothing. What has a final name must be old or new, and nothing between.
 func TestKill(t *testing.T) {
 	y := yard{t, t.TempDir()}

@@ -39,7 +39,11 @@ func main() {
 
 	ctx, stop := context.WithCancelCause(context.Background())
 	interrupt := make(chan os.Signal, 1)
-	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // by nohup, or a shell that put us into the background
+			signal.Notify(interrupt, s)
+		}
+	}
 	go func() {
 		<-interrupt
 		signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the second one does not wait for anything
@@ -84,10 +88,18 @@ func (o *options) run(ctx context.Context, stdout, stderr io.Writer) int {
 	if o.json {
 		out.summary(o, report, engine, time.Since(begin), code)
 	}
-	if out.close(ctx); out.noReader() {
+	switch err := out.close(ctx); {
+	case err == nil:
+		return code
+	case errors.Is(err, syscall.EPIPE):
 		return exitNoReader
+	default:
+		fmt.Fprintf(stderr, "uringdemo: standard output: %v\n", err)
+		if code == exitInterrupted {
+			return code
+		}
+		return exitFailed
 	}
-	return code
 }
 
 func exitCode(ctx context.Context, r *copier.Report) int {

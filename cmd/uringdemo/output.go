@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,7 +24,7 @@ type output struct {
 
 	mu      sync.Mutex
 	lines   []line
-	gone    bool // the reader of stdout
+	failed  error // the first one of writing to stdout
 	closed  bool
 	hurry   bool      // the copy was interrupted
 	above   io.Writer // the bar's, while there is one; it takes lines for stderr
@@ -87,13 +88,26 @@ func (o *output) write() {
 			if to == o.stderr && above != nil {
 				to = above
 			}
-			if _, err := io.WriteString(to, text.String()); errors.Is(err, syscall.EPIPE) && to == o.stdout {
-				o.mu.Lock()
-				o.gone = true
-				o.mu.Unlock()
-				o.stop()
+			if _, err := io.WriteString(to, text.String()); err != nil && to == o.stdout {
+				o.fail(err)
 			}
 		}
+	}
+}
+
+// fail takes note of an error of stdout. Where nobody reads any more, the copy need not go on.
+func (o *output) fail(err error) {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err // the name is known
+	}
+	o.mu.Lock()
+	if o.failed == nil {
+		o.failed = err
+	}
+	o.mu.Unlock()
+	if err == syscall.EPIPE {
+		o.stop()
 	}
 }
 
@@ -121,27 +135,24 @@ func (o *output) full() bool {
 	return len(o.lines) >= maxLines
 }
 
-// close writes the rest. After an interrupt it does not wait long for a reader that does not read.
-func (o *output) close(ctx context.Context) {
+// close writes the rest, and returns why stdout did not take everything. After an interrupt it does not wait long for a reader that
+// does not read.
+func (o *output) close(ctx context.Context) error {
 	o.mu.Lock()
 	o.closed = true
 	close(o.wake)
 	o.mu.Unlock()
 	select {
 	case <-o.ended:
-		return
 	case <-ctx.Done():
+		select {
+		case <-o.ended:
+		case <-time.After(time.Second):
+		}
 	}
-	select {
-	case <-o.ended:
-	case <-time.After(time.Second):
-	}
-}
-
-func (o *output) noReader() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.gone
+	return o.failed
 }
 
 // complain writes an error.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -183,6 +184,46 @@ func TestDevFull(t *testing.T) {
 			}
 		}
 		noTemps(t, y.dir)
+	})
+}
+
+// TestTerminal writes to a device that has no positions.
+func TestTerminal(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	y.file("a", 0)
+	text := strings.Repeat("0123456789", 6) + "\n"
+	must(t, os.WriteFile(y.path("a"), []byte(strings.Repeat(text, 5000)), 0644)) // more than a terminal takes at once
+	everyWay(t, func(t *testing.T, w way) {
+		master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Skip("needs a pseudo terminal: ", err)
+		}
+		defer master.Close()
+		must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+		n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+		must(t, err)
+		name := "/dev/pts/" + itoa(n)
+		keep, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0) // without anybody the master's reads fail
+		must(t, err)
+		defer keep.Close()
+		got := make(chan string)
+		go func() {
+			var all []byte
+			buf := make([]byte, 4096)
+			for !bytes.HasSuffix(all, []byte("end")) {
+				n, err := master.Read(buf)
+				if all = append(all, buf[:n]...); err != nil {
+					break
+				}
+			}
+			got <- string(all)
+		}()
+		w.run(t, y.path("a"), name).want(t, exitOK)
+		_, err = keep.WriteString("end")
+		must(t, err)
+		if want := strings.Repeat(text[:60]+"\r\n", 5000) + "end"; <-got != want {
+			t.Error("something else came out of the terminal")
+		}
 	})
 }
 

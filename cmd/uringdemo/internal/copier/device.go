@@ -42,7 +42,7 @@ func wrapWrite(err error) error {
 	return writeError{err}
 }
 
-// stream copies from the start to the end, in order.
+// stream copies from the start to the end, in order: terminals and the like know no other.
 func (w *worker) stream(ctx context.Context, src, dst *fs.File) error {
 	for off := int64(0); ; {
 		n, buf, err := src.ReadAt(ctx, w.small[:cap(w.small)], off)
@@ -53,7 +53,7 @@ func (w *worker) stream(ctx context.Context, src, dst *fs.File) error {
 		if err != nil {
 			return err
 		}
-		m, buf, err := dst.WriteAllAt(ctx, buf[:n], off)
+		m, buf, err := dst.Write(ctx, buf[:n])
 		w.small = buf
 		if err != nil {
 			return writeError{err}

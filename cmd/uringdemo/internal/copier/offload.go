@@ -57,10 +57,10 @@ func (w *worker) clone(ctx context.Context, src, dst *fs.File, a *attrs) (int64,
 }
 
 // ranged lets the kernel copy a block, and returns how much it copied. The rest is to be read and written: that an answer falls short
-// means the end of the source only if a read says so as well.
+// means the end of the source only if a read says so as well. The kernel may keep holes, by sharing blocks.
 func (t *transfer) ranged(ctx context.Context, b extent) (int64, error) {
 	r := refusal{t.attrs.id.dev, t.device, Range}
-	if t.opts.Method == Blocks || !t.offload.offered(r) {
+	if t.opts.Method == Blocks || t.opts.Dense || !t.offload.offered(r) {
 		return 0, nil
 	}
 	n, method, err := t.dst.CopyRange(ctx, b.off, t.src, b.off, b.end-b.off)
