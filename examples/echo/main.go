@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"syscall"
 
 	"uringo/executor"
 	"uringo/net"
@@ -19,7 +20,7 @@ func main() {
 	if len(os.Args) > 1 {
 		address = os.Args[1]
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := executor.Start(ctx, func(ctx context.Context) error { return serve(ctx, address, log.Printf) })
 	if err != nil && !errors.Is(err, context.Canceled) {
@@ -35,10 +36,12 @@ func serve(ctx context.Context, address string, logf func(format string, args ..
 	}
 	defer l.Close(context.WithoutCancel(ctx))
 	logf("listening on %s", l.Addr())
-	for {
-		c, err := l.Accept(ctx)
-		if err != nil {
-			return err
+	for c, e := range l.Accepts(ctx) {
+		if err = e; err != nil {
+			if ctx.Err() == nil {
+				logf("%v", err) // too many open files: it goes on when some are closed
+			}
+			continue
 		}
 		executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
 			if err := echo(ctx, c); err != nil && ctx.Err() == nil {
@@ -47,6 +50,7 @@ func serve(ctx context.Context, address string, logf func(format string, args ..
 			return struct{}{}, nil
 		})
 	}
+	return err
 }
 
 func echo(ctx context.Context, c *net.Conn) error {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, "localhost:8080", ".", log.Printf); err != nil {
 		log.Fatal(err)
@@ -48,7 +49,8 @@ func run(ctx context.Context, address, dir string, logf func(format string, args
 		return errors.Join(err, l.Close(background))
 	}
 	defer root.Close(background)
-	server := &http.Server{Handler: files{background, root}, ReadHeaderTimeout: 10 * time.Second}
+	// Who sends slowly, or nothing, does not keep a connection for ever.
+	server := &http.Server{Handler: files{background, root}, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l.NetListener()) }()
 	select {

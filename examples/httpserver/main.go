@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"uringo/driver"
@@ -16,7 +17,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, "localhost:8080", log.Printf); err != nil {
 		log.Fatal(err)
@@ -55,7 +56,8 @@ func run(ctx context.Context, address string, logf func(format string, args ...a
 		return err
 	}
 	logf("listening on %s", l.Addr())
-	server := &http.Server{Handler: handler(), ReadHeaderTimeout: 10 * time.Second}
+	// Who sends slowly, or nothing, does not keep a connection for ever.
+	server := &http.Server{Handler: handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l.NetListener()) }()
 	select {

@@ -8,6 +8,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"uringo/executor"
@@ -19,7 +20,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: proxy ADDRESS TARGET")
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := executor.Start(ctx, func(ctx context.Context) error { return serve(ctx, os.Args[1], os.Args[2], log.Printf) },
 		executor.WithExecutor(executor.Workers(1)))
@@ -36,10 +37,12 @@ func serve(ctx context.Context, address, target string, logf func(format string,
 	}
 	defer l.Close(context.WithoutCancel(ctx))
 	logf("listening on %s", l.Addr())
-	for {
-		c, err := l.Accept(ctx)
-		if err != nil {
-			return err
+	for c, e := range l.Accepts(ctx) {
+		if err = e; err != nil {
+			if ctx.Err() == nil {
+				logf("%v", err) // too many open files: it goes on when some are closed
+			}
+			continue
 		}
 		executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
 			if err := pass(ctx, c, target); err != nil && ctx.Err() == nil {
@@ -48,6 +51,7 @@ func serve(ctx context.Context, address, target string, logf func(format string,
 			return struct{}{}, nil
 		})
 	}
+	return err
 }
 
 // pass connects a client with the target until both have ended.
