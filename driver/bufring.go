@@ -123,7 +123,7 @@ func (d *Driver) openProvided(b *BufferRing, n int) error {
 	if d.broken != nil {
 		return d.broken
 	}
-	if d.engine != Portable {
+	if d.engine != Portable && d.ring.Supports(ring.OpRecv) && d.ring.Supports(ring.OpRecvmsg) { // a plain call knows no groups
 		for d.provided[b.group] != nil {
 			if b.group++; b.group == 0 {
 				return errors.New("too many rings of buffers")

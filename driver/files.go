@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"uringo/internal/ring"
 	"uringo/ops"
 )
 
@@ -91,9 +92,12 @@ func (f *files) settle(s *ops.Spec, performed bool) {
 	}
 }
 
+// onTable are the opcodes without which a file or socket in the table is of no use, as no plain call can stand in for them.
+var onTable = []ring.Op{ring.OpRead, ring.OpWrite, ring.OpFsync, ring.OpRecv, ring.OpSend, ring.OpShutdown, ring.OpClose}
+
 func (f *files) open(d *Driver) {
 	f.state = refused
-	if d.engine != Uring {
+	if d.engine != Uring || slices.ContainsFunc(onTable, func(op ring.Op) bool { return !d.ring.Supports(op) }) {
 		return
 	}
 	// The kernel makes no table larger than RLIMIT_NOFILE.

@@ -241,7 +241,7 @@ func (d *Driver) write(r *Request) bool {
 		d.deliver(r, 0, buf.ErrReleased)
 		return true
 	}
-	if r.spec.Route == ops.RouteCall && d.engine == Uring || !d.ring.Supports(k.Code) {
+	if d.byCall(r) {
 		d.call(r)
 		return true
 	}
@@ -256,9 +256,7 @@ func (d *Driver) write(r *Request) bool {
 		}
 	}
 	if r.ready != 0 {
-		poll := ops.PollAdd(int(r.spec.FD), r.ready)
-		poll.Flags = r.spec.Flags & ops.Direct
-		poll.Prepare(e)
+		r.awaitReady(e)
 	} else {
 		d.describe(&r.spec, e)
 	}
@@ -279,11 +277,30 @@ func (d *Driver) describe(s *ops.Spec, e *ring.SQE) {
 	}
 }
 
+// byCall reports whether what a request needs next, its operation or its descriptor's readiness, is a plain call's to bring about.
+func (d *Driver) byCall(r *Request) bool {
+	if r.ready != 0 {
+		return !d.ring.Supports(ring.OpPollAdd)
+	}
+	return r.spec.Route == ops.RouteCall && d.engine == Uring || !d.ring.Supports(r.spec.Kind.Code)
+}
+
+// awaitReady fills an entry that completes when the descriptor is ready.
+func (r *Request) awaitReady(e *ring.SQE) {
+	poll := ops.PollAdd(int(r.spec.FD), r.ready)
+	poll.Flags = r.spec.Flags & ops.Direct
+	poll.Prepare(e)
+}
+
 // call has a request performed as a plain call.
 func (d *Driver) call(r *Request) {
 	e := &d.plain // the pool copies it
 	*e = ring.SQE{}
-	r.spec.Prepare(e)
+	if r.ready != 0 {
+		r.awaitReady(e)
+	} else {
+		r.spec.Prepare(e)
+	}
 	e.UserData = d.occupy(r, true)
 	d.pooled++
 	d.stats.Calls++

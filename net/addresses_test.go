@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"uringo/driver"
 	"uringo/executor"
@@ -258,6 +261,51 @@ func TestAdoptPacket(t *testing.T) { // T42
 		closeAll(t, ctx, c)
 		if err := p.Close(ctx); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestAdoptBlocking makes Conns of sockets whose calls block. What waits on them holds up nobody, the second time either.
+func TestAdoptBlocking(t *testing.T) { // C27
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, typ := range []int{unix.SOCK_STREAM, unix.SOCK_SEQPACKET} {
+			fds, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var ends [2]*net.Conn
+			for i, fd := range fds {
+				if ends[i], err = net.NewConn(ctx, fd); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			const rounds = 5
+			err = together(ctx, func(ctx context.Context) error {
+				for i := range rounds {
+					if n, b, err := ends[0].Read(ctx, make([]byte, 1)); n != 1 || b[0] != byte(i) || err != nil {
+						return fmt.Errorf("Read = %d, %v, %w", n, b, err)
+					}
+				}
+				return nil
+			}, func(ctx context.Context) error { // which has its turns while the other waits
+				for i := range rounds {
+					for range 3 {
+						if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+							return err
+						}
+					}
+					if _, _, err := ends[1].Write(ctx, []byte{byte(i)}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			closeAll(t, ctx, ends[:]...)
 		}
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -189,61 +188,125 @@ func TestPeekMsg(t *testing.T) {
 	})
 }
 
-func TestMulticast(t *testing.T) {
+// A castWay is a way to send to a group: where from, to which group, and where those listen who join it.
+type castWay struct{ network, from, any, group string }
+
+// TestMulticast sends to groups on the loopback interface.
+func TestMulticast(t *testing.T) { // G8
 	lo, err := stdnet.InterfaceByName("lo")
 	if err != nil {
 		t.Fatal(err)
 	}
 	each(t, func(t *testing.T, ctx context.Context) {
-		for _, g := range []struct{ network, any, group string }{
-			{"udp4", "0.0.0.0:0", "239.255.77.1"},
-			{"udp6", "[::]:0", "ff01::4d01"},
-			{"udp", "[::]:0", "239.255.77.2"},
+		for _, w := range []castWay{
+			{"udp4", "127.0.0.1:0", "0.0.0.0:0", "239.255.77.1"},
+			{"udp", "127.0.0.1:0", "[::]:0", "239.255.77.2"},
 		} {
-			group := netip.MustParseAddr(g.group)
-			s, err := net.ListenPacket(ctx, g.network, g.any)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			c := listenPacket(t, ctx, strings.TrimSuffix(g.network, "4"))
-			if c == nil {
-				return
-			}
-			err = errors.Join(s.JoinGroup(lo, group), c.SetMulticastInterface(lo), c.SetMulticastHopLimit(1), c.SetMulticastLoopback(true))
-			if err != nil {
-				t.Errorf("%s: %v", g.group, err)
-			}
-			to := &net.UDPAddr{IP: group.AsSlice(), Port: s.LocalAddr().(*net.UDPAddr).Port}
-			if _, _, err := c.SendTo(ctx, []byte("to all"), to); g.network == "udp6" && errors.Is(err, syscall.ENETUNREACH) {
-				t.Log("this machine has no IPv6 route to groups on the loopback interface")
-				if err := errors.Join(s.Close(ctx), c.Close(ctx)); err != nil {
-					t.Error(err)
-				}
-				continue
-			} else if err != nil {
-				t.Errorf("%s: SendTo: %v", g.group, err)
-			}
-			soon, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
-			if n, buf, _, err := s.RecvFrom(soon, make([]byte, 100)); string(buf[:n]) != "to all" || err != nil {
-				t.Errorf("%s: RecvFrom = %q, %v", g.group, buf[:n], err)
-			}
-			// What is sent to a group that was left does not arrive: the next thing does.
-			if err := s.LeaveGroup(lo, group); err != nil {
-				t.Errorf("%s: LeaveGroup: %v", g.group, err)
-			}
-			if err := s.LeaveGroup(lo, group); !errors.Is(err, syscall.EADDRNOTAVAIL) {
-				t.Errorf("%s: second LeaveGroup: %v", g.group, err)
-			}
-			if err := s.JoinGroup(lo, netip.MustParseAddr("127.0.0.1")); err == nil {
-				t.Error("joined an address that is no group")
-			}
-			if err := errors.Join(s.Close(ctx), c.Close(ctx)); err != nil {
-				t.Error(err)
-			}
+			multicast(t, ctx, lo, w)
 		}
 	})
+}
+
+// TestMulticastVeth sends to groups on another interface: a loopback interface has no routes to those of IPv6, and brings back whatever is
+// sent on it.
+func TestMulticastVeth(t *testing.T) { // G8
+	if !apart(t) {
+		return
+	}
+	ip(t, "link set lo up")
+	ip(t, "link add here type veth peer name there")
+	ip(t, "addr add 198.51.100.1/24 dev here")
+	ip(t, "addr add fe80::1/64 dev here nodad")
+	ip(t, "link set here up")
+	ip(t, "link set there up")
+	here, err := stdnet.InterfaceByName("here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for tries := 0; ; tries++ { // the kernel may take a moment to have the routes
+		c, err := stdnet.Dial("udp6", "[ff02::4d01%here]:1")
+		if err == nil {
+			c.Close()
+			break
+		}
+		if tries == 1000 {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, w := range []castWay{
+			{"udp4", "198.51.100.1:0", "0.0.0.0:0", "239.255.77.1"},
+			{"udp6", "[fe80::1%here]:0", "[::]:0", "ff02::4d01"},
+		} {
+			multicast(t, ctx, here, w)
+		}
+	})
+}
+
+// multicast sends to a group whose only member joins, leaves, and is also written to directly: that comes next if the group's does not.
+func multicast(t *testing.T, ctx context.Context, ifi *stdnet.Interface, w castWay) {
+	s, err := net.ListenPacket(ctx, w.network, w.any)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	c, err := net.ListenPacket(ctx, w.network, w.from)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	group := netip.MustParseAddr(w.group)
+	const hops = 3
+	if err := errors.Join(s.JoinGroup(ifi, group), c.SetMulticastInterface(ifi), c.SetMulticastHopLimit(hops), s.SetReceiveInfo(true)); err != nil {
+		t.Errorf("%s: %v", w.group, err)
+	}
+	port := s.LocalAddr().(*net.UDPAddr).Port
+	toGroup := &net.UDPAddr{IP: group.AsSlice(), Port: port}
+	direct := *c.LocalAddr().(*net.UDPAddr) // of this machine, too
+	direct.Port = port
+	send := func(text string, to net.Addr) {
+		if _, _, err := c.SendTo(ctx, []byte(text), to); err != nil {
+			t.Errorf("%s: SendTo %v: %v", w.group, to, err)
+		}
+	}
+	receive := func(want string) (m net.Message) {
+		soon, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		m = net.Message{Bufs: [][]byte{make([]byte, 100)}, OOB: make([]byte, net.ControlSpace)}
+		if err := s.RecvMsg(soon, &m); err != nil || string(m.Bufs[0][:m.N]) != want {
+			t.Errorf("%s: received %q instead of %q, %v", w.group, m.Bufs[0][:m.N], want, err)
+		}
+		return m
+	}
+	send("to all", toGroup)
+	m := receive("to all")
+	if info, err := m.Control(); err != nil || info.HopLimit != hops || info.Interface != ifi.Index {
+		t.Errorf("%s: %+v, %v", w.group, info, err)
+	}
+	if ifi.Flags&stdnet.FlagLoopback == 0 {
+		if err := c.SetMulticastLoopback(false); err != nil {
+			t.Error(err)
+		}
+		send("to all elsewhere", toGroup)
+		send("to one", &direct)
+		receive("to one")
+	}
+	if err := errors.Join(c.SetMulticastLoopback(true), s.LeaveGroup(ifi, group)); err != nil {
+		t.Errorf("%s: %v", w.group, err)
+	}
+	send("to those who are left", toGroup)
+	send("to one again", &direct)
+	receive("to one again")
+	if err := s.LeaveGroup(ifi, group); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Errorf("%s: second LeaveGroup: %v", w.group, err)
+	}
+	if err := s.JoinGroup(ifi, netip.MustParseAddr("127.0.0.1")); err == nil {
+		t.Error("joined an address that is no group")
+	}
+	if err := errors.Join(s.Close(ctx), c.Close(ctx)); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestBroadcast(t *testing.T) {

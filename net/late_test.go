@@ -103,7 +103,8 @@ func TestCloseAll(t *testing.T) { // N14
 			std, other := ours(t, ctx, "unix")
 			l, sl := listenOn(t, ctx, "tcp"), listenOn(t, ctx, "unix")
 			p, sp := listenPacket(t, ctx, "udp"), listenPacket(t, ctx, "unixgram")
-			if c == nil || std == nil || l == nil || p == nil || sl == nil || sp == nil {
+			r, q := ringPair(t, ctx, "tcp")
+			if c == nil || std == nil || l == nil || p == nil || sl == nil || sp == nil || r == nil {
 				return
 			}
 			stdListener, stdPacket := sl.NetListener(), sp.NetPacketConn()
@@ -114,6 +115,7 @@ func TestCloseAll(t *testing.T) { // N14
 			}{
 				"Conn":     {own(c.Close), func(ctx context.Context) error { _, _, err := c.Read(ctx, make([]byte, 1)); return err }},
 				"net.Conn": {std.Close, func(context.Context) error { _, err := std.Read(make([]byte, 1)); return err }},
+				"RingConn": {own(r.Close), func(ctx context.Context) error { _, _, err := r.Read(ctx, make([]byte, 1)); return err }},
 				"Listener": {own(l.Close), func(ctx context.Context) error { _, err := l.Accept(ctx); return err }},
 				"net.Listener": {stdListener.Close, func(context.Context) error {
 					_, err := stdListener.Accept()
@@ -164,6 +166,7 @@ func TestCloseAll(t *testing.T) { // N14
 				}
 			}
 			closeAll(t, ctx, s)
+			closeRing(t, ctx, q)
 			other.Close()
 		}
 	})

@@ -115,6 +115,55 @@ func TestPacketDialed(t *testing.T) {
 	})
 }
 
+// TestPacketBothDialed has two sockets for datagrams that are each connected to the other: they hear each other, and nobody else.
+func TestPacketBothDialed(t *testing.T) { // M16, T42
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			address := stdnet.JoinHostPort(host, "0")
+			first, err := net.ListenPacket(ctx, "udp", address) // to have its port dialed before it dials itself
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			stranger, err := net.ListenPacket(ctx, "udp", address)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			b, err := net.Dial(ctx, "udp", first.LocalAddr().String())
+			if err := errors.Join(err, first.Close(ctx)); err != nil {
+				t.Error(err)
+				return
+			}
+			a, err := (&net.Dialer{LocalAddr: first.LocalAddr()}).Dial(ctx, "udp", b.LocalAddr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if a.LocalAddr().String() != b.RemoteAddr().String() || b.LocalAddr().String() != a.RemoteAddr().String() {
+				t.Errorf("%v to %v, and %v to %v", a.LocalAddr(), a.RemoteAddr(), b.LocalAddr(), b.RemoteAddr())
+			}
+			for i, ends := range [][2]*net.Conn{{a, b}, {b, a}} {
+				from, to := ends[0], ends[1]
+				if _, _, err := stranger.SendTo(ctx, []byte("from a stranger"), to.LocalAddr()); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+					t.Error(err) // nobody listens to it there, and it may be told
+				}
+				text := []byte{'n', byte(i)}
+				if n, _, err := from.Write(ctx, text); n != len(text) || err != nil {
+					t.Errorf("Write = %d, %v", n, err)
+				}
+				if n, got, err := to.Read(ctx, make([]byte, 100)); string(got[:n]) != string(text) || err != nil {
+					t.Errorf("Read = %q, %v", got[:n], err)
+				}
+			}
+			closeAll(t, ctx, a, b)
+			if err := stranger.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestPassDescriptor(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
 		a, b := connect(t, ctx, "pair")
