@@ -246,7 +246,10 @@ func countOpen(t *testing.T, name string) (n int) {
 // A descriptor whose number goes to the next file too early shows as a foreign tag.
 func TestDescriptorReuse(t *testing.T) { // HAZARDS T4
 	rounds := 100
-	if testing.Short() {
+	switch {
+	case testenv.Nightly():
+		rounds = 500_000 / 16 / 2 / len(executors())
+	case testing.Short():
 		rounds = 10
 	}
 	each(t, func(t *testing.T, ctx context.Context) {

@@ -65,6 +65,41 @@ func TestWriteReadBack(t *testing.T) { // T16, T17, T20
 	})
 }
 
+// TestReadOnlyMemory writes from memory that nobody may write to, neither the kernel nor we.
+func TestReadOnlyMemory(t *testing.T) { // T37
+	const size = 64 << 10
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	copy(mem, pattern(size, 6))
+	if err := unix.Mprotect(mem, unix.PROT_READ); err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, route := range []fs.Route{fs.Auto, fs.Ring, fs.Call} {
+			f := openNew(t, ctx, nil)
+			if f == nil {
+				return
+			}
+			f.Pin(fs.OpWrite, route)
+			if n, _, err := f.WriteAllAt(ctx, mem[:size/2], 0); n != size/2 || err != nil {
+				t.Errorf("%v: WriteAllAt = %d, %v", route, n, err)
+			}
+			if n, _, err := f.WritevAllAt(ctx, [][]byte{mem[size/2 : size/2+5], mem[size/2+5:]}, size/2); n != size/2 || err != nil {
+				t.Errorf("%v: WritevAllAt = %d, %v", route, n, err)
+			}
+			if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, mem) {
+				t.Errorf("%v: %d bytes, %v", route, len(got), err)
+			}
+			if err := f.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestVectored(t *testing.T) { // T18, T19
 	each(t, func(t *testing.T, ctx context.Context) {
 		f := openNew(t, ctx, nil)

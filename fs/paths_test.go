@@ -132,6 +132,9 @@ func TestPathsLikeOS(t *testing.T) { // T26, T30, T31, T41, M24, M26, M27
 		mkdir("zero", 0)
 		mkdir("spaced name\nand more äöü", 0o755)
 		mkdir(strings.Repeat("x", 256), 0o755)
+		mkdir(strings.Repeat("./", 2000)+"far", 0o755) // nearly as long as a path may be
+		mkdir(strings.Repeat("./", 2100)+"too far", 0o755)
+		mkdirAll(strings.Repeat("./", 2100) + "too far")
 		mkdir("", 0o755)
 		mkdir("nul\x00", 0o755)
 		write("file", 1000)
@@ -183,6 +186,14 @@ func TestPathsLikeOS(t *testing.T) { // T26, T30, T31, T41, M24, M26, M27
 		removeAll("single")
 		removeAll("a/")
 		removeAll("hard/x")
+		for _, name := range []string{strings.Repeat("./", 2000) + "far", strings.Repeat("./", 2100) + "far"} {
+			rename(name, "near")
+			symlink("x", name+"/link")
+			link("hard", name+"/hard")
+			readlink(name)
+			write(name+"/file", 1)
+			remove(name)
+		}
 		removeAll("a/.")
 		if err := fs.RemoveAll(ctx, ""); err != nil {
 			t.Errorf("RemoveAll of nothing: %v", err)

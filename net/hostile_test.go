@@ -358,7 +358,8 @@ func TestHalfClose(t *testing.T) { // M15, C26
 // TestSocketReuse closes connections while others read and write and descriptors are used again at once: no byte goes to somebody else.
 func TestSocketReuse(t *testing.T) { // HAZARDS T4
 	each(t, func(t *testing.T, ctx context.Context) {
-		const workers, rounds = 3, 20 // a pool of 8 has room for those who write and those who read
+		const workers = 3 // a pool of 8 has room for those who write and those who read
+		rounds := share(t, 20, 500_000/workers)
 		var fs []func(ctx context.Context) error
 		for w := range workers {
 			fs = append(fs, func(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +37,33 @@ func TestEveryOpcodeMissing(t *testing.T) { // N7
 				run(t, e, cfg, someOfAll)
 			})
 		}
+	}
+}
+
+// TestTransientResults injects results that mean "again" into everything: nobody notices.
+func TestTransientResults(t *testing.T) { // N8
+	if testenv.Engines(t)[0] != driver.Uring {
+		t.Skip("needs io_uring")
+	}
+	for _, op := range []net.Operation{net.OpRead, net.OpWrite} {
+		defer net.Pin(op, net.Pin(op, net.Ring))
+	}
+	for i, e := range executors() {
+		t.Run(e.String(), func(t *testing.T) {
+			faults := ring.NewFaults(ring.Linux(), uint64(i+1),
+				ring.FaultConfig{Inject: 0.1, Results: []int32{-int32(syscall.EINTR), -int32(syscall.EAGAIN), -512}})
+			if !faults.CanInject() {
+				t.Skip("needs IORING_NOP_INJECT_RESULT (6.10)")
+			}
+			run(t, e, driver.OnKernel(driver.Config{Engine: driver.Uring}, faults), func(t *testing.T, ctx context.Context) {
+				for range 3 {
+					someOfAll(t, ctx)
+				}
+				if faults.Stats().Injected == 0 {
+					t.Error("no result was injected")
+				}
+			})
+		})
 	}
 }
 

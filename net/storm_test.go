@@ -2,18 +2,10 @@ package net_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"runtime/pprof"
-	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"uringo/internal/testenv"
 	"uringo/net"
@@ -35,7 +27,7 @@ func TestSignalStorm(t *testing.T) { // HAZARDS T11
 		rounds := max(share(t, 400, 1_000_000)/slices, 1)
 		for range slices {
 			began := time.Now()
-			end := storm(t)
+			end := testenv.Storm(t)
 			err := echoSome(ctx, c, s, rounds)
 			took := time.Since(began)
 			n, m, k := end()
@@ -94,67 +86,4 @@ func echoSome(ctx context.Context, c, s *net.Conn, rounds int) error {
 		}
 		return nil
 	})
-}
-
-// storm begins. The returned function ends it, and says how many signals there were, how many to each thread, and how many calls of all.
-func storm(t *testing.T) (end func() (signals, passes, calls int)) {
-	stop := make(chan struct{})
-	var raging sync.WaitGroup
-	signals, passes, calls := 0, 0, 0
-	if err := pprof.StartCPUProfile(io.Discard); err != nil {
-		t.Error(err)
-	}
-	every := unix.Itimerval{Interval: unix.NsecToTimeval(2e6), Value: unix.NsecToTimeval(2e6)} // more often than the profiler
-	if _, err := unix.Setitimer(unix.ITIMER_PROF, every); err != nil {
-		t.Error(err)
-	}
-	raging.Go(func() {
-		for {
-			tasks, err := os.ReadDir("/proc/self/task")
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			for range 10 { // of the same threads: to list them takes longer than to signal to them
-				for _, task := range tasks {
-					tid, _ := strconv.Atoi(task.Name())
-					_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // it may have ended
-					signals++
-				}
-				passes++
-				select {
-				case <-stop:
-					return
-				case <-time.After(50 * time.Microsecond):
-				}
-			}
-		}
-	})
-	raging.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(10 * time.Millisecond):
-			}
-			switch _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPPID, 0, 0, 0); errno {
-			case 0:
-				calls++
-			case syscall.ENOTSUP: // with cgo, which the race detector needs
-				return
-			default:
-				t.Error(errors.New("a call of all threads: " + errno.Error()))
-				return
-			}
-		}
-	})
-	return func() (int, int, int) {
-		close(stop)
-		raging.Wait()
-		if _, err := unix.Setitimer(unix.ITIMER_PROF, unix.Itimerval{}); err != nil {
-			t.Error(err)
-		}
-		pprof.StopCPUProfile()
-		return signals, passes, calls
-	}
 }

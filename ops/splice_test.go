@@ -35,6 +35,25 @@ func TestSplice(t *testing.T) {
 		fails(e, Splice(from, 0, to, 0, 1, 0), syscall.EINVAL)
 		fails(e, Splice(-1, -1, w, -1, 1, 0), syscall.EBADF)
 
+		// From pipe to pipe, to a socket, and back.
+		r2, w2 := e.pipe()
+		p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(p[0])
+		defer unix.Close(p[1])
+		must(e, WriteAt(w, []byte("passed on"), -1))
+		for i, ends := range [][2]int{{r, w2}, {r2, p[0]}, {p[1], w}} {
+			if n := must(e, Splice(ends[0], -1, ends[1], -1, 100, 0)); n != 9 {
+				t.Errorf("hop %d: %d", i, n)
+			}
+		}
+		passed := make([]byte, 20)
+		if n := must(e, ReadAt(r, passed, -1)); string(passed[:n]) != "passed on" {
+			t.Errorf("%q came back", passed[:n])
+		}
+
 		wait := Splice(r, -1, to, 0, 10, 0)
 		id := e.start(&wait.Spec)
 		if !e.pending(id) {
