@@ -24,6 +24,19 @@ func (f *File) Close(ctx context.Context) error {
 	return f.wrap("close", err)
 }
 
+// Detach ends the use of the file as Close does, but does not close it: the descriptor belongs to the caller, who may make an [os.File] of it with
+// [os.NewFile]. If ctx ends while it waits for operations in flight, the file is closed after them.
+func (f *File) Detach(ctx context.Context) (fd int, err error) {
+	first, err := f.h.Shut(ctx)
+	if !first {
+		err = ErrClosed
+	}
+	if err != nil {
+		return -1, f.wrap("detach", err)
+	}
+	return f.h.FD, nil
+}
+
 // closeRoute chooses who closes. Closing can take long for the last reference to an unlinked file, and for whatever a remote file
 // system does then.
 func (f *File) closeRoute(ctx context.Context) (r Route, remote bool) {

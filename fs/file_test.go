@@ -7,10 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"uringo/executor"
 	"uringo/fs"
 )
 
@@ -260,6 +263,80 @@ func TestAdopt(t *testing.T) { // M22
 		}
 		if _, err := fs.FromOS(ctx, g); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("FromOS of a closed file: %v", err)
+		}
+	})
+}
+
+// TestDetach takes descriptors back: they stay open, whatever becomes of the File, and what waited has ended.
+func TestDetach(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, []byte("content"))
+		if f == nil {
+			return
+		}
+		name := f.Name()
+		fd, err := f.Detach(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var pe *fs.PathError
+		for what, call := range map[string]func() error{
+			"Detach": func() error { _, err := f.Detach(ctx); return err },
+			"Close":  func() error { return f.Close(ctx) },
+			"ReadAt": func() error { _, _, err := f.ReadAt(ctx, make([]byte, 1), 0); return err },
+		} {
+			if err := call(); !errors.Is(err, fs.ErrClosed) || !errors.As(err, &pe) || pe.Path != name {
+				t.Errorf("%s of what was detached: %v", what, err)
+			}
+		}
+		f = nil
+		for range 3 {
+			runtime.GC()
+		}
+		g := os.NewFile(uintptr(fd), name)
+		if got, err := io.ReadAll(g); string(got) != "content" || err != nil {
+			t.Errorf("package os reads %q, %v", got, err)
+		}
+		back, err := fs.FromOS(ctx, g)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if n, b, err := back.ReadAt(ctx, make([]byte, 10), 3); string(b[:n]) != "tent" || err != nil {
+			t.Errorf("ReadAt = %q, %v", b[:n], err)
+		}
+		if err := back.Close(ctx); err != nil {
+			t.Error(err)
+		}
+
+		r, w := pipe(t, ctx)
+		if r == nil {
+			return
+		}
+		reading := executor.Go(ctx, func(ctx context.Context) (int, error) {
+			n, _, err := r.Read(ctx, make([]byte, 10))
+			return n, err
+		})
+		if err := executor.Sleep(ctx, 5*time.Millisecond); err != nil {
+			t.Error(err)
+		}
+		if fd, err = r.Detach(ctx); err != nil {
+			t.Error(err)
+			return
+		}
+		if n, err := reading.Join(ctx); n != 0 || !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("Read that waited = %d, %v", n, err)
+		}
+		if _, _, err := w.Write(ctx, []byte("later")); err != nil {
+			t.Error(err)
+		}
+		b := make([]byte, 10)
+		if n, err := unix.Read(fd, b); string(b[:max(n, 0)]) != "later" || err != nil {
+			t.Errorf("read(2) = %d, %v", n, err)
+		}
+		if err := errors.Join(unix.Close(fd), w.Close(ctx)); err != nil {
+			t.Error(err)
 		}
 	})
 }
