@@ -192,10 +192,11 @@ func (w *poller) ctl(op int, fd int32, events uint32) syscall.Errno {
 	return errno
 }
 
-// abandon completes jobs that nothing can wake any more.
+// abandon completes jobs that nothing can wake any more. Their descriptor was closed; whoever took them for cancelled and began them again would
+// have the next owner's.
 func (p *Pool) abandon(lost []*job) {
 	for _, j := range lost {
-		p.begin(p.finish(j, -int32(syscall.ECANCELED)))
+		p.begin(p.finish(j, -int32(syscall.EBADF)))
 	}
 }
 
