@@ -80,16 +80,27 @@ var ErrInUse = errors.New("uringo: buffers in use")
 // Buffers returns a ring of buffers of the driver's own, for readers without special wishes: 256 buffers of 8 KiB, made by the first
 // call. It must not be closed.
 func (d *Driver) Buffers() (*BufferRing, error) {
-	d.shared.Lock()
-	defer d.shared.Unlock()
-	if d.shared.buffers == nil {
-		b, err := NewBufferRing(d, 256, 8<<10)
-		if err != nil {
-			return nil, err
-		}
-		d.shared.buffers = b
+	const n, size = 256, 8 << 10
+	if b := d.shared.Load(); b != nil {
+		return b, nil
 	}
-	return d.shared.buffers, nil
+	var err error
+	open := func() {
+		if d.shared.Load() != nil {
+			return // somebody else's call was the first
+		}
+		b := makeBuffers(d, n, size, nil)
+		if err = d.openProvided(b, n); err == nil {
+			d.shared.Store(b)
+		}
+	}
+	switch {
+	case !d.doInside(open):
+		return nil, ErrClosed
+	case err != nil:
+		return nil, fmt.Errorf("uringo: %w", err)
+	}
+	return d.shared.Load(), nil
 }
 
 // NewBufferRing makes n buffers of size bytes. n is a power of two, up to 32768. The memory is on the Go heap, and unused parts of it cost
@@ -103,11 +114,7 @@ func NewBufferRing(d *Driver, n, size int, options ...BufferOption) (*BufferRing
 	case size < 1 || size > sizeMax:
 		return nil, fmt.Errorf("uringo: buffers of %d bytes: the size must be from 1 to %d", size, sizeMax)
 	}
-	b := &BufferRing{d: d, size: size, limit: max(1, min(n/4, StreamLimit)), mem: make([]byte, n*size), out: make([]bool, n),
-		gen: make([]uint32, n), streams: make(map[*stream]struct{})}
-	for _, o := range options {
-		o(b)
-	}
+	b := makeBuffers(d, n, size, options)
 	var err error
 	if !d.doInside(func() { err = d.openProvided(b, n) }) {
 		return nil, ErrClosed
@@ -116,6 +123,16 @@ func NewBufferRing(d *Driver, n, size int, options ...BufferOption) (*BufferRing
 		return nil, fmt.Errorf("uringo: %w", err)
 	}
 	return b, nil
+}
+
+// makeBuffers makes a ring of buffers, but for the kernel's part of it.
+func makeBuffers(d *Driver, n, size int, options []BufferOption) *BufferRing {
+	b := &BufferRing{d: d, size: size, limit: max(1, min(n/4, StreamLimit)), mem: make([]byte, n*size), out: make([]bool, n),
+		gen: make([]uint32, n), streams: make(map[*stream]struct{})}
+	for _, o := range options {
+		o(b)
+	}
+	return b
 }
 
 // openProvided makes the kernel's part of b, if the kernel has that.

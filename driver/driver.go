@@ -65,11 +65,7 @@ type Driver struct {
 	spilled pile[*Request] // messages that the channel had no room for, of those who must not wait
 	poke    Request        // a message without content
 
-	// shared is the ring of buffers of Buffers.
-	shared struct {
-		sync.Mutex
-		buffers *BufferRing
-	}
+	shared atomic.Pointer[BufferRing] // of Buffers
 
 	routes [routeCount]stripe.Counter
 

@@ -259,3 +259,27 @@ func TestGuestPanics(t *testing.T) {
 		}
 	})
 }
+
+// The buffers that everybody shares are made by the first who asks. A task does not wait there for somebody who waits for its driver.
+func TestBuffersForTwo(t *testing.T) {
+	withCrew(t, driver.Config{}, func(e *rig, d *driver.Driver, g *crew) {
+		got := make(chan *driver.BufferRing, 2)
+		ask := func() {
+			b, err := d.Buffers()
+			if err != nil {
+				e.Error(err)
+			}
+			got <- b
+		}
+		g.run(func() {
+			go ask()
+			time.Sleep(20 * time.Millisecond) // by now it waits for this goroutine
+			ask()
+		})
+		e.soon("one of two who ask", func() {
+			if a, b := <-got, <-got; a != b {
+				e.Errorf("%p and %p", a, b)
+			}
+		})
+	})
+}
