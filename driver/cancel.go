@@ -71,7 +71,7 @@ func (d *Driver) writeCancel(r *Request) bool {
 	if s.r != r {
 		return true // ended meanwhile
 	}
-	if _, out := d.cancelOut[s.userData(r.slot)|cancelData]; out {
+	if _, out := d.cancelOut[s.userData(r.slot)]; out {
 		return true // on its way; if it fails, it is repeated
 	}
 	if len(d.cancelOut) >= d.cancelMax() {
@@ -84,8 +84,9 @@ func (d *Driver) writeCancel(r *Request) bool {
 	e.Op = ring.OpAsyncCancel
 	e.FD = -1
 	e.Addr = s.userData(r.slot)
-	e.UserData = e.Addr | cancelData
-	d.cancelOut[e.UserData] = struct{}{}
+	d.cancelNo++
+	e.UserData = e.Addr | cancelData | uint64(d.cancelNo)<<cancelShift
+	d.cancelOut[e.Addr] = e.UserData
 	return true
 }
 

@@ -715,6 +715,39 @@ func TestCancelAnswersStayInside(t *testing.T) {
 	}
 }
 
+// A cancellation that is repeated is told from the one before, of which an answer may come twice.
+func TestCancelAgainIsAnother(t *testing.T) {
+	var mu sync.Mutex
+	seen := make(map[uint64]int)
+	model := way{"sim", driver.Auto, func(e *rig, cfg driver.Config) (*driver.Driver, error) {
+		clear(seen)
+		sim := ring.NewSim(ring.SimConfig{Calls: ops.Calls(), OnPost: func(c ring.CQE, _ bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[c.UserData]++
+		}})
+		return e.behind(sim, ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EALREADY)},
+			Match: func(s *ring.SQE) bool { return s.Op == ring.OpAsyncCancel }}, cfg)
+	}}
+	on(t, []way{model}, func(e *rig) {
+		d := e.open(driver.Config{})
+		r, w := e.pipe()
+		p := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+		p.Cancel()
+		e.eventually("more answers", func() bool { return d.Stats().CancelAnswers > 2 })
+		e.write(w, []byte{1})
+		wants(e, "read", p, 1, nil)
+		e.shut(d)
+		mu.Lock()
+		defer mu.Unlock()
+		for data, n := range seen {
+			if n > 1 && data != ^uint64(0) { // that is the ring's own
+				e.Errorf("%d completions of %#x", n, data)
+			}
+		}
+	})
+}
+
 // Opens that are cancelled, whatever becomes of them, leave no descriptor behind.
 func TestCancelledOpens(t *testing.T) {
 	on(t, everywhere, func(e *rig) {

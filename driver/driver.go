@@ -84,7 +84,8 @@ type Driver struct {
 	uncut     []*chain   // with a segment of which the kernel has taken nothing yet
 	cancels   []*Request // issued, to be cancelled as soon as there is room
 	delayed   map[*Request]struct{}
-	cancelOut map[uint64]struct{} // cancellations in the ring, by user data
+	cancelOut map[uint64]uint64 // user data of cancellations in the ring, by that of the operation
+	cancelNo  uint16
 	buffers   buffers
 	files     files
 	provided  map[uint16]*BufferRing // by group
@@ -120,14 +121,20 @@ type slot struct {
 	pooled bool
 }
 
-// user_data is generation and slot; the highest bit marks the driver's own cancellation of that operation.
+// user_data is generation and slot; the highest bit marks the driver's own cancellation of that operation, and above the slot, for which 16
+// bits do, there is a number then that tells it from an earlier one.
 const (
-	cancelData = uint64(1) << 63
-	genMask    = 1<<30 - 1
+	cancelData  = uint64(1) << 63
+	cancelShift = 16
+	cancelMask  = cancelData | 0xffff<<cancelShift
+	genMask     = 1<<30 - 1
 )
 
 // Open starts a driver.
 func Open(cfg Config) (*Driver, error) { return open(cfg, nil) }
+// Slots are no more than the completion queue has places.
+const _ = uint(1<<cancelShift - ring.MaxCQEntries)
+
 
 // OpenGuest starts a driver whose goroutine also runs guest. It is locked to a thread, which makes the ring cheaper and lets
 // it wait only in the kernel.
@@ -150,7 +157,7 @@ func open(cfg Config, guest Guest) (*Driver, error) {
 		start:   time.Now(),
 	}
 	d.poke.control = func() {}
-	d.cancelOut = make(map[uint64]struct{})
+	d.cancelOut = make(map[uint64]uint64)
 	opened := make(chan error)
 	go d.life(opened)
 	if err := <-opened; err != nil {

@@ -390,11 +390,11 @@ func (d *Driver) unqueue(l *list) bool {
 // complete handles one completion.
 func (d *Driver) complete(c *ring.CQE, pooled bool) {
 	if c.UserData&cancelData != 0 {
-		if _, ok := d.cancelOut[c.UserData]; ok {
-			delete(d.cancelOut, c.UserData)
+		if data := c.UserData &^ cancelMask; d.cancelOut[data] == c.UserData {
+			delete(d.cancelOut, data)
 			d.stats.CancelAnswers++
 			if c.Res < 0 {
-				d.insist(c.UserData &^ cancelData)
+				d.insist(data)
 			}
 			return
 		}
