@@ -23,6 +23,15 @@ func TestNoOperation(t *testing.T) {
 		if r := do(e, d, ops.Await("nothing")); r.Err == nil || errors.Is(r.Err, driver.ErrBroken) {
 			e.Errorf("no stream: %+v", r)
 		}
+		accept := ops.AcceptMulti(-1, 0)
+		for _, op := range []ops.Multi{{}, {Many: accept.Many}, {Once: accept.Once}} {
+			if _, err := driver.SubmitMulti(d, op).Next(inTime(e)); err == nil || errors.Is(err, driver.ErrBroken) {
+				e.Errorf("half a stream: %v", err)
+			}
+		}
+		if err := d.RegisterBuffers(nil); err == nil || errors.Is(err, driver.ErrBroken) {
+			e.Errorf("no arena: %v", err)
+		}
 		must(e, d, ops.Nop())
 	})
 }

@@ -86,8 +86,11 @@ func (d *Driver) registerLazily(a *buf.Arena) int {
 // register puts an arena into the table.
 func (d *Driver) register(a *buf.Arena) error {
 	b := &d.buffers
-	if d.broken != nil {
+	switch {
+	case d.broken != nil:
 		return d.broken
+	case a == nil:
+		return errors.New("nil arena")
 	}
 	if i, known := b.index[a]; known && i != noIndex {
 		return nil

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -38,7 +39,7 @@ type item struct {
 // they mean, and who has to give them back, the operation says.
 func SubmitMulti(d *Driver, op ops.Multi) *Stream[int] {
 	s := newStream(d, &multi{op}, StreamLimit, op.Ended)
-	s.begin(op.Many, op.Many.Invalid())
+	s.begin(op.Many, cmp.Or(op.Many.Invalid(), op.Once.Invalid()))
 	return &Stream[int]{s, func(it item) int { return int(it.n) }}
 }
 
