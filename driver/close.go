@@ -131,14 +131,20 @@ func (d *Driver) drained() bool {
 	return d.closing.Load() && d.broken == nil && d.issued == 0 && len(d.cancelOut) == 0 && d.ring.Queued() == 0
 }
 
-// fail ends a driver whose ring cannot go on. Nothing the kernel may still touch is freed.
+// fail ends a driver whose ring cannot go on. Nothing the kernel may still touch is freed. When somebody who is told interrupts it, the next
+// call goes on.
 func (d *Driver) fail(err error) {
-	if d.broken != nil {
-		return
+	if d.broken == nil {
+		d.broken = err
+		d.closing.Store(true)
+		d.log.Error("driver failed", zap.Error(err))
 	}
-	d.broken = err
-	d.closing.Store(true)
-	d.log.Error("driver failed", zap.Error(err))
+	err = d.broken
+	for len(d.taking) > 0 {
+		r := d.taking[0]
+		d.taking = d.taking[1:]
+		d.refuse(r)
+	}
 	for _, l := range []*list{&d.queue, &d.waiting} {
 		for r := l.pop(); r != nil; r = l.pop() {
 			d.deliver(r, 0, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -78,6 +79,7 @@ type Driver struct {
 	cqes      []ring.CQE
 	plain     ring.SQE // of the plain call that is being started
 	flush     []Batcher
+	taking    []*Request // messages that spilled over, and are to be accepted yet
 	queue     list       // waiting for a slot
 	waiting   list       // the same, for operations that may wait for ever
 	chains    []*chain   // waiting for places for a whole segment
@@ -130,11 +132,11 @@ const (
 	genMask     = 1<<30 - 1
 )
 
-// Open starts a driver.
-func Open(cfg Config) (*Driver, error) { return open(cfg, nil) }
 // Slots are no more than the completion queue has places.
 const _ = uint(1<<cancelShift - ring.MaxCQEntries)
 
+// Open starts a driver.
+func Open(cfg Config) (*Driver, error) { return open(cfg, nil) }
 
 // OpenGuest starts a driver whose goroutine also runs guest. It is locked to a thread, which makes the ring cheaper and lets
 // it wait only in the kernel.
@@ -251,11 +253,12 @@ func (d *Driver) run() {
 		if returned {
 			return
 		}
-		if p := recover(); p != nil || !d.visiting {
+		defer d.run() // deferred, as whoever is told of the mishap may call Goexit, too
+		visiting := d.visiting
+		d.visiting = false
+		if p := recover(); p != nil || !visiting {
 			d.mishap(p)
 		}
-		d.visiting = false
-		d.run()
 	}()
 	for !d.ended {
 		d.pass()
@@ -266,11 +269,18 @@ func (d *Driver) run() {
 // mishap ends a driver that was interrupted by a panic, or by a Goexit if p is nil, maybe in the middle of the completions: their operations
 // would never end.
 func (d *Driver) mishap(p any) {
+	returned := false
+	defer func() {
+		if !returned {
+			d.mishap(recover()) // of somebody who was told of this one: there are others to tell
+		}
+	}()
 	what := "runtime.Goexit by whom the driver told something"
 	if p != nil {
 		what = fmt.Sprintf("panic: %v", p)
 	}
 	d.fail(fmt.Errorf("%w: %s\n%s", ErrBroken, what, stack()))
+	returned = true
 }
 
 // inside has f, a part of a pass, run where a task of the guest called: on its stack, a mishap in there would be taken for the task's.
@@ -365,9 +375,17 @@ func (d *Driver) takeIn() {
 		break
 	}
 	if some {
-		for _, r := range spilled {
+		if d.taking == nil {
+			d.taking = spilled
+		} else { // within another takeIn
+			d.taking = append(slices.Clip(d.taking), spilled...)
+		}
+		for len(d.taking) > 0 {
+			r := d.taking[0]
+			d.taking = d.taking[1:]
 			d.accept(r)
 		}
+		d.taking = nil
 		d.spilled.giveBack(spilled)
 	}
 }
@@ -585,8 +603,10 @@ func (d *Driver) tell() {
 		return
 	}
 	for i, b := range d.flush {
-		b.Flush()
-		d.flush[i] = nil
+		if b != nil { // else it has been told, and made a mistake
+			d.flush[i] = nil
+			b.Flush()
+		}
 	}
 	d.flush = d.flush[:0]
 }

@@ -74,3 +74,58 @@ func TestMishapAmongCompletions(t *testing.T) {
 		}
 	}
 }
+
+// What spilled over behind it is told of the end, too.
+func TestMishapAmongSpilled(t *testing.T) {
+	on(t, []way{{"panic", driver.Auto, nil}}, func(e *rig) {
+		d, err := driver.Open(driver.OnKernel(driver.Config{Engine: driver.Uring}, ring.NewSim(ring.SimConfig{Calls: ops.Calls()})))
+		if err != nil {
+			e.Fatal(err)
+		}
+		last := make(chan *driver.Pending[struct{}], 1)
+		driver.Submit(d, ops.Nop()).OnEnd(func(ops.Result[struct{}]) {
+			for !driver.IntakeFull(d) {
+				driver.Submit(d, ops.Nop())
+			}
+			bad := driver.Submit(d, ops.InstallDirect(0)) // for want of a table it ends where it is taken in
+			bad.OnEnd(func(ops.Result[struct{}]) { panic("a mistake") })
+			last <- driver.Submit(d, ops.Nop())
+		})
+		if r := result(e, <-last); !errors.Is(r.Err, driver.ErrBroken) {
+			e.Errorf("%+v", r)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := d.Close(ctx); !errors.Is(err, driver.ErrBroken) {
+			e.Errorf("close: %v", err)
+		}
+	})
+}
+
+// Who is told of the mistake of another makes the same one: that is no reason to forget the others.
+func TestMishapsOfMany(t *testing.T) {
+	for what, mistake := range map[string]func(){"panic": func() { panic("a mistake") }, "Goexit": runtime.Goexit} {
+		on(t, []way{{what, driver.Auto, nil}}, func(e *rig) {
+			d, err := driver.Open(driver.OnKernel(driver.Config{Engine: driver.Uring}, ring.NewSim(ring.SimConfig{Calls: ops.Calls()})))
+			if err != nil {
+				e.Fatal(err)
+			}
+			r, w := e.pipe()
+			for range 3 {
+				driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1)).OnEnd(func(ops.Result[[]byte]) { mistake() })
+			}
+			idle, _ := e.pipe()
+			last := driver.Submit(d, ops.ReadAt(idle, make([]byte, 1), -1))
+			pending(e, last)
+			e.write(w, []byte{1})
+			if res := result(e, last); !errors.Is(res.Err, driver.ErrAbandoned) {
+				e.Errorf("%+v", res)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if err := d.Close(ctx); !errors.Is(err, driver.ErrBroken) {
+				e.Errorf("close: %v", err)
+			}
+		})
+	}
+}
