@@ -6,10 +6,10 @@
 //		return err
 //	}
 //	defer l.Close(ctx)
-//	for {
-//		c, err := l.Accept(ctx)
+//	for c, err := range l.Accepts(ctx) {
 //		if err != nil {
-//			return err
+//			log.Print(err) // too many open files, maybe; if it is no error of the moment, it was the last
+//			continue
 //		}
 //		executor.Go(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, serve(ctx, c) })
 //	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -302,6 +303,38 @@ func TestFewDescriptors(t *testing.T) {
 		o.want(t, exitOK)
 		sameTree(t, snapshot(t, dst, true), want)
 	})
+}
+
+// TestVeryDeepTree copies a tree that is deeper than a path can say, and than descriptors are many: without a way from the top for each of
+// its directories, which would take minutes.
+func TestVeryDeepTree(t *testing.T) {
+	const depth = 3000
+	y := yard{t, t.TempDir()}
+	name := "a name of some length"
+	y.mkdir("src")
+	fd, err := unix.Open(y.path("src"), unix.O_PATH|unix.O_CLOEXEC, 0)
+	must(t, err)
+	for range depth {
+		must(t, unix.Mkdirat(fd, name, 0755))
+		next, err := unix.Openat(fd, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		must(t, err)
+		must(t, unix.Close(fd))
+		fd = next
+	}
+	must(t, unix.Close(fd))
+	t.Cleanup(func() { must(t, exec.Command("rm", "-rf", y.path("src"), y.path("dst")).Run()) })
+	for _, w := range []way{{"workers:2", "uring"}, {"local", "portable"}} {
+		ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer stop()
+		var stdout, stderr bytes.Buffer
+		code := run(ctx, w.args([]string{"-a", "--fsync=false", "--json", y.path("src"), y.path("dst")}), &stdout, &stderr)
+		o := outcome{code, stdout.String(), stderr.String()}
+		o.want(t, exitOK)
+		if s := o.summary(t); s.Directories != depth+1 {
+			t.Errorf("%d directories, want %d", s.Directories, depth+1)
+		}
+		must(t, exec.Command("rm", "-rf", y.path("dst")).Run())
+	}
 }
 
 // TestDescriptorsComeBack runs the program many times and counts.

@@ -4,8 +4,11 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"uringo/fs"
 )
@@ -28,10 +31,15 @@ type folder struct {
 
 // path is for messages; files are never opened by it.
 func (f *folder) path() string {
-	if f.parent == nil {
-		return f.name
+	var below []string
+	for ; f.parent != nil; f = f.parent {
+		below = append(below, f.name)
 	}
-	return join(f.parent.path(), f.name)
+	path := []byte(f.name)
+	for _, name := range slices.Backward(below) {
+		path = appendName(path, name)
+	}
+	return string(path)
 }
 
 var errMoved = errors.New("directory was exchanged for another one during the copy")
@@ -104,18 +112,40 @@ func (h *handles) pin(f *folder) *fs.Dir {
 	return f.dir
 }
 
-// openFolder opens f through its parent, which may have to be opened for that as well; never by its path, in which a component
-// could have become a link since.
+// openFolder opens f through a folder above it, which may have to be opened for that as well; never by its whole path, in which a
+// component could have become a link since.
 func (h *handles) openFolder(ctx context.Context, f *folder) (*fs.Dir, error) {
 	if f.parent == nil {
 		return fs.OpenDir(ctx, f.name)
 	}
-	parent, err := h.acquire(ctx, f.parent)
+	if top, names := h.above(f); top != f.parent {
+		if dir, err := h.openBelow(ctx, top, names); err == nil {
+			return dir, nil
+		}
+	}
+	return h.openBelow(ctx, f.parent, f.name)
+}
+
+func (h *handles) openBelow(ctx context.Context, top *folder, names string) (*fs.Dir, error) {
+	dir, err := h.acquire(ctx, top)
 	if err != nil {
 		return nil, err
 	}
-	defer h.release(ctx, f.parent)
-	return parent.OpenDir(ctx, f.name)
+	defer h.release(ctx, top)
+	return dir.OpenDir(ctx, names)
+}
+
+// above returns where to open f from, and by what names: its parent, or, for one that was open before and so is known again when it is
+// found, the next folder above it that is open. That is one call for many levels of a deep tree, in which the kernel follows no link.
+func (h *handles) above(f *folder) (*folder, string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	top, names := f.parent, f.name
+	for f.known && top.dir == nil && top.parent != nil && len(top.name)+1+len(names) < unix.PathMax {
+		names = top.name + "/" + names
+		top = top.parent
+	}
+	return top, names
 }
 
 // shed takes out what has to be closed to come back to the limit.

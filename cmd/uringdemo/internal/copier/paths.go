@@ -32,16 +32,18 @@ func Quote(path string) string {
 }
 
 // join is filepath.Join without its cleaning: "a/.." stays what the user wrote.
-func join(dir, name string) string {
+func join(dir, name string) string { return string(appendName([]byte(dir), name)) }
+
+func appendName(dir []byte, name string) []byte {
 	switch {
-	case dir == "" || dir == ".":
-		return name
+	case len(dir) == 0 || len(dir) == 1 && dir[0] == '.':
+		return append(dir[:0], name...)
 	case name == ".":
 		return dir
-	case dir[len(dir)-1] == filepath.Separator:
-		return dir + name
+	case dir[len(dir)-1] != filepath.Separator:
+		dir = append(dir, filepath.Separator)
 	}
-	return dir + string(filepath.Separator) + name
+	return append(dir, name...)
 }
 
 // place is a name in a folder.
