@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"testing"
@@ -170,6 +171,48 @@ func TestIncremental(t *testing.T) {
 		defer unix.Close(other)
 		if _, err := driver.RecvMulti(d, packets, b, 0, nil).Next(ctx); err == nil {
 			e.Error("packets into incremental buffers")
+		}
+	})
+}
+
+// A second release is one also when the buffer has its next reader, at the same place: that one keeps what it has.
+func TestIncrementalReleasedLate(t *testing.T) {
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{})
+		ctx := inTime(e)
+		const size = 8
+		b, err := driver.NewBufferRing(d, 1, size, driver.Incremental())
+		if err != nil {
+			e.Fatal(err)
+		}
+		in, out := e.streamPair()
+		defer unix.Close(out)
+		s := driver.RecvMulti(d, in, b, 0, nil)
+		full := func(text byte) driver.Chunk {
+			e.write(out, bytes.Repeat([]byte{text}, size))
+			c, err := s.Next(ctx)
+			if err != nil || len(c.Bytes()) != size {
+				e.Fatalf("%q, %v", c.Bytes(), err)
+			}
+			return c
+		}
+		first := full('1')
+		first.Release()
+		second := full('2')
+		func() {
+			defer func() {
+				if recover() == nil {
+					e.Error("released twice")
+				}
+			}()
+			first.Release()
+		}()
+		if st := b.Stats(); st.Held != 1 {
+			e.Errorf("%+v", st)
+		}
+		second.Release()
+		if err := s.Close(ctx); err != nil {
+			e.Error(err)
 		}
 	})
 }

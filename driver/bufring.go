@@ -368,7 +368,7 @@ func (b *BufferRing) forget(s *stream) {
 func (b *BufferRing) release(id uint16, gen, off uint32) {
 	b.mu.Lock()
 	if b.incremental {
-		b.releasePart(id, off)
+		b.releasePart(id, gen, off)
 		return
 	}
 	if b.gen[id] != gen || !b.out[id] {
@@ -381,8 +381,8 @@ func (b *BufferRing) release(id uint16, gen, off uint32) {
 const errReleasedTwice = "uringo: chunk released twice"
 
 // releasePart is release for an incremental ring. It unlocks.
-func (b *BufferRing) releasePart(id uint16, off uint32) {
-	if _, ok := b.live[part{id, off}]; !ok {
+func (b *BufferRing) releasePart(id uint16, gen, off uint32) {
+	if _, ok := b.live[part{id, off}]; !ok || b.gen[id] != gen {
 		b.mu.Unlock()
 		panic(errReleasedTwice)
 	}
