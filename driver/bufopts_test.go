@@ -2,13 +2,16 @@ package driver_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/ops"
 )
 
 // wishes are the ways to make a ring of buffers.
@@ -214,6 +217,20 @@ func TestIncrementalReleasedLate(t *testing.T) {
 		if err := s.Close(ctx); err != nil {
 			e.Error(err)
 		}
+	})
+}
+
+// More than a processor of 32 bits can address is refused.
+func TestBuffersBeyondAddresses(t *testing.T) {
+	if math.MaxInt > math.MaxInt32 {
+		t.Skip("needs 32 bits: here the largest ring of buffers has an address")
+	}
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{})
+		if b, err := driver.NewBufferRing(d, 1<<15, 1<<20); err == nil || errors.Is(err, driver.ErrBroken) {
+			e.Errorf("%v, %v", b, err)
+		}
+		must(e, d, ops.Nop())
 	})
 }
 

@@ -3,6 +3,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"sync"
 	"syscall"
@@ -113,6 +114,8 @@ func NewBufferRing(d *Driver, n, size int, options ...BufferOption) (*BufferRing
 		return nil, fmt.Errorf("uringo: a ring of %d buffers: the number must be a power of two, up to %d", n, ring.MaxProvided)
 	case size < 1 || size > sizeMax:
 		return nil, fmt.Errorf("uringo: buffers of %d bytes: the size must be from 1 to %d", size, sizeMax)
+	case size > math.MaxInt/n:
+		return nil, fmt.Errorf("uringo: %d buffers of %d bytes: they have no room in memory", n, size)
 	}
 	b := makeBuffers(d, n, size, options)
 	var err error
