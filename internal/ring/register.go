@@ -74,14 +74,18 @@ func (r *Ring) openTable(op uint32, what string, n uint32) error {
 // SetBuffer registers memory under an index of the table, or none: then the place is empty. Operations that have begun go on with
 // what was there. Owner only. Kernel 5.13.
 func (r *Ring) SetBuffer(index uint32, mem []byte) error {
-	iov := &unix.Iovec{}
+	// One piece of memory: it is on the heap, for the call is given its address. A vector of its own would be on the stack, which moves.
+	u := &struct {
+		resourceUpdate
+		iov unix.Iovec
+	}{resourceUpdate: resourceUpdate{offset: index, nr: 1}}
 	if len(mem) > 0 {
-		iov.Base = unsafe.SliceData(mem)
-		iov.SetLen(len(mem))
+		u.iov.Base = unsafe.SliceData(mem)
+		u.iov.SetLen(len(mem))
 	}
-	u := &resourceUpdate{offset: index, data: uint64(uintptr(unsafe.Pointer(iov))), nr: 1}
-	_, errno := r.k.Register(r.fd, registerBuffersUpdate, unsafe.Pointer(u), uint32(unsafe.Sizeof(*u)))
-	runtime.KeepAlive(iov)
+	u.data = uint64(uintptr(unsafe.Pointer(&u.iov)))
+	_, errno := r.k.Register(r.fd, registerBuffersUpdate, unsafe.Pointer(u), uint32(unsafe.Sizeof(u.resourceUpdate)))
+	runtime.KeepAlive(u)
 	switch errno {
 	case 0:
 		return nil
