@@ -35,7 +35,13 @@ func (c *Copier) plan(ctx context.Context, sources []string, target string) (*no
 
 	parents := make(map[string]*folder)
 	names := make(map[string]bool)
+	named := make(map[string]bool)
 	for _, source := range sources {
+		if named[source] {
+			c.journal.note(source, "named more than once")
+			continue
+		}
+		named[source] = true
 		dir, name := split(source)
 		parent := parents[dir]
 		if parent == nil {
