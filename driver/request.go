@@ -23,7 +23,7 @@ type Batcher interface {
 //
 // A Request is used again and again: Reset, send, wait for Complete, and from the start. Its fields have one owner at a time.
 type Request struct {
-	// The first two cache lines are all that an operation without incidents touches.
+	// The first three cache lines are all that an operation without incidents touches.
 	spec   ops.Spec
 	waiter Waiter
 	err    error    // the outcome: the driver's until Complete
