@@ -239,37 +239,31 @@ func (l *Listener) common() Addr {
 	return l.local
 }
 
-// accept returns the remote address, too, where the kernel said it.
+// accept returns the remote address, too.
 func (l *Listener) accept(ctx context.Context) (fd int, remote Addr, err error) {
-	const flags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	const flags = unix.SOCK_NONBLOCK
 	if !l.h.Acquire() {
 		return -1, nil, ErrClosed
 	}
 	for {
-		fd, err := l.try(ctx, OpAccept, func() (n int, err error) {
-			n, remote, err = l.net.acceptNow(l.h.FD, flags)
+		fd, err := l.try(ctx, OpAccept, func() (int, error) {
+			var peer ops.Peer
+			n, err := ops.TryAccept(l.h.FD, flags, &peer)
+			if err == nil {
+				remote = l.net.peer(&peer)
+			}
 			return n, err
 		})
 		if err == syscall.EAGAIN {
-			fd, err = onRing(ctx, ops.Accept(l.h.FD, flags), l.h.Free)
+			peer := new(ops.Peer)
+			if fd, err = onRing(ctx, ops.AcceptFrom(l.h.FD, flags, peer), l.h.Free); err == nil {
+				remote = l.net.peer(peer)
+			}
 		}
 		if err == syscall.ECONNABORTED {
 			continue // reset before it was accepted: nobody's business
 		}
 		return fd, remote, l.h.Settle(err, ErrClosed)
-	}
-}
-
-// acceptNow accepts a connection if one waits.
-func (n network) acceptNow(fd, flags int) (int, Addr, error) {
-	for {
-		c, sa, err := unix.Accept4(fd, flags)
-		if err == nil {
-			return c, n.address(sa), nil
-		}
-		if err != syscall.EINTR {
-			return -1, nil, err
-		}
 	}
 }
 

@@ -69,15 +69,6 @@ func (l *Listener) acceptRing(ctx context.Context) (*RingConn, error) {
 	return &RingConn{c: c}, nil
 }
 
-// peer returns the address of who was accepted. Those without a name are called "@", as Accept and LocalAddr do.
-func (n network) peer(p *ops.Peer) Addr {
-	a := n.address(p.Addr())
-	if u, ok := a.(*UnixAddr); ok && u.Name == "" {
-		u.Name = "@"
-	}
-	return a
-}
-
 // acceptPlace accepts a connection into the table.
 func (l *Listener) acceptPlace(ctx context.Context, peer *ops.Peer) (place int, err error) {
 	for {

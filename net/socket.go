@@ -52,8 +52,18 @@ func (n network) localAddr(fd int) Addr {
 
 // remoteAddr returns the address that fd is connected to. A peer that is gone already has the zero address.
 func (n network) remoteAddr(fd int) Addr {
-	sa, _ := unix.Getpeername(fd)
-	return n.address(sa)
+	var peer ops.Peer
+	_ = peer.Of(fd)
+	return n.peer(&peer)
+}
+
+// peer returns the address of who is at the other end. Those without a name are called "@", as LocalAddr does.
+func (n network) peer(p *ops.Peer) Addr {
+	a := n.address(p.Addr())
+	if u, ok := a.(*UnixAddr); ok && u.Name == "" {
+		u.Name = "@"
+	}
+	return a
 }
 
 // LocalAddr returns the address of this end. It must not be modified.

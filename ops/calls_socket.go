@@ -86,7 +86,7 @@ func tryAccept(e *ring.SQE) int32 {
 		return notYet(e.FD)
 	}
 	return nonblocking(e.FD, func() int32 {
-		return call(unix.SYS_ACCEPT4, uintptr(e.FD), 0, 0, uintptr(e.OpFlags), 0, 0)
+		return call(unix.SYS_ACCEPT4, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Off), uintptr(e.OpFlags), 0, 0)
 	})
 }
 

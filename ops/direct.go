@@ -72,12 +72,6 @@ func prepareSocketDirect(s *Spec, e *ring.SQE) {
 	e.FileIndex = anyPlace
 }
 
-// Peer is who an [AcceptDirect] has accepted. It is the operation's until the result is in.
-type Peer struct{ name sockaddr }
-
-// Addr returns the peer's address, nil if it has none.
-func (p *Peer) Addr() unix.Sockaddr { return p.name.sockaddr() }
-
 // AcceptDirect is [Accept] into the ring's table: N is the place, and p, if not nil, is told the peer's address, which a place cannot be asked for.
 // The driver does not let the kernel accept what the table has no room for, as that would be lost: ENFILE. A connection that nobody waits
 // for any more is closed by the driver. Kernel 6.0, accept(2).
@@ -90,13 +84,8 @@ func AcceptDirect(fd int, flags int, p *Peer) Op[struct{}] {
 }
 
 func prepareAcceptDirect(s *Spec, e *ring.SQE) {
-	e.OpFlags = s.opFlags
+	prepareAccept(s, e)
 	e.FileIndex = anyPlace
-	if p, ok := s.aux.(*Peer); ok {
-		p.name.len = uint32(unsafe.Sizeof(p.name.raw))
-		e.Addr = uint64(uintptr(unsafe.Pointer(&p.name.raw)))
-		e.Off = uint64(uintptr(unsafe.Pointer(&p.name.len)))
-	}
 }
 
 // PutDirect puts the file of the descriptor fd into the ring's table, too: N is the place. The descriptor stays the caller's. Kernel 6.0.

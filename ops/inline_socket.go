@@ -25,6 +25,24 @@ func TrySend(fd int, b []byte, flags int) (int, error) {
 	return transferNow(unix.SYS_SENDTO, fd, b, flags|unix.MSG_NOSIGNAL)
 }
 
+// TryAccept accepts a connection that waits on the listening socket fd, which must not be a blocking one, and tells p who is at its other end. It
+// is a plain system call and allocates nothing. EAGAIN means that none waits. The new descriptor is close-on-exec; flags are 0 or
+// unix.SOCK_NONBLOCK. accept(2).
+func TryAccept(fd int, flags int, p *Peer) (int, error) {
+	for {
+		p.name.len = uint32(unsafe.Sizeof(p.name.raw))
+		n, _, errno := syscall.Syscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(&p.name.raw)),
+			uintptr(unsafe.Pointer(&p.name.len)), uintptr(flags|unix.SOCK_CLOEXEC), 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		default:
+			return -1, errno
+		}
+	}
+}
+
 // transferNow makes the call, without telling the scheduler if it is brief.
 func transferNow(trap uintptr, fd int, b []byte, flags int) (int, error) {
 	p, l := unsafe.Pointer(unsafe.SliceData(b)), uintptr(min(len(b), MaxTransfer))

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +12,7 @@ import (
 var (
 	kindSocket  = &Kind{Name: "socket", Code: ring.OpSocket, Prepare: prepareSocket, Discard: discardFD}
 	kindConnect = &Kind{Name: "connect", Code: ring.OpConnect, Prepare: prepareConnect, Waits: true, Ready: readyConnect}
-	kindAccept  = &Kind{Name: "accept", Code: ring.OpAccept, Waits: true, Discard: discardFD, Ready: readyRecv,
+	kindAccept  = &Kind{Name: "accept", Code: ring.OpAccept, Prepare: prepareAccept, Waits: true, Discard: discardFD, Ready: readyRecv,
 		PollFirst: ring.AcceptPollFirst}
 	kindShutdown = &Kind{Name: "shutdown", Code: ring.OpShutdown}
 )
@@ -62,9 +63,42 @@ func readyConnect(_ *Spec, res int32) uint32 {
 }
 
 // Accept takes a connection from the listening socket fd, and waits for one, also if the socket has O_NONBLOCK. N is its descriptor,
-// close-on-exec; flags are 0 or unix.SOCK_NONBLOCK. Who is at the other end, getpeername(2) tells. Kernel 5.5, accept(2).
-func Accept(fd int, flags int) Op[struct{}] {
-	return Op[struct{}]{Spec: Spec{Kind: kindAccept, FD: int32(fd), opFlags: uint32(flags | unix.SOCK_CLOEXEC)}}
+// close-on-exec; flags are 0 or unix.SOCK_NONBLOCK. Who is at the other end, [AcceptFrom] and [Peer.Of] tell. Kernel 5.5, accept(2).
+func Accept(fd int, flags int) Op[struct{}] { return AcceptFrom(fd, flags, nil) }
+
+// AcceptFrom is [Accept], and p, if not nil, is told the peer's address.
+func AcceptFrom(fd int, flags int, p *Peer) Op[struct{}] {
+	s := Spec{Kind: kindAccept, FD: int32(fd), opFlags: uint32(flags | unix.SOCK_CLOEXEC)}
+	if p != nil {
+		s.aux = p
+	}
+	return Op[struct{}]{Spec: s}
+}
+
+func prepareAccept(s *Spec, e *ring.SQE) {
+	e.OpFlags = s.opFlags
+	if p, ok := s.aux.(*Peer); ok {
+		p.name.len = uint32(unsafe.Sizeof(p.name.raw))
+		e.Addr = uint64(uintptr(unsafe.Pointer(&p.name.raw)))
+		e.Off = uint64(uintptr(unsafe.Pointer(&p.name.len)))
+	}
+}
+
+// Peer is who is at the other end of a connection. It is the operation's that is to tell until the result is in.
+type Peer struct{ name sockaddr }
+
+// Addr returns the peer's address, nil if it has none.
+func (p *Peer) Addr() unix.Sockaddr { return p.name.sockaddr() }
+
+// Of asks who is at the other end of the socket fd. It is a plain system call, getpeername(2).
+func (p *Peer) Of(fd int) error {
+	p.name.len = uint32(unsafe.Sizeof(p.name.raw))
+	_, _, errno := syscall.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&p.name.raw)), uintptr(unsafe.Pointer(&p.name.len)))
+	if errno != 0 {
+		p.name.len = 0
+		return errno
+	}
+	return nil
 }
 
 // Shutdown ends one or both directions of the socket fd: how is unix.SHUT_RD, SHUT_WR or SHUT_RDWR. Operations that wait on the socket

@@ -77,7 +77,8 @@ func TestStreamSockets(t *testing.T) {
 					_ = unix.Unlink(path)
 				}
 				l, addr := e.listener(c.addr, c.flags, 8)
-				accept := Accept(l, c.flags)
+				var peer, asked Peer
+				accept := AcceptFrom(l, c.flags, &peer)
 				id := e.start(&accept.Spec)
 				if !e.pending(id) {
 					t.Fatalf("accepted nobody: %d", e.await(id))
@@ -85,6 +86,11 @@ func TestStreamSockets(t *testing.T) {
 				client := e.opened(must(e, Socket(family(addr), unix.SOCK_STREAM|c.flags, 0)), nil)
 				must(e, Connect(client, addr))
 				server := e.opened(int(e.await(id)), nil)
+				sameName(t, &peer, client)
+				if err := asked.Of(server); err != nil {
+					t.Error(err)
+				}
+				sameName(t, &asked, client)
 				for _, fd := range []int{client, server} {
 					if fl, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fl != unix.FD_CLOEXEC {
 						t.Error("not close-on-exec")
@@ -117,6 +123,62 @@ func TestStreamSockets(t *testing.T) {
 			})
 		})
 	}
+}
+
+// sameName sees that p is the socket at the other end.
+func sameName(t *testing.T, p *Peer, other int) {
+	t.Helper()
+	want, err := unix.Getsockname(other)
+	if u, ok := want.(*unix.SockaddrUnix); ok && u.Name == "@" {
+		u.Name = "" // the other package's word for none
+	}
+	switch got := p.Addr(); {
+	case err != nil || got == nil:
+		t.Errorf("the peer is %v, which is %v, %v", got, want, err)
+	case fmt.Sprintf("%+v", exported(got)) != fmt.Sprintf("%+v", exported(want)):
+		t.Errorf("the peer is %+v and not %+v", got, want)
+	}
+}
+
+// exported is a copy of an address without what only package unix knows of it.
+func exported(a unix.Sockaddr) unix.Sockaddr {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return &unix.SockaddrInet4{Port: a.Port, Addr: a.Addr}
+	case *unix.SockaddrInet6:
+		return &unix.SockaddrInet6{Port: a.Port, Addr: a.Addr, ZoneId: a.ZoneId}
+	case *unix.SockaddrUnix:
+		return &unix.SockaddrUnix{Name: a.Name}
+	}
+	return a
+}
+
+// A connection that waits is accepted in place, and only then.
+func TestTryAccept(t *testing.T) {
+	onEngines(t, func(t *testing.T, e *engine) {
+		l, addr := e.listener(loopback, unix.SOCK_NONBLOCK, 8)
+		var peer Peer
+		if fd, err := TryAccept(l, 0, &peer); err != syscall.EAGAIN {
+			t.Fatalf("accepted %d, %v of nobody", fd, err)
+		}
+		client := e.opened(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0))
+		if err := unix.Connect(client, addr); err != nil {
+			t.Fatal(err)
+		}
+		server := e.opened(TryAccept(l, unix.SOCK_NONBLOCK, &peer))
+		sameName(t, &peer, client)
+		fd, _ := unix.FcntlInt(uintptr(server), unix.F_GETFD, 0)
+		fl, _ := unix.FcntlInt(uintptr(server), unix.F_GETFL, 0)
+		if fd != unix.FD_CLOEXEC || fl&unix.O_NONBLOCK == 0 {
+			t.Errorf("flags %#x and %#x", fd, fl)
+		}
+		if n, err := TryAccept(client, 0, &peer); err != syscall.EINVAL {
+			t.Errorf("accepted %d, %v on what does not listen", n, err)
+		}
+		if err := peer.Of(l); err != syscall.ENOTCONN || peer.Addr() != nil {
+			t.Errorf("a listener's peer is %v, %v", peer.Addr(), err)
+		}
+	})
 }
 
 func TestSocketErrors(t *testing.T) {
