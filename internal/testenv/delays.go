@@ -5,7 +5,10 @@ import "time"
 // Delays measures how late the machine runs who wants to run. The function that it returns ends that, and returns the sum: a bound on how
 // long something may take holds on a machine that does nothing else, and on another after so much longer.
 func Delays() (end func() time.Duration) {
-	const nap = time.Millisecond
+	return delays(10 * time.Millisecond) // so that what other goroutines of a busy test take in their turn is little of it
+}
+
+func delays(nap time.Duration) (end func() time.Duration) {
 	stop, sum := make(chan struct{}), make(chan time.Duration)
 	go func() {
 		var late time.Duration

@@ -9,7 +9,7 @@ import (
 // TestDelays holds the only processor for a while.
 func TestDelays(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	end := Delays()
+	end := delays(time.Millisecond)
 	time.Sleep(2 * time.Millisecond) // it sleeps, too
 	for begin := time.Now(); time.Since(begin) < 5*time.Millisecond; {
 	}
