@@ -4,6 +4,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/buf"
 	"uringo/internal/ring"
 	"uringo/ops"
@@ -170,7 +172,7 @@ func (d *Driver) Issue(r *Request) {
 	case r.cancel == r.cur:
 		d.deliver(r, 0, syscall.ECANCELED)
 	default:
-		r.attempts, r.hit, r.shut, r.ready = 0, false, false, 0
+		r.attempts, r.hit, r.shut, r.ready, r.hungUp = 0, false, false, 0, false
 		switch {
 		case r.stream != nil:
 			d.arm(r)
@@ -287,9 +289,26 @@ func (d *Driver) byCall(r *Request) bool {
 
 // awaitReady fills an entry that completes when the descriptor is ready.
 func (r *Request) awaitReady(e *ring.SQE) {
-	poll := ops.PollAdd(int(r.spec.FD), r.ready)
+	events := r.ready
+	if events&unix.POLLIN != 0 {
+		events |= unix.POLLRDHUP
+	}
+	poll := ops.PollAdd(int(r.spec.FD), events)
 	poll.Flags = r.spec.Flags & ops.Direct
 	poll.Prepare(e)
+}
+
+// hungUp reports whether a descriptor that is ready will have nothing more to receive than it has.
+func hungUp(c *ring.CQE) bool { return c.Res > 0 && c.Res&unix.POLLRDHUP != 0 }
+
+// receives reports whether an operation that is refused, though its descriptor is ready, means the end by that if nothing more can come: a
+// socket for datagrams that was shut down for receiving is ready for ever, and has nothing for those who do not wait.
+func receives(s *ops.Spec) bool {
+	switch s.Kind.Code {
+	case ring.OpRecv, ring.OpRecvmsg, ring.OpRead:
+		return true
+	}
+	return false
 }
 
 // call has a request performed as a plain call.
@@ -468,11 +487,14 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		d.settle(r, c)
 		return
 	}
+	if c.Res == -int32(syscall.EAGAIN) && r.hungUp && r.ready == 0 && receives(&r.spec) {
+		c.Res = 0
+	}
 	if c.Res < 0 && d.refused(r, c.Res) {
 		return
 	}
 	if r.ready != 0 && c.Res >= 0 {
-		r.ready = 0 // no longer to be waited for
+		r.ready, r.hungUp = 0, hungUp(c) // no longer to be waited for
 		if r.cancel == r.cur || r.hit || r.shut {
 			d.refused(r, -int32(syscall.ECANCELED))
 			return

@@ -40,6 +40,7 @@ type Request struct {
 	shut     bool     // cancelled by the end of the driver; the driver's
 	ended    bool     // the maker's, see End
 	sent     bool     // it came over the channel: who waits is no task of the driver's guest
+	hungUp   bool     // the descriptor was when it was last ready; the driver's
 	ready    uint32   // events of the descriptor to wait for before the operation is tried again; the driver's
 	hasEarly bool     // the result is in, and the memory still the kernel's (zero copy); the driver's
 	pausing  bool     // a stream that is being ended for a while; the driver's

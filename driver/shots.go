@@ -78,6 +78,9 @@ func (d *Driver) settle(r *Request, c *ring.CQE) {
 	r.pausing = false
 	polled := r.ready != 0
 	r.ready = 0
+	if polled {
+		r.hungUp = hungUp(c)
+	}
 	switch {
 	case c.Res < 0:
 		d.settleError(r, c)
@@ -105,7 +108,11 @@ func (d *Driver) settleError(r *Request, c *ring.CQE) {
 		r.single = true // an old kernel, if nothing else is wrong: that will show
 		d.arm(r)
 	case err == syscall.EAGAIN:
-		if !d.stopped(r) {
+		switch {
+		case d.stopped(r):
+		case r.hungUp && receives(&r.spec):
+			d.deliver(r, 0, io.EOF)
+		default:
 			r.ready = unix.POLLIN
 			d.requeue(r)
 		}

@@ -150,9 +150,16 @@ func (c *Conn) sendAllBy(ctx context.Context, b []byte, send func([]byte) (int, 
 	return done, err
 }
 
-// CloseRead shuts down receiving: reads that wait and further ones end with io.EOF once they have received what had arrived.
-// shutdown(2).
-func (c *Conn) CloseRead() error { return c.shutdown(unix.SHUT_RD) }
+// CloseRead shuts down receiving: reads that wait and further ones end with io.EOF once they have received what had arrived. An iteration over
+// datagrams may go on until its ctx ends, with none. shutdown(2).
+func (c *Conn) CloseRead() error {
+	was := c.noMore.Swap(true) // before anybody can find out
+	err := c.shutdown(unix.SHUT_RD)
+	if err != nil {
+		c.noMore.Store(was)
+	}
+	return err
+}
 
 // CloseWrite shuts down sending: the peer finds the end of the stream after what was sent. shutdown(2).
 func (c *Conn) CloseWrite() error { return c.shutdown(unix.SHUT_WR) }

@@ -365,7 +365,14 @@ func TestControl(t *testing.T) {
 			t.Errorf("%v became %v", c.Local, got.Local)
 		}
 	}
-	for _, bad := range [][]byte{(&net.Control{HopLimit: 1}).Append(nil)[:unix.CmsgLen(4)-2]} {
+	whole := (&net.Control{HopLimit: 1}).Append(nil)
+	lying := func(length byte) []byte { // in the first byte of its header, which is not 0 for any length
+		b := slices.Clone(whole)
+		b[0] = length
+		return b
+	}
+	for _, bad := range [][]byte{whole[:unix.CmsgLen(4)-2], lying(0), lying(1), lying(byte(unix.CmsgLen(0) - 1)),
+		lying(byte(len(whole) + 1)), lying(255)} {
 		if c, err := (&net.Message{OOB: bad, OOBN: len(bad)}).Control(); err == nil {
 			t.Errorf("%v became %+v", bad, c)
 		}

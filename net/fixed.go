@@ -18,7 +18,7 @@ import (
 // it; see package buf. Allocates nothing. Kernel 5.6; registered 5.19.
 func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
 	n, err := c.fixed(ctx, OpRead, b, ops.TryRecv, ops.RecvFixed)
-	if err == nil && n == 0 && b.Len() > 0 && c.net.typ != unix.SOCK_DGRAM {
+	if err == nil && n == 0 && b.Len() > 0 && c.nothingIsEnd() {
 		err = io.EOF
 	}
 	if handle.Abandoned(err) {

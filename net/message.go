@@ -160,7 +160,7 @@ func (s *socket) receiveMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, 
 		return n, s.h.Settle(err, ErrClosed)
 	}
 	s.h.Release()
-	if n == 0 && s.net.typ != unix.SOCK_DGRAM && lengthOf(bufs) > 0 && !(s.net.typ == unix.SOCK_SEQPACKET && p.OOBLen() > 0) {
+	if n == 0 && s.nothingIsEnd() && lengthOf(bufs) > 0 && !(s.net.typ == unix.SOCK_SEQPACKET && p.OOBLen() > 0) {
 		return 0, io.EOF // a packet may be empty and bring descriptors; the end brings nothing
 	}
 	return n, nil

@@ -1,8 +1,11 @@
 package net_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	stdnet "net"
 	"os"
 	"path/filepath"
@@ -11,6 +14,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/buf"
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/internal/testenv"
 	"uringo/net"
 )
 
@@ -156,11 +163,139 @@ func TestPacketBothDialed(t *testing.T) { // M16, T42
 					t.Errorf("Read = %q, %v", got[:n], err)
 				}
 			}
+			pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 2}}})
+			for _, route := range []net.Route{net.Auto, net.Ring} {
+				old, was := net.Pin(net.OpRead, route), net.Pin(net.OpWrite, route)
+				if err := fixedPacket(ctx, pool, a, b); err != nil {
+					t.Errorf("%v: %v", route, err)
+				}
+				net.Pin(net.OpRead, old)
+				net.Pin(net.OpWrite, was)
+			}
+			if err := closeReadMeanwhile(ctx, a); err != nil {
+				t.Error(err)
+			}
+			if err := a.CloseWrite(); err != nil {
+				t.Error(err)
+			}
+			if _, _, err := a.Write(ctx, []byte("x")); !errors.Is(err, unix.EPIPE) {
+				t.Errorf("Write after CloseWrite: %v", err)
+			}
 			closeAll(t, ctx, a, b)
 			if err := stranger.Close(ctx); err != nil {
 				t.Error(err)
 			}
 		}
+	})
+}
+
+// closeReadMeanwhile shuts down receiving on a socket for datagrams while there is somebody who waits for one. It is the end, again and again.
+func closeReadMeanwhile(ctx context.Context, c *net.Conn) error {
+	reads := []func(ctx context.Context) (int, error){
+		func(ctx context.Context) (int, error) { n, _, err := c.Read(ctx, make([]byte, 10)); return n, err },
+		func(ctx context.Context) (int, error) {
+			m := net.Message{Bufs: [][]byte{make([]byte, 10)}}
+			err := c.RecvMsg(ctx, &m)
+			return m.N, err
+		},
+	}
+	var fs []func(ctx context.Context) error
+	for i, read := range reads {
+		fs = append(fs, func(ctx context.Context) error {
+			for range 2 { // the second after it
+				short, cancel := context.WithTimeout(ctx, 10*time.Second)
+				n, err := read(short)
+				cancel()
+				if n != 0 || err != io.EOF {
+					return fmt.Errorf("way %d, shut down meanwhile: %d, %w", i, n, err)
+				}
+			}
+			return nil
+		})
+	}
+	return together(ctx, append(fs, func(ctx context.Context) error {
+		if err := executor.Sleep(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
+		return c.CloseRead()
+	})...)
+}
+
+// TestPacketReceivesShut shuts down receiving on sockets for datagrams that are iterated over: the iteration ends, by its context at the latest, and
+// does not run in circles.
+func TestPacketReceivesShut(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		p := listenPacket(t, ctx, "udp")
+		if p == nil {
+			return
+		}
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c, err := net.Dial(ctx, "udp", p.LocalAddr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, shut := range []func() error{c.CloseRead, func() error { return nil }} { // while it waits, and before it does
+			before := d.Stats().Submitted
+			err = together(ctx, func(ctx context.Context) error {
+				short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+				defer cancel()
+				for chunk, err := range c.Receives(short, nil) {
+					if errors.Is(err, context.DeadlineExceeded) {
+						return nil
+					}
+					if err != nil {
+						return err
+					}
+					n := len(chunk.Bytes())
+					chunk.Release()
+					return fmt.Errorf("received %d bytes of nobody", n)
+				}
+				return nil
+			}, func(ctx context.Context) error {
+				if err := executor.Sleep(ctx, 2*time.Millisecond); err != nil {
+					return err
+				}
+				return shut()
+			})
+			if n := d.Stats().Submitted - before; err != nil || n > 100 {
+				t.Errorf("%v, after %d submissions", err, n)
+			}
+		}
+		closeAll(t, ctx, c)
+		if err := p.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// fixedPacket sends a datagram from registered memory into other registered memory.
+func fixedPacket(ctx context.Context, pool *buf.Pool, from, to *net.Conn) error {
+	out, err := pool.Get(ctx, 1000)
+	if err != nil {
+		return err
+	}
+	defer out.Release()
+	in, err := pool.Get(ctx, 4096)
+	if err != nil {
+		return err
+	}
+	defer in.Release()
+	copy(out.Bytes(), noise(1000))
+	return together(ctx, func(ctx context.Context) error {
+		if n, _, err := to.ReadFixed(ctx, in); n != 1000 || err != nil || !bytes.Equal(in.Bytes()[:n], noise(1000)) {
+			return fmt.Errorf("ReadFixed = %d, %w", n, err)
+		}
+		return nil
+	}, func(ctx context.Context) error {
+		if n, _, err := from.WriteFixed(ctx, out); n != 1000 || err != nil {
+			return fmt.Errorf("WriteFixed = %d, %w", n, err)
+		}
+		return nil
 	})
 }
 

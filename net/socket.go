@@ -21,6 +21,7 @@ type socket struct {
 	local  Addr
 	remote Addr        // nil for what is not connected
 	slow   atomic.Bool // closing may wait: SO_LINGER is set
+	noMore atomic.Bool // is received: CloseRead was called
 	inbox  atomic.Pointer[inbox]
 	hope   hope // of finding something when receiving is tried
 }
@@ -150,11 +151,14 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 		return n, s.h.Settle(err, ErrClosed)
 	}
 	s.h.Release()
-	if n == 0 && s.net.typ != unix.SOCK_DGRAM {
+	if n == 0 && s.nothingIsEnd() {
 		return 0, io.EOF
 	}
 	return n, nil
 }
+
+// nothingIsEnd reports whether to receive nothing is the end, and not an empty datagram.
+func (s *socket) nothingIsEnd() bool { return s.net.typ != unix.SOCK_DGRAM || s.noMore.Load() }
 
 // endOfPackets has an empty packet that was left over be what a socket makes of it, of which one cannot tell: the end.
 func (s *socket) endOfPackets(n int, err error) error {
@@ -197,6 +201,10 @@ func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, e
 		}
 		if err != syscall.EAGAIN {
 			return n, s.h.Settle(err, ErrClosed)
+		}
+		if events == unix.POLLIN && s.noMore.Load() {
+			s.h.Release()
+			return 0, nil // a socket for datagrams would be ready for ever
 		}
 		_, err = onRing(ctx, ops.PollAdd(s.h.FD, events), s.h.Free)
 		if err := s.h.Settle(err, ErrClosed); err != nil {

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Pool performs entries as plain system calls on a bounded number of goroutines, and posts their completions. It takes as many
@@ -41,6 +43,7 @@ type job struct {
 	stop atomic.Bool // running: a cancellation came, so it must not begin to wait
 	done atomic.Bool // running: its result is decided, so it can no longer be cancelled
 
+	woken  bool        // it has waited, and its descriptor was ready
 	same   *job        // waiting: the next one with the same user data
 	fd     int32       // waiting: for this descriptor
 	events int16       // waiting: for these events of it
@@ -220,6 +223,9 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 			return res, true
 		}
 	}
+	if j.woken && events == unix.POLLIN && receivesNoMore(&j.e) {
+		return 0, true
+	}
 	switch errno := p.await(j, fd, events); errno {
 	case 0:
 		return 0, false
@@ -229,6 +235,18 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 		// Not a file that epoll takes (EPERM), or no room in it: waiting costs a goroutine, then.
 		return c.Do(&j.e), true
 	}
+}
+
+// receivesNoMore reports whether an entry is to receive from a socket for datagrams that is shut down for that. It is ready for ever then: a
+// call that waits returns nothing, and one that does not wait says EAGAIN.
+func receivesNoMore(e *SQE) bool {
+	switch e.Op {
+	case OpRead, OpReadv, OpRecv, OpRecvmsg:
+		fds := []unix.PollFd{{Fd: e.FD, Events: unix.POLLIN | unix.POLLRDHUP}}
+		n, err := unix.Poll(fds, 0)
+		return n == 1 && err == nil && fds[0].Revents&unix.POLLRDHUP != 0
+	}
+	return false
 }
 
 // finish reports a job's result, and settles what is linked behind it: it returns the next job of the chain, if the chain goes on.
@@ -276,6 +294,7 @@ func (p *Pool) newJob(e *SQE, rest []SQE) *job {
 		p.free.remove(j)
 		j.stop.Store(false)
 		j.done.Store(false)
+		j.woken = false
 	}
 	j.e, j.rest = *e, rest
 	return j

@@ -96,6 +96,7 @@ func (w *poller) wake(fd int32, events uint32) (lost []*job) {
 		if events&(uint32(uint16(j.events))|unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 			t.waiters.remove(j)
 			w.pool.unlist(j)
+			j.woken = true
 			w.pool.enqueue(j)
 		}
 		j = next
