@@ -253,6 +253,17 @@ func TestMetadata(t *testing.T) {
 			}
 		}
 		file := e.keep(unix.Openat(dir, "file7", unix.O_RDWR|unix.O_CLOEXEC, 0))
+		var listeners [2]int
+		var addrs [2]unix.Sockaddr
+		var boxes [2]struct {
+			fd   int
+			addr unix.Sockaddr
+		}
+		var alone sync.Mutex
+		for i := range 2 {
+			listeners[i], addrs[i] = e.listener()
+			boxes[i].fd, boxes[i].addr = e.datagrams(unix.AF_UNIX)
+		}
 		tests := map[string]func(rng *rand.Rand, async uint8) error{
 			"statx": func(rng *rand.Rand, async uint8) error {
 				var st unix.Statx_t
@@ -321,6 +332,54 @@ func TestMetadata(t *testing.T) {
 				}
 				if took := time.Since(start); took < long || took > long+2*time.Second {
 					return fmt.Errorf("%v took %v", long, took)
+				}
+				return nil
+			},
+			"connect": func(rng *rand.Rand, async uint8) error {
+				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+				if err != nil {
+					return err
+				}
+				defer unix.Close(fd)
+				i := rng.IntN(len(listeners))
+				where := *addrs[i].(*unix.SockaddrInet4)
+				op := ops.Connect(fd, &where)
+				op.Flags |= async
+				if err := across(d, op); err != nil {
+					return err
+				}
+				if peer, err := unix.Getpeername(fd); err != nil || peer.(*unix.SockaddrInet4).Port != where.Port {
+					return fmt.Errorf("connected to %+v instead of %+v, %w", peer, where, err)
+				}
+				taken, _, err := unix.Accept4(listeners[i], unix.SOCK_CLOEXEC)
+				if err == nil {
+					err = unix.Close(taken)
+				}
+				return err
+			},
+			"sendmsg and recvmsg": func(rng *rand.Rand, async uint8) error {
+				var text [100]byte
+				copy(text[:], content[rng.IntN(7000):])
+				from, to := boxes[0], boxes[1]
+				if rng.IntN(2) == 0 {
+					from, to = to, from
+				}
+				alone.Lock() // or another would receive it
+				defer alone.Unlock()
+				send := ops.SendMsg(from.fd, [][]byte{text[:30], text[30:]}, nil, to.addr, 0)
+				send.Flags |= async
+				if err := across(d, send); err != nil {
+					return err
+				}
+				var a [40]byte
+				var b [200]byte
+				receive := ops.RecvMsg(to.fd, [][]byte{a[:], b[:]}, make([]byte, 64), 0)
+				receive.Flags |= async
+				p := driver.Submit(d, receive)
+				deep(1000, runtime.GC)
+				r := <-p.Done()
+				if r.Err != nil || r.N != 100 || string(a[:])+string(b[:60]) != string(text[:]) || fmt.Sprint(r.Buf.From()) != fmt.Sprint(from.addr) {
+					return fmt.Errorf("received %d from %v, %w", r.N, r.Buf.From(), r.Err)
 				}
 				return nil
 			},
