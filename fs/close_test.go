@@ -344,7 +344,7 @@ func outcome(err error, closed, ran *atomic.Int64) error {
 	return nil
 }
 
-// TestCloseRace closes one file from many goroutines: one succeeds.
+// TestCloseRace closes one handle from many goroutines: one succeeds.
 func TestCloseRace(t *testing.T) { // N14
 	each(t, func(t *testing.T, ctx context.Context) {
 		for range 20 {
@@ -352,28 +352,40 @@ func TestCloseRace(t *testing.T) { // N14
 			if f == nil {
 				return
 			}
-			var ok, closed atomic.Int32
-			var wg sync.WaitGroup
-			for range 8 {
-				wg.Go(func() { // not a task: it has only lent the context
-					switch err := f.Close(ctx); {
-					case err == nil:
-						ok.Add(1)
-					case errors.Is(err, fs.ErrClosed):
-						closed.Add(1)
-					default:
-						t.Error(err)
-					}
-				})
-			}
-			if _, err := executor.Block(ctx, func() (struct{}, error) { wg.Wait(); return struct{}{}, nil }); err != nil {
+			d, err1 := fs.OpenDir(ctx, filepath.Dir(f.Name()))
+			r, err2 := fs.OpenInRing(ctx, f.Name(), os.O_RDWR, 0)
+			if err := errors.Join(err1, err2); err != nil {
 				t.Error(err)
+				return
 			}
-			if ok.Load() != 1 || closed.Load() != 7 {
-				t.Errorf("%d closed it, %d found it closed", ok.Load(), closed.Load())
+			for what, closes := range map[string]func(ctx context.Context) error{"File": f.Close, "Dir": d.Close, "RingFile": r.Close} {
+				closeAtOnce(t, ctx, what, closes)
 			}
 		}
 	})
+}
+
+func closeAtOnce(t *testing.T, ctx context.Context, what string, closes func(ctx context.Context) error) {
+	var ok, closed atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { // not a task: it has only lent the context
+			switch err := closes(ctx); {
+			case err == nil:
+				ok.Add(1)
+			case errors.Is(err, fs.ErrClosed):
+				closed.Add(1)
+			default:
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
+	if _, err := executor.Block(ctx, func() (struct{}, error) { wg.Wait(); return struct{}{}, nil }); err != nil {
+		t.Error(err)
+	}
+	if ok.Load() != 1 || closed.Load() != 7 {
+		t.Errorf("%s: %d closed it, %d found it closed", what, ok.Load(), closed.Load())
+	}
 }
 
 // pipe returns both ends of a pipe.
