@@ -135,7 +135,7 @@ func TestReceiveFileEnds(t *testing.T) {
 			t.Errorf("a closed file: %d, %v", n, err)
 		}
 
-		limit, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+		limit, cancel := context.WithTimeout(ctx, 150*time.Millisecond)
 		defer cancel()
 		n, err := s.ReceiveFile(limit, w, 0, -1) // waits for more
 		if n != int64(len(want)) || !errors.Is(err, context.DeadlineExceeded) {
