@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/driver"
 	"uringo/ops"
 )
@@ -33,6 +35,22 @@ func TestNoOperation(t *testing.T) {
 			e.Errorf("no arena: %v", err)
 		}
 		must(e, d, ops.Nop())
+	})
+}
+
+// A file that is always ready never becomes ready for anything else, so polling it for that is an error, and nobody waits for ever.
+func TestPollForNothing(t *testing.T) {
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{})
+		fd := e.file([]byte("x"))
+		for _, events := range []uint32{0, unix.POLLPRI} {
+			if r := do(e, d, ops.PollAdd(fd, events)); r.Err != syscall.EINVAL {
+				e.Errorf("polled for %#x: %+v", events, r)
+			}
+		}
+		if n := must(e, d, ops.PollAdd(fd, unix.POLLIN|unix.POLLPRI)); n != unix.POLLIN {
+			e.Errorf("ready for %#x", n)
+		}
 	})
 }
 

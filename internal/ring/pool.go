@@ -231,8 +231,14 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 		return 0, false
 	case syscall.ECANCELED, syscall.EBADF:
 		return -int32(errno), true
+	case syscall.EPERM:
+		// Not a file that epoll takes. Such a one never becomes ready: it is, or is polled for what it never will be.
+		if j.e.Op == OpPollAdd {
+			return -int32(syscall.EINVAL), true
+		}
+		return c.Do(&j.e), true
 	default:
-		// Not a file that epoll takes (EPERM), or no room in it: waiting costs a goroutine, then.
+		// No room in epoll: waiting costs a goroutine, then.
 		return c.Do(&j.e), true
 	}
 }

@@ -124,7 +124,7 @@ func (p *Pool) awaitLocked(j *job, fd int32, events int16) (lost []*job, _ sysca
 	if p.poller == nil {
 		var err error
 		if p.poller, err = newPoller(p); err != nil {
-			return nil, syscall.EPERM
+			return nil, syscall.ENOMEM
 		}
 	}
 	w := p.poller
