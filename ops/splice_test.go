@@ -65,3 +65,15 @@ func TestSplice(t *testing.T) {
 		}
 	})
 }
+
+// Splicing nothing, or with flags that do not exist, has no end to wait for.
+func TestSpliceNothing(t *testing.T) {
+	onEngines(t, func(t *testing.T, e *engine) {
+		r, _ := e.pipe()
+		_, w := e.pipe()
+		if n := must(e, Splice(r, -1, w, -1, 0, 0)); n != 0 {
+			t.Errorf("%d bytes", n)
+		}
+		fails(e, Splice(r, -1, w, -1, 1, 1<<20), syscall.EINVAL)
+	})
+}
