@@ -59,6 +59,9 @@ func (b *Fixed) View(lo, hi int) *Fixed {
 	return b
 }
 
+// Bounds returns which bytes of the whole buffer the view is.
+func (b *Fixed) Bounds() (lo, hi int) { return b.lo, b.hi }
+
 // Whole makes the view the whole buffer again, and returns b.
 func (b *Fixed) Whole() *Fixed { return b.View(0, len(b.mem)) }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/buf"
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
@@ -59,6 +61,13 @@ func TestShortTransfers(t *testing.T) { // HAZARDS T10, N2
 		defer f.Close(ctx)
 		f.Pin(fs.OpRead, fs.Ring)
 		f.Pin(fs.OpWrite, fs.Ring)
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 16 << 10, Count: 1}}})
+		fixed, err := pool.Get(ctx, 16<<10)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer fixed.Release()
 		for round := range 50 {
 			want := pattern(20_000+round*100, uint32(round))
 			n, _, err := f.WriteAllAt(ctx, want, 7)
@@ -69,6 +78,9 @@ func TestShortTransfers(t *testing.T) { // HAZARDS T10, N2
 			if n != len(want) || err != nil || !bytes.Equal(got, want) {
 				t.Errorf("ReadExactAt = %d, %v", n, err)
 			}
+			if err := fixedExact(ctx, f, fixed.View(round, round+10_000), want); err != nil {
+				t.Errorf("WriteFixedAllAt: %v", err)
+			}
 			two := [][]byte{bytes.Clone(want[:100]), want[100:]}
 			if n, _, err := f.WritevAt(ctx, two, 7); n <= 0 || n > len(want) || err != nil {
 				t.Errorf("WritevAt = %d, %v", n, err)
@@ -78,6 +90,23 @@ func TestShortTransfers(t *testing.T) { // HAZARDS T10, N2
 			t.Error("no transfer was shortened")
 		}
 	})
+}
+
+// fixedExact writes the view of b and sees that all of it was written, and that the view is what it was.
+func fixedExact(ctx context.Context, f *fs.File, b *buf.Fixed, data []byte) error {
+	lo, hi := b.Bounds()
+	copy(b.Bytes(), data)
+	n, back, err := f.WriteFixedAllAt(ctx, b, 3)
+	if err != nil {
+		return err
+	}
+	if l, h := back.Bounds(); n != hi-lo || back != b || l != lo || h != hi {
+		return fmt.Errorf("%d bytes of a view from %d to %d, which is one from %d to %d then", n, lo, hi, l, h)
+	}
+	if n, got, err := f.ReadExactAt(ctx, make([]byte, n), 3); err != nil || !bytes.Equal(got, b.Bytes()) {
+		return fmt.Errorf("read back %d, %w", n, err)
+	}
+	return nil
 }
 
 // TestTransientResults injects results that mean "again".
@@ -107,10 +136,10 @@ func TestRealErrors(t *testing.T) { // HAZARDS T20
 		for _, op := range operations {
 			f.Pin(op, fs.Ring)
 		}
-		buf := make([]byte, 100)
+		b := make([]byte, 100)
 		calls := map[string]func() error{
-			"read":      func() error { _, _, err := f.ReadAt(ctx, buf, 0); return err },
-			"write":     func() error { _, _, err := f.WriteAt(ctx, buf, 0); return err },
+			"read":      func() error { _, _, err := f.ReadAt(ctx, b, 0); return err },
+			"write":     func() error { _, _, err := f.WriteAt(ctx, b, 0); return err },
 			"sync":      func() error { return f.SyncAll(ctx) },
 			"stat":      func() error { _, err := f.Stat(ctx); return err },
 			"truncate":  func() error { return f.Truncate(ctx, 1000) },
@@ -133,12 +162,21 @@ func TestRealErrors(t *testing.T) { // HAZARDS T20
 		}
 		// A write that writes nothing, for ever.
 		faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{0}})
-		if n, _, err := f.WriteAllAt(ctx, buf, 0); n != 0 || err == nil || err.Error() != fmt.Sprintf("write %s: short write", f.Name()) {
+		if n, _, err := f.WriteAllAt(ctx, b, 0); n != 0 || err == nil || err.Error() != fmt.Sprintf("write %s: short write", f.Name()) {
 			t.Errorf("WriteAllAt that writes nothing = %d, %v", n, err)
+		}
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
+		if fixed, err := pool.Get(ctx, 4096); err != nil {
+			t.Error(err)
+		} else {
+			if n, back, err := f.WriteFixedAllAt(ctx, fixed, 0); n != 0 || back != fixed || !errors.Is(err, io.ErrShortWrite) {
+				t.Errorf("WriteFixedAllAt that writes nothing = %d, %v", n, err)
+			}
+			fixed.Release()
 		}
 		// More than was asked for.
 		faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{101}})
-		if n, b, err := f.ReadAt(ctx, buf, 0); n != 0 || err == nil || len(b) != 100 {
+		if n, b, err := f.ReadAt(ctx, b, 0); n != 0 || err == nil || len(b) != 100 {
 			t.Errorf("ReadAt that reads too much = %d, %v", n, err)
 		}
 		faults.Set(ring.FaultConfig{})

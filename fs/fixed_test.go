@@ -144,7 +144,7 @@ func TestFixedMisuse(t *testing.T) {
 			return
 		}
 		calls := map[string]func(ctx context.Context, b *buf.Fixed, off int64) (int, *buf.Fixed, error){
-			"read": f.ReadFixedAt, "write": f.WriteFixedAt,
+			"read": f.ReadFixedAt, "write": f.WriteFixedAt, "write all": f.WriteFixedAllAt,
 			"readv": one(f.ReadvFixedAt), "writev": one(f.WritevFixedAt),
 		}
 		ended, cancel := context.WithCancel(ctx)
@@ -446,9 +446,12 @@ func TestFixedAllocs(t *testing.T) {
 				if _, _, err := f.WriteFixedAt(ctx, b, 4096); err != nil {
 					t.Error(err)
 				}
+				if _, _, err := f.WriteFixedAllAt(ctx, b, 4096); err != nil {
+					t.Error(err)
+				}
 			})
 			if read >= 1 || write >= 1 {
-				t.Errorf("ReadFixedAt allocates %.1f times, WriteFixedAt %.1f times", read, write)
+				t.Errorf("ReadFixedAt allocates %.1f times, WriteFixedAt and WriteFixedAllAt %.1f times", read, write)
 			}
 		}
 	})

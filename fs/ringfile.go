@@ -119,6 +119,11 @@ func (f *RingFile) WriteFixedAt(ctx context.Context, b *buf.Fixed, off int64) (i
 	})
 }
 
+// WriteFixedAllAt is [File.WriteFixedAllAt] by way of the ring. Allocates nothing.
+func (f *RingFile) WriteFixedAllAt(ctx context.Context, b *buf.Fixed, off int64) (int, *buf.Fixed, error) {
+	return f.f.allFixed(ctx, b, off, f.WriteFixedAt)
+}
+
 // SyncAll is [File.SyncAll].
 func (f *RingFile) SyncAll(ctx context.Context) error {
 	return f.sync(ctx, ops.Fsync(f.f.h.FD), f.f.SyncAll)

@@ -304,6 +304,8 @@ func TestRingFileAllocs(t *testing.T) {
 			"ReadAt":       func() error { _, _, err := f.ReadAt(ctx, plain, 0); return err },
 			"WriteFixedAt": func() error { _, _, err := f.WriteFixedAt(ctx, b, 0); return err },
 			"ReadFixedAt":  func() error { _, _, err := f.ReadFixedAt(ctx, b, 0); return err },
+
+			"WriteFixedAllAt": func() error { _, _, err := f.WriteFixedAllAt(ctx, b, 0); return err },
 		} {
 			if err := call(); err != nil {
 				t.Error(err)

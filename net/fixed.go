@@ -17,7 +17,7 @@ import (
 // back to its pool by itself when the kernel has let go. The kernel is spared looking the memory's pages up, if the driver could register
 // it; see package buf. Allocates nothing. Kernel 5.6; registered 5.19.
 func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	n, err := c.fixed(ctx, OpRead, b, ops.TryRecv, ops.RecvFixed)
+	n, err := c.fixed(ctx, OpRead, b, ops.TryRecv, ops.RecvFixed, c.h.Free)
 	if err == nil && n == 0 && b.Len() > 0 && c.nothingIsEnd() {
 		err = io.EOF
 	}
@@ -29,11 +29,39 @@ func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, er
 
 // WriteFixed is [Conn.Write] of the view of b, and hands b back; see [Conn.ReadFixed].
 func (c *Conn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	n, err := withoutSignal(func(send fixedOp) (int, error) { return c.fixed(ctx, OpWrite, b, ops.TrySend, send) })
+	n, err := c.sendFixed(ctx, b, c.h.Free)
 	if handle.Abandoned(err) {
 		b = nil
 	}
 	return n, b, c.fail("write", "send", err)
+}
+
+func (c *Conn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
+	return withoutSignal(func(send fixedOp) (int, error) { return c.fixed(ctx, OpWrite, b, ops.TrySend, send, free) })
+}
+
+// WriteFixedAll is [Conn.WriteAll] of the view of b, and hands b back with the view that it had; see [Conn.ReadFixed].
+func (c *Conn) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+	return c.allFixed(ctx, b, func() (int, error) { return c.sendFixed(ctx, b, c.freeWrite) })
+}
+
+// allFixed sends all of the view of b by send, which sends once.
+func (c *Conn) allFixed(ctx context.Context, b *buf.Fixed, send func() (int, error)) (int, *buf.Fixed, error) {
+	if err := b.Usable(); err != nil {
+		return 0, b, c.fail("write", "send", err)
+	}
+	lo, hi := b.Bounds()
+	at := lo
+	n, err := c.sendAllBy(ctx, b.Bytes(), func(part []byte) (int, error) {
+		b.View(at, at+len(part))
+		n, err := send()
+		at += n
+		return n, err
+	})
+	if handle.Abandoned(err) {
+		return n, nil, c.fail("write", "send", err)
+	}
+	return n, b.View(lo, hi), c.fail("write", "send", err)
 }
 
 // ReadFixed is [Conn.ReadFixed] by way of the ring. Allocates nothing.
@@ -41,7 +69,7 @@ func (r *RingConn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed
 	if !r.inRing {
 		return r.c.ReadFixed(ctx, b)
 	}
-	n, err := r.fixed(ctx, OpRead, b, ops.RecvFixed)
+	n, err := r.fixed(ctx, OpRead, b, ops.RecvFixed, r.c.h.Free)
 	if err == nil && n == 0 && b.Len() > 0 {
 		err = io.EOF
 	}
@@ -56,15 +84,27 @@ func (r *RingConn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixe
 	if !r.inRing {
 		return r.c.WriteFixed(ctx, b)
 	}
-	n, err := withoutSignal(func(send fixedOp) (int, error) { return r.fixed(ctx, OpWrite, b, send) })
+	n, err := r.sendFixed(ctx, b, r.c.h.Free)
 	if handle.Abandoned(err) {
 		b = nil
 	}
 	return n, b, r.c.fail("write", "send", err)
 }
 
-// fixed moves bytes of b once.
-func (r *RingConn) fixed(ctx context.Context, op Operation, b *buf.Fixed, make fixedOp) (int, error) {
+func (r *RingConn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
+	return withoutSignal(func(send fixedOp) (int, error) { return r.fixed(ctx, OpWrite, b, send, free) })
+}
+
+// WriteFixedAll is [Conn.WriteFixedAll] by way of the ring. Allocates nothing.
+func (r *RingConn) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+	if !r.inRing {
+		return r.c.WriteFixedAll(ctx, b)
+	}
+	return r.c.allFixed(ctx, b, func() (int, error) { return r.sendFixed(ctx, b, r.c.freeWrite) })
+}
+
+// fixed moves bytes of b once. If the caller is let go while the kernel still has b, free is called later.
+func (r *RingConn) fixed(ctx context.Context, op Operation, b *buf.Fixed, make fixedOp, free func()) (int, error) {
 	if err := b.Usable(); err != nil {
 		return 0, err
 	}
@@ -80,7 +120,7 @@ func (r *RingConn) fixed(ctx context.Context, op Operation, b *buf.Fixed, make f
 			return n, err
 		}
 	}
-	return onTable(ctx, r, make(r.c.h.FD, b), r.c.h.Free)
+	return onTable(ctx, r, make(r.c.h.FD, b), free)
 }
 
 // fixedOp makes an operation on a fixed buffer.
@@ -110,8 +150,10 @@ func sendQuietly(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] {
 
 func sendFixed(fd int, b *buf.Fixed) ops.Op[*buf.Fixed] { return ops.SendFixed(fd, b, 0) }
 
-// fixed moves bytes of b once: by try if that is possible without waiting, else by the operation that make makes.
-func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(int, []byte, int) (int, error), make fixedOp) (int, error) {
+// fixed moves bytes of b once: by try if that is possible without waiting, else by the operation that make makes. If the caller is let go while
+// the kernel still has b, free is called later.
+func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(int, []byte, int) (int, error), make fixedOp,
+	free func()) (int, error) {
 	if err := b.Usable(); err != nil {
 		return 0, err
 	}
@@ -139,7 +181,7 @@ func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(i
 	}
 	n, err := c.try(ctx, op, func() (int, error) { return try(c.h.FD, b.Bytes(), 0) })
 	if err == syscall.EAGAIN {
-		n, err = onRing(ctx, make(c.h.FD, b), c.h.Free)
+		n, err = onRing(ctx, make(c.h.FD, b), free)
 	}
 	return n, c.h.Settle(err, ErrClosed)
 }

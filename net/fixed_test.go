@@ -56,6 +56,7 @@ func TestFixed(t *testing.T) { // T27, N1
 type fixedConn interface {
 	ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error)
 	WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error)
+	WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error)
 }
 
 func moveFixed(ctx context.Context, pool *buf.Pool, c fixedConn, end func() error, s fixedConn) error {
@@ -66,12 +67,23 @@ func moveFixed(ctx context.Context, pool *buf.Pool, c fixedConn, end func() erro
 			return err
 		}
 		defer func() { b.Release() }()
+		write := c.WriteFixed
 		for sent := 0; sent < size; {
+			if sent > size/2 {
+				b.View(100, 64<<10)
+				write = func(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+					n, back, err := c.WriteFixedAll(ctx, b)
+					if lo, hi := b.Bounds(); err == nil && (n != hi-lo || lo != 100 || hi != 64<<10) {
+						err = fmt.Errorf("all are %d, of a view from %d to %d", n, lo, hi)
+					}
+					return n, back, err
+				}
+			}
 			for view, i := b.Bytes(), 0; i < len(view); i++ {
 				view[i] = byte((sent + i) % 251)
 			}
 			var n int
-			if n, b, err = c.WriteFixed(ctx, b); err != nil {
+			if n, b, err = write(ctx, b); err != nil {
 				return fmt.Errorf("WriteFixed: %w", err)
 			}
 			sent += n
@@ -158,14 +170,18 @@ func TestFixedEnds(t *testing.T) {
 			t.Errorf("ReadFixed at the end = %d, %v", n, err)
 		}
 		closeRing(t, ctx, r)
-		for what, call := range map[string]func(context.Context, *buf.Fixed) (int, *buf.Fixed, error){"ReadFixed": r.ReadFixed, "WriteFixed": r.WriteFixed} {
+		for what, call := range map[string]func(context.Context, *buf.Fixed) (int, *buf.Fixed, error){"ReadFixed": r.ReadFixed, "WriteFixed": r.WriteFixed,
+			"WriteFixedAll": r.WriteFixedAll, "WriteFixedAll of a Conn": s.WriteFixedAll} {
 			if _, _, err := call(ctx, b); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("%s after Close: %v", what, err)
 			}
 		}
 		b.Release()
-		if _, _, err := q.WriteFixed(ctx, b); !errors.Is(err, buf.ErrReleased) {
-			t.Errorf("WriteFixed of a released buffer: %v", err)
+		for what, call := range map[string]func(context.Context, *buf.Fixed) (int, *buf.Fixed, error){"WriteFixed": q.WriteFixed,
+			"WriteFixedAll": q.WriteFixedAll, "WriteFixedAll of a Conn": s.WriteFixedAll} {
+			if _, _, err := call(ctx, b); !errors.Is(err, buf.ErrReleased) {
+				t.Errorf("%s of a released buffer: %v", what, err)
+			}
 		}
 	})
 }
