@@ -28,11 +28,12 @@ type File struct {
 // Traits of a file. Without traitKnown, nobody has looked yet.
 const (
 	traitKnown   uint32 = 1 << iota
-	traitRegular        // a regular file: it has offsets, and its operations end by themselves
+	traitRegular        // a regular file: it has offsets, and its operations end by themselves, but for traitTells
 	traitDir            // a directory
 	traitStream         // a FIFO, socket, terminal or the like: no offsets
 	traitRemote         // on a file system that is not local
 	traitNoTry          // reads cannot be tried in the page cache
+	traitTells          // on a file system of the kernel's own, where a read may wait for news
 	traitLoud           // writes know no RWF_NOSIGNAL, so that one to a pipe without a reader raises SIGPIPE, which Go ignores
 )
 

@@ -111,7 +111,10 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 			o = ops.ReadIn(f.h.FD, fixed, b[done:], off+int64(done))
 		}
 		if r == Auto {
-			r = f.untried(ground, len(b))
+			var err error
+			if r, err = f.untried(ctx, ground, len(b), free); err != nil {
+				return 0, err
+			}
 		}
 		p := &pace[o.Kind.Code]
 		if s, ok := p.enter(ctx, r); ok {
@@ -153,16 +156,23 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 }
 
 // untried returns the route of a read of n bytes that the page cache was not asked for. If the file is one that cannot tell what is
-// cached, as on tmpfs, overlayfs or proc, the ring would hand the read to a thread of the kernel.
-func (f *File) untried(ground executor.Ground, n int) Route {
-	if f.traits.Load()&(traitNoTry|traitRegular|traitRemote) != traitNoTry|traitRegular || f.flag&unix.O_DIRECT != 0 {
-		return Auto
+// cached, as on tmpfs, overlayfs or proc, the ring would hand the read to a thread of the kernel. One that has no news waits for them here: a
+// plain call on the portable engine could not be cancelled. If the caller is let go meanwhile, free is called later.
+func (f *File) untried(ctx context.Context, ground executor.Ground, n int, free func()) (Route, error) {
+	t := f.traits.Load()
+	if t&(traitNoTry|traitRegular|traitRemote) != traitNoTry|traitRegular || f.flag&unix.O_DIRECT != 0 {
+		return Auto, nil
+	}
+	if t&traitTells != 0 && !readable(f.h.FD) {
+		wait := ops.PollAdd(f.h.FD, unix.POLLIN)
+		wait.Release = free
+		return Ring, executor.Do(ctx, wait).Err
 	}
 	r := [...]Route{Inline, brisk, briskOrRing, brisk}[ground]
 	if n > maxTry && ground != executor.OwnGround {
-		return r.instead()
+		return r.instead(), nil
 	}
-	return r
+	return r, nil
 }
 
 // worthTrying reports whether a read of n bytes is first tried in the page cache.
@@ -212,10 +222,34 @@ func (f *File) tryFailed(n int, err error) bool {
 	case syscall.EAGAIN:
 		return false
 	case syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EINVAL, syscall.EPERM: // of the file, the kernel, or what filters its calls
-		f.traits.Or(traitNoTry)
+		t := traitNoTry
+		if tells(f.h.FD) {
+			t |= traitTells
+		}
+		f.traits.Or(t)
 		return false
 	}
 	return n == 0
+}
+
+// tells reports whether fd is on a file system on which the kernel tells about itself, and has regular files that are like pipes: kmsg of proc
+// and trace_pipe of tracefs.
+func tells(fd int) bool {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return false
+	}
+	switch int64(uint32(st.Type)) {
+	case unix.PROC_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC:
+		return true
+	}
+	return false
+}
+
+// readable reports whether a read of fd does not have to wait, or whether only the read can tell.
+func readable(fd int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return n > 0 || err != nil
 }
 
 // takesLong reports whether a read of n bytes, if the driver tried it at once, could hold it up: on a file system that may not answer,

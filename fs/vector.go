@@ -41,7 +41,9 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 		err = syscall.ESPIPE
 	default:
 		if r == Auto {
-			r = f.untried(ground, int(min(total, ops.MaxTransfer)))
+			if r, err = f.untried(ctx, ground, int(min(total, ops.MaxTransfer)), f.h.Free); err != nil {
+				break
+			}
 		}
 		if r == Auto && f.takesLong(int(min(total, ops.MaxTransfer))) {
 			o.Flags |= ops.Async

@@ -1,0 +1,58 @@
+package fs_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"uringo/executor"
+	"uringo/fs"
+)
+
+// TestReadOfKernelLog reads a regular file whose reads wait for news: other tasks go on, and the end of the context ends it.
+func TestReadOfKernelLog(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f, err := fs.Open(ctx, "/proc/kmsg")
+		if err != nil {
+			t.Skipf("needs the right to read the kernel's log: %v", err)
+		}
+		defer f.Close(ctx)
+		var turns atomic.Int32
+		var over atomic.Bool
+		other := executor.GoHere(ctx, func(ctx context.Context) (struct{}, error) {
+			for !over.Load() {
+				turns.Add(1)
+				if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+					return struct{}{}, err
+				}
+			}
+			return struct{}{}, nil
+		})
+		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		defer cancel()
+		b := make([]byte, 4096)
+		for off := int64(0); err == nil || err == io.EOF; { // what was logged so far, and then what is to come
+			var n int
+			n, _, err = f.ReadAt(short, b, off)
+			off += int64(n)
+		}
+		if _, _, err := f.ReadvAt(short, [][]byte{b}, 0); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a vectored read under a context that has ended: %v", err)
+		}
+		again, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		if _, _, err := f.ReadvAt(again, [][]byte{b}, 0); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a vectored read of what does not come: %v", err)
+		}
+		over.Store(true)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a read of what does not come: %v", err)
+		}
+		if _, err := other.Join(ctx); err != nil || turns.Load() < 10 {
+			t.Errorf("another task had %d turns meanwhile: %v", turns.Load(), err)
+		}
+	})
+}
