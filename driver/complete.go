@@ -1,0 +1,205 @@
+package driver
+
+import (
+	"syscall"
+	"time"
+
+	"uringo/internal/ring"
+	"uringo/ops"
+)
+
+// maxAttempts bounds how often an operation is repeated after an answer that only means "try again".
+const maxAttempts = 100
+
+// complete handles one completion.
+func (d *Driver) complete(c *ring.CQE, pooled bool) {
+	if c.UserData&cancelData != 0 {
+		if data := c.UserData &^ cancelMask; d.cancelOut[data] == c.UserData {
+			delete(d.cancelOut, data)
+			d.stats.CancelAnswers++
+			if c.Res < 0 {
+				d.insist(data)
+			}
+			return
+		}
+	}
+	i := uint32(c.UserData)
+	if uint64(i) >= uint64(len(d.slots)) || d.slots[i].r == nil || d.slots[i].gen != uint32(c.UserData>>32) || d.slots[i].pooled != pooled {
+		d.stats.Stale++
+		d.log.Warn("completion of no operation", zapUserData(c.UserData), zapResult(c.Res))
+		return
+	}
+	r := d.slots[i].r
+	if c.Flags&ring.CQEMore != 0 {
+		d.more(r, c)
+		return
+	}
+	k := r.spec.Kind
+	d.slots[i].r = nil
+	d.slots[i].gen = (d.slots[i].gen + 1) & genMask
+	d.free = append(d.free, i)
+	d.issued--
+	if k.Waits {
+		d.waits--
+	}
+	if pooled {
+		d.pooled--
+	}
+	d.stats.complete(k.Code)
+	performed := c.Res >= 0 && !r.unsent && r.ready == 0
+	if k.Direct && r.ready == 0 {
+		d.files.settle(&r.spec, performed)
+	}
+	if k.Fixed != 0 {
+		r.touch.takeBack() // the memory may have its next owner at once
+		r.spec.Unpin(r.state == stateAbandoned)
+	}
+	if r.hasEarly {
+		r.hasEarly = false
+		r.spec.Notified(c.Res)
+		c.Res = r.early
+	}
+	if r.state == stateAbandoned {
+		r.touch.takeBack()
+		r.state = stateIdle
+		switch {
+		case r.stream != nil:
+			r.stream.abandoned(c, r.ready != 0)
+		case r.ready == 0: // else it was the descriptor that we waited for
+			r.spec.Discard(c.Res)
+		}
+		switch {
+		case performed && k.Direct && k.Code != ring.OpClose && !d.closing.Load(): // else the table goes with the ring
+			d.discardDirect(r.spec.PlaceOf(c.Res), r.spec.Release)
+		case r.spec.Release != nil:
+			r.spec.Release()
+		}
+		d.stats.AbandonedDone++
+		switch res, c := c.Res, r.chain; {
+		case c == nil:
+		case c.flying > 0:
+			r.state = stateAbandoned // until its segment is back
+			d.answered(r, res)
+		default:
+			d.letGo(c, r, res)
+		}
+		return
+	}
+	if r.chain != nil && d.answered(r, c.Res) {
+		return
+	}
+	if r.stream != nil {
+		d.settle(r, c)
+		return
+	}
+	if c.Res == -int32(syscall.EAGAIN) && r.hungUp && r.ready == 0 && receives(&r.spec) {
+		c.Res = 0
+	}
+	if c.Res < 0 && d.refused(r, c.Res) {
+		return
+	}
+	if r.ready != 0 && c.Res >= 0 {
+		r.ready, r.hungUp = 0, hungUp(c) // no longer to be waited for
+		if r.cancel == r.cur || r.hit || r.shut {
+			d.refused(r, -int32(syscall.ECANCELED))
+			return
+		}
+		d.requeue(r)
+		return
+	}
+	n, err := r.spec.Finish(c.Res)
+	d.deliver(r, n, err)
+}
+
+// refused handles what is special about an operation that ended with an error. It reports false if nothing is.
+func (d *Driver) refused(r *Request, res int32) bool {
+	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait() ||
+		r.spec.Ready(res) != 0
+	switch {
+	case stopped && r.shut:
+		d.deliver(r, 0, ErrClosed)
+	case stopped && (r.cancel == r.cur || r.hit):
+		d.deliver(r, 0, syscall.ECANCELED) // under whatever name the kernel says it
+	default:
+		return d.again(r, res)
+	}
+	return true
+}
+
+// again repeats an operation whose answer means that it has not been done: interrupted, or refused for now. A cancellation
+// that nobody asked for is one too: the kernel cancels what a thread submitted when that thread ends, and threads are the Go
+// runtime's to end.
+func (d *Driver) again(r *Request, res int32) bool {
+	if r.cancel == r.cur || r.hit || d.closing.Load() || r.attempts >= maxAttempts {
+		return false
+	}
+	switch {
+	case ops.Interrupted(res) && !r.spec.Kind.Once, res == -int32(syscall.ECANCELED):
+		r.attempts++
+		d.requeue(r)
+		return true
+	case r.spec.Ready(res) != 0:
+		// The kernel does not wait for readiness with this descriptor, but for the descriptor's readiness.
+		r.ready = r.spec.Ready(res)
+		d.requeue(r)
+		return true
+	case res == -int32(syscall.EAGAIN) && !r.spec.NoWait():
+		// Some file systems answer so to a blocking request when the machine is short of something.
+		if r.attempts++; r.spec.Kind.Ready != nil {
+			r.attempts = min(r.attempts, maxAttempts-1) // it is the peer that keeps us waiting, not a shortage
+		}
+		d.stats.Repeated++
+		r.state = stateDelayed
+		d.delayed[r] = struct{}{}
+		delay := min(50*time.Microsecond<<min(r.attempts, 8), 10*time.Millisecond)
+		time.AfterFunc(delay, func() { d.later(func() { d.undelay(r) }) })
+		return true
+	}
+	return false
+}
+
+// requeue has an operation issued once more, by way of the queue: making room for it now would reap within a reap.
+func (d *Driver) requeue(r *Request) {
+	d.stats.Repeated++
+	r.state = stateQueued
+	d.queueOf(r).push(r)
+}
+
+func (d *Driver) undelay(r *Request) {
+	if _, ok := d.delayed[r]; !ok {
+		return
+	}
+	delete(d.delayed, r)
+	if r.stream != nil {
+		d.arm(r)
+		return
+	}
+	d.place(r)
+}
+
+// deliver ends a request that the kernel does not own.
+func (d *Driver) deliver(r *Request, n int, err error) {
+	c := r.chain
+	well := err == nil
+	if c != nil {
+		well = well && !r.spec.Short(int32(n))
+		n += r.done
+		r.chain = nil
+	}
+	r.touch.takeBack()
+	r.state, r.cur, r.cancel = stateIdle, 0, 0
+	r.n, r.err = n, err
+	d.tellEnd(r)
+	if c != nil {
+		d.passed(c, well)
+	}
+}
+
+// tellEnd tells whoever waits for a request that it has ended.
+func (d *Driver) tellEnd(r *Request) {
+	d.told++
+	if r.sent {
+		d.outside++
+	}
+	r.waiter.Complete(r)
+}

@@ -1,0 +1,148 @@
+package driver
+
+// Send hands over a request, or several linked by Next, in one message. It never waits for the kernel. Each of them is told
+// its end through its Waiter, also when the driver is closed.
+func (d *Driver) Send(r *Request) {
+	if d.spilled.some.Load() && d.spills() {
+		d.spill(r) // behind what it has sent before
+		return
+	}
+	select {
+	case d.intake <- r:
+	default:
+		switch {
+		case d.spills():
+			d.spill(r)
+			return
+		case d.OnDriver():
+			d.takeIn() // from a guest: nobody else could make room
+			d.accept(r)
+			return
+		}
+		d.intake <- r
+	}
+	d.nudge()
+}
+
+// spills reports whether the caller must not wait until there is room in the channel.
+func (d *Driver) spills() bool {
+	return d.telling.Load() > 0 || // maybe it is a function that the driver calls, and waits for
+		!d.OnDriver() && onSomeDriver() // another's guest: the two could wait for each other
+}
+
+// tellUser calls a function of the user's, who is told something and may send what comes next. It is called by the driver goroutine, or by
+// who empties the channel of a driver that has ended; or it is no driver's matter, and d is nil.
+func (d *Driver) tellUser(f func()) {
+	if d == nil {
+		f()
+		return
+	}
+	d.telling.Add(1)
+	defer d.telling.Add(-1)
+	f()
+}
+
+// spill is Send for those who must not wait until there is room in the channel.
+func (d *Driver) spill(r *Request) {
+	d.spilled.put(r)
+	d.Poke()
+}
+
+// nudge makes sure that somebody looks at what was just put into the channel.
+func (d *Driver) nudge() {
+	switch d.status.Load() {
+	case asleep:
+		// Of all that send while the driver sleeps, one wakes it.
+		if d.status.CompareAndSwap(asleep, awake) {
+			d.ring.Wake()
+		}
+	case dead:
+		d.sweep()
+		select {
+		case d.after <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// do has f called on the driver goroutine. If the driver is gone, f is not called and do returns false.
+func (d *Driver) do(f func()) bool {
+	if d.status.Load() == dead {
+		return false
+	}
+	ran := make(chan bool, 1)
+	d.Send(&Request{control: func() { f(); ran <- true }, waiter: swept(func() { ran <- false })})
+	return <-ran
+}
+
+// doInside is do, for callers that may run on the driver goroutine.
+func (d *Driver) doInside(f func()) bool {
+	if d.OnDriver() {
+		f()
+		return true
+	}
+	return d.do(f)
+}
+
+// later has f called on the driver goroutine, some time, unless the driver ends first. It never waits: who calls it may hold a lock that
+// the driver's guest needs.
+func (d *Driver) later(f func()) {
+	if d.status.Load() == dead {
+		return
+	}
+	r := &Request{control: f, waiter: swept(func() {})}
+	select {
+	case d.intake <- r:
+		d.nudge()
+	default:
+		d.spill(r)
+	}
+}
+
+// swept is the waiter of a control message: told when the message found nobody.
+type swept func()
+
+func (s swept) Complete(*Request) { s() }
+
+// sweep fails what is in the channel of a driver that has ended. Whoever put something there calls it, and leaves it to another who is at it
+// already: that may be the caller itself, who was told of an end and sends what comes next.
+func (d *Driver) sweep() {
+	for (len(d.intake) > 0 || d.spilled.some.Load()) && d.sweeping.TryLock() {
+		d.sweepLocked()
+	}
+}
+
+// sweepLocked is sweep for who holds its lock, and unlocks it.
+func (d *Driver) sweepLocked() {
+	defer d.sweeping.Unlock()
+	for {
+		select {
+		case r := <-d.intake:
+			d.refuse(r)
+			continue
+		default:
+		}
+		spilled := d.spilled.take()
+		for _, r := range spilled {
+			d.refuse(r)
+		}
+		if len(spilled) == 0 {
+			return
+		}
+	}
+}
+
+// refuse fails a message that came too late.
+func (d *Driver) refuse(r *Request) {
+	for r != nil {
+		next := r.Next
+		r.Next = nil
+		if r.waiter != nil {
+			r.touch.takeBack()
+			r.n, r.err = 0, d.refusal()
+			r.waiter.Complete(r)
+		}
+		r = next
+	}
+	d.tell()
+}

@@ -1,0 +1,131 @@
+package driver
+
+import (
+	"runtime"
+	"time"
+)
+
+// sleepy reports whether nothing can be done without news from the kernel or from the channel.
+func (d *Driver) sleepy() bool {
+	if d.closing.Load() && d.issued == 0 && len(d.cancelOut) == 0 {
+		return false // the kernel need only take what is queued, and no news will come
+	}
+	return d.broken == nil && !d.pressed() && len(d.flush) == 0 && !d.fillable() && !d.spilled.some.Load()
+}
+
+// pressed reports whether somebody on this goroutine wants to go on: the guest, or who pumps. The message that brought it about may
+// have been taken in already.
+func (d *Driver) pressed() bool {
+	if d.until != nil {
+		return d.until()
+	}
+	return d.guest != nil && d.guest.Ready()
+}
+
+// sleep waits for news. With operations in the ring, or for a driver that is locked to its thread, it waits in the kernel:
+// what was queued goes with the same call. Otherwise it parks on the channel and holds no thread.
+func (d *Driver) sleep() {
+	if d.guest == nil && d.issued == d.pooled && len(d.cancelOut) == 0 && d.ring.Queued() == 0 {
+		d.stats.Parks++
+		r := <-d.intake
+		d.tick()
+		d.accept(r)
+		d.linger()
+		return
+	}
+	if d.giveWay() {
+		return
+	}
+	// The order matters: say that we sleep, then look once more. A submitter does the opposite, so one of us sees the other.
+	d.status.Store(asleep)
+	select {
+	case r := <-d.intake:
+		d.status.Store(awake)
+		d.accept(r)
+		d.enter(d.ring.Submit())
+	default:
+		err := d.ring.SubmitAndGather(uint32(d.issued-d.pooled), d.cfg.MinWait)
+		d.status.Store(awake)
+		d.tick() // it may have been long
+		d.enter(err)
+	}
+}
+
+// giveWay lets goroutines run that have something for the driver soon, and reports whether they had: whoever was just told a result and
+// will submit the next operation, and the pool's. Where there is no other processor to run them they would otherwise wait until the Go
+// runtime notices that this thread sits in the kernel, which can take it 10 ms.
+func (d *Driver) giveWay() bool {
+	news := d.told + d.took
+	if d.guest != nil {
+		news = d.outside // its own tasks have run; and a locked goroutine changes threads twice to give way
+	}
+	if d.pooled == 0 && news == d.gaveWay {
+		return false
+	}
+	d.gaveWay = news
+	if (d.guest != nil || d.longTurn) && d.ring.Queued() > 0 {
+		// Others may take their time, and somebody waits for this. A busy kernel may have had completions taken.
+		told := d.told
+		if d.enter(d.ring.Submit()); d.told != told || !d.sleepy() {
+			return true
+		}
+	}
+	// Every 61st time the scheduler looks first where it has just put us, and nobody else has run. It does not do so twice in a row.
+	for range 2 {
+		begin := time.Now()
+		if runtime.Gosched(); len(d.intake) > 0 {
+			return true
+		}
+		if d.longTurn = time.Since(begin) > longTurn; d.longTurn {
+			break
+		}
+	}
+	return false
+}
+
+// longTurn is how long others run when they do more than to take a result and to ask for the next. Then nothing is to wait for them twice.
+const longTurn = 100 * time.Microsecond
+
+// linger lets other goroutines run before the driver acts on the request that woke it: the scheduler runs it next after the sender,
+// and who is ready behind that one often wants to submit, too. One enter for all of them is worth a trip through the scheduler;
+// for a single submitter it is not, so the driver remembers how it went.
+func (d *Driver) linger() {
+	if d.crowd == 0 && d.stats.Parks%lingerEvery != 0 {
+		return
+	}
+	runtime.Gosched()
+	if len(d.intake) > 0 {
+		d.crowd = lingerHope
+	} else if d.crowd > 0 {
+		d.crowd--
+	}
+}
+
+const (
+	lingerHope  = 8  // how many times nobody may come until the driver no longer waits for company
+	lingerEvery = 32 // how often it does all the same
+)
+
+// Where operations complete at once, such as reads from the page cache, submitting without waiting saves what going to sleep costs: the
+// agreement with submitters and the farewell to the Go scheduler. Where they do not, it costs a system call. So the driver
+// remembers how it went.
+const (
+	dashHope  = 8  // how many failures until it no longer tries
+	dashEvery = 64 // how often it tries all the same
+)
+
+// dash submits without waiting, if that promises something, and reports whether anything completed.
+func (d *Driver) dash() bool {
+	if d.ring.Queued() == 0 || d.hope == 0 && d.passes%dashEvery != 0 {
+		return false
+	}
+	told := d.told
+	d.enter(d.ring.Submit())
+	d.reap()
+	if d.told == told {
+		d.hope = max(0, d.hope-1)
+		return !d.sleepy()
+	}
+	d.hope = dashHope
+	return true
+}
