@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -481,6 +482,9 @@ func TestTable(t *testing.T) {
 		if err := table.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+	if _, err := buf.NewTable(math.MaxInt, 1, 0); err == nil {
+		t.Error("a table of more buffers than there can be")
 	}
 	if _, err := buf.NewTable(0, 1, 0); err == nil {
 		t.Error("an empty table")

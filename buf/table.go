@@ -22,6 +22,9 @@ type Table struct {
 	closed bool
 }
 
+// maxTable, in bytes, is more than the kernel's limit of mappings (vm.max_map_count) lets a process have.
+const maxTable = 1 << 40
+
 // NewTable maps a table of n buffers of size bytes each, at addresses that are multiples of align, a power of two; 0 means 4096.
 func NewTable(n, size, align int) (*Table, error) {
 	if align == 0 {
@@ -31,8 +34,11 @@ func NewTable(n, size, align int) (*Table, error) {
 	if n <= 0 || size <= 0 || size > MaxArena-align {
 		return nil, fmt.Errorf("buf: a table of %d buffers of %d bytes", n, size)
 	}
-	t := &Table{size: size, taken: make([]bool, n)}
 	step := roundUp(size, align)
+	if int64(n) > maxTable/int64(step) {
+		return nil, fmt.Errorf("buf: a table of %d buffers of %d bytes: more than %d bytes", n, size, int64(maxTable))
+	}
+	t := &Table{size: size, taken: make([]bool, n)}
 	for left := n; left > 0; {
 		m := min(left, max(1, slabSize/step))
 		a, err := newArena(m*step, align)

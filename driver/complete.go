@@ -92,7 +92,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		d.settle(r, c)
 		return
 	}
-	if c.Res == -int32(syscall.EAGAIN) && r.hungUp && r.ready == 0 && receives(&r.spec) {
+	if c.Res == -int32(syscall.EAGAIN) && r.ready == 0 && r.atEnd() {
 		c.Res = 0
 	}
 	if c.Res < 0 && d.refused(r, c.Res) {

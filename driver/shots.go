@@ -110,7 +110,7 @@ func (d *Driver) settleError(r *Request, c *ring.CQE) {
 	case err == syscall.EAGAIN:
 		switch {
 		case d.stopped(r):
-		case r.hungUp && receives(&r.spec):
+		case r.atEnd():
 			d.deliver(r, 0, io.EOF)
 		default:
 			r.ready = unix.POLLIN

@@ -224,7 +224,11 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 		}
 	}
 	if j.woken && events == unix.POLLIN && receivesNoMore(&j.e) {
-		return 0, true
+		// What came before that came to an end may have come after the attempt above.
+		if res = c.Try(&j.e); res == -int32(syscall.EAGAIN) {
+			res = 0
+		}
+		return res, true
 	}
 	switch errno := p.await(j, fd, events); errno {
 	case 0:
