@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"uringo/internal/testenv"
+
 	"github.com/cespare/xxhash/v2"
 	"golang.org/x/sys/unix"
 )
@@ -323,7 +325,11 @@ func TestVeryDeepTree(t *testing.T) {
 	}
 	must(t, unix.Close(fd))
 	t.Cleanup(func() { must(t, exec.Command("rm", "-rf", y.path("src"), y.path("dst")).Run()) })
-	for _, w := range []way{{"workers:2", "uring"}, {"local", "portable"}} {
+	ways := []way{{"workers:2", "uring"}, {"local", "portable"}}
+	if !testenv.Nightly() {
+		ways = ways[:1]
+	}
+	for _, w := range ways {
 		ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer stop()
 		var stdout, stderr bytes.Buffer
