@@ -97,13 +97,25 @@ func eachWith(t *testing.T, cfg driver.Config, test func(t *testing.T, ctx conte
 	}
 }
 
+// untilLetGo waits until the kernel has let go of what was abandoned: the end of the driver waits no longer for it than its caller did.
+func untilLetGo(ctx context.Context) error {
+	d, err := driver.FromContext(ctx)
+	for err == nil {
+		if s := d.Stats(); s.Abandoned == s.AbandonedDone {
+			break
+		}
+		err = executor.Sleep(ctx, time.Millisecond)
+	}
+	return err
+}
+
 func run(t *testing.T, e executor.Executor, cfg driver.Config, test func(t *testing.T, ctx context.Context)) {
 	t.Helper()
 	testenv.Leakless(t, func(ctx context.Context) error {
 		return executor.Start(ctx, func(ctx context.Context) error {
 			defer net.ClosePipes()
 			test(t, ctx)
-			return nil
+			return untilLetGo(ctx)
 		}, executor.WithExecutor(e), executor.WithDriver(cfg))
 	})
 }
