@@ -38,11 +38,11 @@ func TestMinWait(t *testing.T) {
 		return d.Stats().Waits - before
 	}
 	on(t, []way{onUring, onLocked}, func(e *rig) {
+		at, later := e.open(driver.Config{}), e.open(driver.Config{MinWait: 300 * time.Millisecond})
 		var apart, gathered uint64
 		for range 3 { // on a busy machine what is written apart may arrive together, and the other way round
 			delays := testenv.Delays()
-			apart = waits(e, e.open(driver.Config{}))
-			gathered = waits(e, e.open(driver.Config{MinWait: 300 * time.Millisecond}))
+			apart, gathered = waits(e, at), waits(e, later)
 			late := delays()
 			e.Logf("waits for %d completions: %d, gathering %d, on a machine that was %v late", reads, apart, gathered, late)
 			if late < reads*gap/4 {
