@@ -24,36 +24,12 @@ func (f *File) WriteFixedAt(ctx context.Context, b *buf.Fixed, off int64) (int, 
 	return f.withFixed("write", b, off, f.checkWrite, func() (int, error) { return f.writeAt(ctx, b.Bytes(), b, off, f.h.Free) })
 }
 
-// WriteFixedAllAt is [File.WriteAllAt] of the view of b, and hands b back with the view that it had; see [File.ReadFixedAt]. Allocates nothing.
+// WriteFixedAllAt is [File.WriteAllAt] of the view of b, and hands b back; see [File.ReadFixedAt]. Allocates nothing.
 // Kernel 5.6; registered 5.19.
 func (f *File) WriteFixedAllAt(ctx context.Context, b *buf.Fixed, off int64) (int, *buf.Fixed, error) {
-	return f.allFixed(ctx, b, off, f.WriteFixedAt)
-}
-
-// allFixed writes all of the view of b by write, which may write less.
-func (f *File) allFixed(ctx context.Context, b *buf.Fixed, off int64,
-	write func(ctx context.Context, b *buf.Fixed, off int64) (int, *buf.Fixed, error)) (done int, _ *buf.Fixed, err error) {
-	if err := b.Usable(); err != nil {
-		return 0, b, f.wrap("write", err)
-	}
-	if err := f.checkWrite(off, int64(b.Len())); err != nil || b.Len() == 0 {
-		return 0, b, err
-	}
-	lo, hi := b.Bounds()
-	for lo+done < hi {
-		n, back, err := write(ctx, b.View(lo+done, hi), off+int64(done))
-		done += n
-		if back == nil {
-			return done, nil, err
-		}
-		if err == nil && n == 0 {
-			err = f.wrap("write", io.ErrShortWrite)
-		}
-		if err != nil {
-			return done, b.View(lo, hi), err
-		}
-	}
-	return done, b.View(lo, hi), nil
+	return f.withFixed("write", b, off, f.checkWrite, func() (int, error) {
+		return allOf(b.Bytes(), off, func(part []byte, off int64) (int, error) { return f.writeAt(ctx, part, b, off, f.h.Free) })
+	})
 }
 
 // withFixed is the frame of a call with a fixed buffer: transfer moves the view of b, which is held for the length of the call, whichever

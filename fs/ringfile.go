@@ -121,7 +121,14 @@ func (f *RingFile) WriteFixedAt(ctx context.Context, b *buf.Fixed, off int64) (i
 
 // WriteFixedAllAt is [File.WriteFixedAllAt] by way of the ring. Allocates nothing.
 func (f *RingFile) WriteFixedAllAt(ctx context.Context, b *buf.Fixed, off int64) (int, *buf.Fixed, error) {
-	return f.f.allFixed(ctx, b, off, f.WriteFixedAt)
+	if !f.inRing {
+		return f.f.WriteFixedAllAt(ctx, b, off)
+	}
+	return f.f.withFixed("write", b, off, f.f.checkWrite, func() (int, error) {
+		return allOf(b.Bytes(), off, func(part []byte, off int64) (int, error) {
+			return onTable(ctx, f.f, ops.WriteFrom(f.f.h.FD, b, part, off), len(part))
+		})
+	})
 }
 
 // SyncAll is [File.SyncAll].

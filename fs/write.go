@@ -41,21 +41,26 @@ func (f *File) WriteAllAt(ctx context.Context, b []byte, off int64) (int, []byte
 	if err := f.checkWrite(off, int64(len(b))); err != nil {
 		return 0, b, err
 	}
-	done := 0
+	n, err := allOf(b, off, func(part []byte, off int64) (int, error) { return f.writeAt(ctx, part, nil, off, f.h.Free) })
+	if handle.Abandoned(err) {
+		b = nil
+	}
+	return n, b, f.wrap("write", err)
+}
+
+// allOf writes all of b at offset off by write, which may write less.
+func allOf(b []byte, off int64, write func(part []byte, off int64) (int, error)) (done int, err error) {
 	for done < len(b) {
-		n, err := f.writeAt(ctx, b[done:], nil, off+int64(done), f.h.Free)
+		n, err := write(b[done:], off+int64(done))
 		done += n
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite
 		}
 		if err != nil {
-			if handle.Abandoned(err) {
-				b = nil
-			}
-			return done, b, f.wrap("write", err)
+			return done, err
 		}
 	}
-	return done, b, nil
+	return done, nil
 }
 
 func (f *File) checkWrite(off, n int64) error {
