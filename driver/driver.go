@@ -233,10 +233,8 @@ func (d *Driver) openRing(rc ring.Config) (*ring.Ring, error) {
 	for errors.Is(err, syscall.ENOMEM) && rc.Shrink() {
 		r, err = ring.Open(rc)
 	}
-	// The memory of rings that were closed counts for a while longer.
-	for pause := time.Millisecond; errors.Is(err, syscall.ENOMEM) && pause < 2*time.Second; pause *= 2 {
-		time.Sleep(pause)
-		r, err = ring.Open(rc)
+	if errors.Is(err, syscall.ENOMEM) {
+		r, err = ring.OpenInTime(rc)
 	}
 	if err == nil && rc.CQEntries != asked.CQEntries {
 		d.log.Warn("little memory to lock (RLIMIT_MEMLOCK): smaller ring", zap.Uint32("entries", rc.Entries),

@@ -1,12 +1,10 @@
 package ring
 
 import (
-	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 	"unsafe"
 
 	sys "github.com/iceber/iouring-go/syscall"
@@ -244,12 +242,7 @@ func leadingEmpty(e *SQE) (n uint32) {
 }
 
 var linuxInjects = sync.OnceValue(func() bool {
-	r, err := Open(Config{Entries: 2})
-	// The kernel gives back late what a closed ring had locked. The answer is kept, so it must not be about that.
-	for pause := time.Millisecond; errors.Is(err, syscall.ENOMEM) && pause < 2*time.Second; pause *= 2 {
-		time.Sleep(pause)
-		r, err = Open(Config{Entries: 2})
-	}
+	r, err := OpenInTime(Config{Entries: 2}) // the answer is kept, so it must not be about memory
 	if err != nil {
 		return false
 	}

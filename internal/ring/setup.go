@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	sys "github.com/iceber/iouring-go/syscall"
@@ -29,6 +30,16 @@ var optional = []uint32{
 	setupSingleIssuer | setupDeferTaskrun, // 6.1
 	sys.IORING_SETUP_COOP_TASKRUN | sys.IORING_SETUP_TASKRUN_FLAG, // 5.19
 	sys.IORING_SETUP_SUBMIT_ALL,                                   // 5.18
+}
+
+// OpenInTime is [Open], and tries again while there is no memory, up to two seconds: that of rings that were closed counts for a while longer.
+func OpenInTime(cfg Config) (*Ring, error) {
+	r, err := Open(cfg)
+	for pause := time.Millisecond; errors.Is(err, syscall.ENOMEM) && pause < 2*time.Second; pause *= 2 {
+		time.Sleep(pause)
+		r, err = Open(cfg)
+	}
+	return r, err
 }
 
 // Open sets up a ring. On failure nothing is left open, and the error names the call that failed.
