@@ -184,5 +184,8 @@ func traitsOf(fd int, st *unix.Statx_t) uint32 {
 	if remoteFile(st) && !inMemory(fd) {
 		t |= traitRemote
 	}
+	if tells(st) {
+		t |= traitTells
+	}
 	return t
 }

@@ -23,11 +23,16 @@ func init() {
 	}
 }
 
+// tellingTypes are those of them on which the kernel tells about itself. They have regular files that are like pipes: kmsg of proc, and trace_pipe of
+// tracefs.
+var tellingTypes = map[string]bool{"proc": true, "debugfs": true, "tracefs": true}
+
 // mountTable is what /proc/self/mountinfo said at some moment.
 type mountTable struct {
-	old    atomic.Bool // it is to be read again
-	local  map[uint64]bool
-	points []mountPoint // those that are not local, and the local ones beneath them
+	old     atomic.Bool // it is to be read again
+	local   map[uint64]bool
+	telling map[uint64]bool
+	points  []mountPoint // those that are not local, and the local ones beneath them
 }
 
 type mountPoint struct {
@@ -71,7 +76,7 @@ func readMounts() *mountTable {
 }
 
 func parseMounts(mountinfo string) *mountTable {
-	t := &mountTable{local: make(map[uint64]bool)}
+	t := &mountTable{local: make(map[uint64]bool), telling: make(map[uint64]bool)}
 	for line := range strings.Lines(mountinfo) {
 		// 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
 		before, after, ok := strings.Cut(line, " - ")
@@ -84,7 +89,7 @@ func parseMounts(mountinfo string) *mountTable {
 			continue
 		}
 		p := mountPoint{unescape(fields[4]), localTypes[types[0]]}
-		t.local[id] = p.local
+		t.local[id], t.telling[id] = p.local, tellingTypes[types[0]]
 		if !p.local || t.find(p.path) != nil {
 			t.points = append(t.points, p)
 		}
@@ -149,4 +154,9 @@ func remoteFile(st *unix.Statx_t) bool {
 		return len(t.points) > 0 // before kernel 5.8
 	}
 	return !t.local[st.Mnt_id]
+}
+
+// tells reports whether a statx that asked for STATX_MNT_ID describes a file of tellingTypes.
+func tells(st *unix.Statx_t) bool {
+	return st.Mask&unix.STATX_MNT_ID != 0 && currentMounts().telling[st.Mnt_id]
 }

@@ -222,28 +222,10 @@ func (f *File) tryFailed(n int, err error) bool {
 	case syscall.EAGAIN:
 		return false
 	case syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EINVAL, syscall.EPERM: // of the file, the kernel, or what filters its calls
-		t := traitNoTry
-		if tells(f.h.FD) {
-			t |= traitTells
-		}
-		f.traits.Or(t)
+		f.traits.Or(traitNoTry)
 		return false
 	}
 	return n == 0
-}
-
-// tells reports whether fd is on a file system on which the kernel tells about itself, and has regular files that are like pipes: kmsg of proc
-// and trace_pipe of tracefs.
-func tells(fd int) bool {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil {
-		return false
-	}
-	switch int64(uint32(st.Type)) {
-	case unix.PROC_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC:
-		return true
-	}
-	return false
 }
 
 // readable reports whether a read of fd does not have to wait, or whether only the read can tell.
