@@ -8,7 +8,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -87,7 +86,6 @@ func TestProxy(t *testing.T) {
 
 // TestOutOfFiles connects while the program may open no more files. It must go on when it may again.
 func TestOutOfFiles(t *testing.T) {
-	testenv.LimitFiles(t, 256)
 	target, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -99,52 +97,7 @@ func TestOutOfFiles(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	said := make(chan string, 100)
-	ended := make(chan error, 1)
-	go func() {
-		ended <- executor.Start(ctx, func(ctx context.Context) error {
-			return serve(ctx, "127.0.0.1:0", target.Addr().String(), func(format string, args ...any) { said <- fmt.Sprintf(format, args...) })
-		})
-	}()
-	wait := func(part string) string {
-		t.Helper()
-		for {
-			select {
-			case line := <-said:
-				if strings.Contains(line, part) {
-					return line
-				}
-			case err := <-ended:
-				t.Fatal(err)
-			}
-		}
-	}
-	address := strings.TrimPrefix(wait("listening on "), "listening on ")
-
-	var giveBack func()
-	dialer := net.Dialer{Control: func(_, _ string, _ syscall.RawConn) error { // the client has its file, and connects next
-		giveBack = testenv.TakeFiles(t)
-		return nil
-	}}
-	c, err := dialer.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	wait("too many open files")
-	giveBack()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	if _, err := io.WriteString(c, "hello"); err != nil {
-		t.Fatal(err)
-	}
-	got := make([]byte, 5)
-	if _, err := io.ReadFull(c, got); err != nil || string(got) != "hello" {
-		t.Errorf("%q came back, %v", got, err)
-	}
-	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("ended with %v", err)
-	}
+	testenv.OutOfFiles(t, func(ctx context.Context, logf func(format string, args ...any)) error {
+		return executor.Start(ctx, func(ctx context.Context) error { return serve(ctx, "127.0.0.1:0", target.Addr().String(), logf) })
+	})
 }

@@ -5,7 +5,6 @@ import (
 	"math"
 	"os"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 
@@ -65,52 +64,6 @@ func OpenNetpoller() {
 	_ = r.SetReadDeadline(time.Now())
 	r.Close()
 	w.Close()
-}
-
-// LimitFiles lets the process have n open files until the test ends. Operations of the ring go by the limit at the time when they were
-// submitted.
-func LimitFiles(t testing.TB, n uint64) {
-	t.Helper()
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		t.Fatal(err)
-	}
-	limit := old
-	limit.Cur = n
-	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &old, nil); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// TakeFiles opens files until there may be no more. The function that it returns, or the end of the test, closes them.
-func TakeFiles(t testing.TB) (giveBack func()) {
-	t.Helper()
-	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	taken := []int{null}
-	giveBack = sync.OnceFunc(func() {
-		for _, fd := range taken {
-			_ = unix.Close(fd)
-		}
-	})
-	t.Cleanup(giveBack)
-	for {
-		fd, err := unix.FcntlInt(uintptr(null), unix.F_DUPFD_CLOEXEC, 0)
-		if err == unix.EMFILE {
-			return giveBack
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		taken = append(taken, fd)
-	}
 }
 
 // Huge returns memory of more than 4 GiB, or as much as fits where addresses have 32 bits, always more than 1 GiB. It costs nothing before it
