@@ -190,7 +190,7 @@ func TestStreamSignals(t *testing.T) { // HAZARDS T11
 		if err != nil {
 			e.Fatal(err)
 		}
-		defer e.signals()()
+		defer testenv.Signals(e)()
 		const conns = 4
 		messages := size(500, 50_000)
 		var ins, outs [conns]int

@@ -5,11 +5,9 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 	"unsafe"
 
 	"go.uber.org/goleak"
@@ -17,6 +15,7 @@ import (
 
 	"uringo/driver"
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
@@ -158,7 +157,7 @@ func TestSignals(t *testing.T) {
 	on(t, []way{onUring, onLocked, onPortable}, func(e *rig) {
 		d := e.open(driver.Config{})
 		m := newMix(e, d)
-		stop := e.signals()
+		stop := testenv.Signals(e)
 		m.play(4, size(200, 20_000))
 		r, w := e.pipe()
 		for range size(30, 2000) { // and while it waits
@@ -169,39 +168,9 @@ func TestSignals(t *testing.T) {
 				e.Errorf("read: %+v", r)
 			}
 		}
-		stop()
-	})
-}
-
-// signals sends a signal to every thread all the time, until the returned function is called.
-func (e *rig) signals() (stop func()) {
-	end := make(chan struct{})
-	var signals sync.WaitGroup
-	sent := 0
-	signals.Go(func() {
-		for {
-			tasks, err := os.ReadDir("/proc/self/task")
-			if err != nil {
-				e.Error(err)
-				return
-			}
-			for _, task := range tasks {
-				tid, _ := strconv.Atoi(task.Name())
-				_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // it may have ended
-				sent++
-			}
-			select {
-			case <-end:
-				return
-			case <-time.After(100 * time.Microsecond):
-			}
-		}
-	})
-	return func() {
-		close(end)
-		signals.Wait()
+		sent, _ := stop()
 		e.Logf("%d signals", sent)
-	}
+	})
 }
 
 // resident is the memory of this process, in bytes.

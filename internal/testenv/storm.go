@@ -14,11 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Storm has signals interrupt every thread thousands of times a second, a profiler do so too, and all threads make system calls. The returned function ends it, and says how many signals there were, how many to each thread, and how many calls of all.
+// Storm has signals interrupt every thread, see [Signals], a profiler do so too, and all threads make system calls. The returned function ends it, and
+// says how many signals there were, how many to each thread, and how many calls of all.
 func Storm(t *testing.T) (end func() (signals, passes, calls int)) {
 	stop := make(chan struct{})
 	var raging sync.WaitGroup
-	signals, passes, calls := 0, 0, 0
+	calls := 0
 	if err := pprof.StartCPUProfile(io.Discard); err != nil {
 		t.Error(err)
 	}
@@ -27,6 +28,43 @@ func Storm(t *testing.T) (end func() (signals, passes, calls int)) {
 		t.Error(err)
 	}
 	raging.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+			switch _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPPID, 0, 0, 0); errno {
+			case 0:
+				calls++
+			case syscall.ENOTSUP: // with cgo, which the race detector needs
+				return
+			default:
+				t.Error(errors.New("a call of all threads: " + errno.Error()))
+				return
+			}
+		}
+	})
+	signalled := Signals(t)
+	return func() (int, int, int) {
+		signals, passes := signalled()
+		close(stop)
+		raging.Wait()
+		if _, err := unix.Setitimer(unix.ITIMER_PROF, unix.Itimerval{}); err != nil {
+			t.Error(err)
+		}
+		pprof.StopCPUProfile()
+		return signals, passes, calls
+	}
+}
+
+// Signals sends signals to every thread thousands of times a second. The returned function ends it, and says how many there were, and how many to
+// each thread.
+func Signals(t testing.TB) (end func() (signals, passes int)) {
+	stop := make(chan struct{})
+	var sending sync.WaitGroup
+	signals, passes := 0, 0
+	sending.Go(func() {
 		for {
 			tasks, err := os.ReadDir("/proc/self/task")
 			if err != nil {
@@ -48,31 +86,9 @@ func Storm(t *testing.T) (end func() (signals, passes, calls int)) {
 			}
 		}
 	})
-	raging.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(10 * time.Millisecond):
-			}
-			switch _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPPID, 0, 0, 0); errno {
-			case 0:
-				calls++
-			case syscall.ENOTSUP: // with cgo, which the race detector needs
-				return
-			default:
-				t.Error(errors.New("a call of all threads: " + errno.Error()))
-				return
-			}
-		}
-	})
-	return func() (int, int, int) {
+	return func() (int, int) {
 		close(stop)
-		raging.Wait()
-		if _, err := unix.Setitimer(unix.ITIMER_PROF, unix.Itimerval{}); err != nil {
-			t.Error(err)
-		}
-		pprof.StopCPUProfile()
-		return signals, passes, calls
+		sending.Wait()
+		return signals, passes
 	}
 }
