@@ -309,3 +309,34 @@ func TestAdoptBlocking(t *testing.T) { // C27
 		}
 	})
 }
+
+// TestDialFromAny dials from what says any address, in the words of either family, and from a port of the kernel's choice.
+func TestDialFromAny(t *testing.T) { // M3
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"tcp", "tcp6"} {
+			l := listenOn(t, ctx, network)
+			if l == nil {
+				return
+			}
+			for _, ip := range []stdnet.IP{nil, stdnet.IPv4zero, stdnet.IPv4zero.To4(), stdnet.IPv6zero} {
+				c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}}).Dial(ctx, "tcp", l.Addr().String())
+				if err != nil {
+					t.Errorf("from %v to %v: %v", ip, l.Addr(), err)
+					continue
+				}
+				s, err := l.Accept(ctx)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if c.LocalAddr().String() != s.RemoteAddr().String() {
+					t.Errorf("%v dialed, %v arrived", c.LocalAddr(), s.RemoteAddr())
+				}
+				closeAll(t, ctx, c, s)
+			}
+			if err := l.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

@@ -388,7 +388,11 @@ func (t attempt) prepare(ctx context.Context, fd, family int, a Addr) error {
 	if t.LocalAddr == nil {
 		return nil
 	}
-	sa, err := sockaddr(t.LocalAddr, family)
+	local := t.LocalAddr
+	if ip, _, port := ipOf(local); ip.IsUnspecified() {
+		local = t.n.addr(netip.Addr{}, port) // the other family's word for any is as good
+	}
+	sa, err := sockaddr(local, family)
 	if err != nil {
 		return err
 	}
