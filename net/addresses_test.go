@@ -340,3 +340,36 @@ func TestDialFromAny(t *testing.T) { // M3
 		}
 	})
 }
+
+// TestDialItself has the kernel choose the port that is dialed, so that the socket connects to itself: then others are tried, also from an
+// address that leaves the port to the kernel.
+func TestDialItself(t *testing.T) { // M3
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, local := range []net.Addr{nil, &net.TCPAddr{IP: stdnet.IPv4(127, 0, 0, 1)}} {
+			l := listenOn(t, ctx, "tcp4") // who has a free port
+			if l == nil {
+				return
+			}
+			at := l.Addr().(*net.TCPAddr)
+			if err := l.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			sockets := 0
+			choose := func(_, _ string, raw syscall.RawConn) (err error) {
+				sockets++
+				return errors.Join(raw.Control(func(fd uintptr) {
+					err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, at.Port<<16|at.Port)
+				}), err)
+			}
+			c, err := (&net.Dialer{LocalAddr: local, Control: choose}).Dial(ctx, "tcp", at.String())
+			if errors.Is(err, unix.ENOPROTOOPT) {
+				t.Log("the kernel cannot be told which port to choose: before 6.3")
+				return
+			}
+			if sockets < 2 { // how the others fare depends on what the kernel still knows of the first
+				t.Errorf("from %v: %d sockets, %v", local, sockets, err)
+			}
+			closeAll(t, ctx, c)
+		}
+	})
+}

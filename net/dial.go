@@ -300,7 +300,7 @@ func (t attempt) within(ctx context.Context, a Addr, n int) (*Conn, error) {
 	}
 	for try := 0; ; try++ {
 		c, err := t.connect(ctx, a)
-		if t.n.proto == "tcp" && t.LocalAddr == nil && try < 2 {
+		if t.n.proto == "tcp" && t.anyPort() && try < 2 {
 			// The kernel may choose the very port that we want to reach, and have the socket connect to itself, or one
 			// that is in use.
 			if errors.Is(err, syscall.EADDRNOTAVAIL) {
@@ -313,6 +313,12 @@ func (t attempt) within(ctx context.Context, a Addr, n int) (*Conn, error) {
 		}
 		return c, err
 	}
+}
+
+// anyPort reports whether the kernel chooses the port to connect from.
+func (t attempt) anyPort() bool {
+	_, _, port := ipOf(t.LocalAddr)
+	return port == 0
 }
 
 func (t attempt) connect(ctx context.Context, a Addr) (*Conn, error) {
