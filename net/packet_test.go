@@ -334,3 +334,34 @@ func TestPassDescriptor(t *testing.T) {
 		}
 	})
 }
+
+// TestRingPacketShut shuts down receiving on a socket for datagrams that a RingConn has: reading ends, there and by way of another descriptor.
+func TestRingPacketShut(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		p := listenPacket(t, ctx, "udp")
+		if p == nil {
+			return
+		}
+		r, err := new(net.Dialer).DialRing(ctx, "udp", p.LocalAddr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if err := r.CloseRead(ctx); err != nil {
+			t.Error(err)
+		}
+		c, err := r.Install(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, read := range []func(context.Context, []byte) (int, []byte, error){r.Read, c.Read} {
+			if n, _, err := read(ctx, make([]byte, 10)); n != 0 || err != io.EOF {
+				t.Errorf("shut down, Read = %d, %v", n, err)
+			}
+		}
+		if err := errors.Join(r.Close(ctx), c.Close(ctx), p.Close(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+}

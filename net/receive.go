@@ -215,8 +215,9 @@ func (in *inbox) forget() {
 	in.burn()
 }
 
-// inherit takes over what another socket has left, unless an iteration is on there.
+// inherit takes over what another descriptor of the same socket knows of it, and what it has left, unless an iteration is on there.
 func (s *socket) inherit(from *socket) {
+	s.noMore.Store(from.noMore.Load())
 	old := from.inbox.Load()
 	if old == nil {
 		return

@@ -248,15 +248,22 @@ func (r *RingConn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) 
 }
 
 // CloseRead is [Conn.CloseRead] by way of the ring. Kernel 5.11, shutdown(2).
-func (r *RingConn) CloseRead(ctx context.Context) error { return r.shutdown(ctx, unix.SHUT_RD) }
+func (r *RingConn) CloseRead(ctx context.Context) error {
+	if !r.inRing {
+		return r.c.CloseRead()
+	}
+	return r.shutdown(ctx, unix.SHUT_RD)
+}
 
 // CloseWrite is [Conn.CloseWrite] by way of the ring. Kernel 5.11, shutdown(2).
-func (r *RingConn) CloseWrite(ctx context.Context) error { return r.shutdown(ctx, unix.SHUT_WR) }
+func (r *RingConn) CloseWrite(ctx context.Context) error {
+	if !r.inRing {
+		return r.c.CloseWrite()
+	}
+	return r.shutdown(ctx, unix.SHUT_WR)
+}
 
 func (r *RingConn) shutdown(ctx context.Context, how int) error {
-	if !r.inRing {
-		return r.c.shutdown(how)
-	}
 	_, err := onTable(ctx, r, ops.Shutdown(r.c.h.FD, how), r.c.h.Free)
 	return r.c.fail("close", "shutdown", err)
 }
