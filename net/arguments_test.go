@@ -349,3 +349,25 @@ func TestLongestNames(t *testing.T) {
 		}
 	})
 }
+
+// TestControlPanics has the functions that are called with a new socket panic, which is passed on. No socket is left over, as each sees to.
+func TestControlPanics(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		control := func(_, _ string, _ syscall.RawConn) error { panic("on purpose") }
+		lc := net.ListenConfig{Control: control}
+		for what, call := range map[string]func(){
+			"Dial":         func() { _, _ = (&net.Dialer{Control: control}).Dial(ctx, "tcp", "127.0.0.1:9") },
+			"Listen":       func() { _, _ = lc.Listen(ctx, "tcp", "127.0.0.1:0") },
+			"ListenPacket": func() { _, _ = lc.ListenPacket(ctx, "udp", "127.0.0.1:0") },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s did not pass the panic on", what)
+					}
+				}()
+				call()
+			}()
+		}
+	})
+}

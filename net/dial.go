@@ -387,7 +387,8 @@ func (t attempt) prepare(ctx context.Context, fd, family int, a Addr) error {
 		}
 	}
 	if control != nil {
-		if err := control(ctx, t.n.exact(family), a.String(), rawFD(fd)); err != nil {
+		err := rawFD(fd).given(func(c syscall.RawConn) error { return control(ctx, t.n.exact(family), a.String(), c) })
+		if err != nil {
 			return err
 		}
 	}

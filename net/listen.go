@@ -157,7 +157,8 @@ func (lc *ListenConfig) bindTo(n network, fd, family int, both bool, a Addr) err
 		}
 	}
 	if lc.Control != nil {
-		if err := lc.Control(n.exact(family), a.String(), rawFD(fd)); err != nil {
+		err := rawFD(fd).given(func(c syscall.RawConn) error { return lc.Control(n.exact(family), a.String(), c) })
+		if err != nil {
 			return err
 		}
 	}

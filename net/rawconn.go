@@ -55,6 +55,19 @@ func (r *rawConn) wait(end *deadline, events uint32, f func(fd uintptr) bool) er
 // rawFD is a syscall.RawConn of a socket that is not in use yet: for Control functions.
 type rawFD int
 
+// given calls a user's function with the socket, which is closed if the function panics.
+func (r rawFD) given(f func(c syscall.RawConn) error) error {
+	returned := false
+	defer func() {
+		if !returned {
+			_ = unix.Close(int(r)) // the panic goes on
+		}
+	}()
+	err := f(r)
+	returned = true
+	return err
+}
+
 // Control implements syscall.RawConn.
 func (r rawFD) Control(f func(fd uintptr)) error {
 	f(uintptr(r))
