@@ -21,7 +21,7 @@ import (
 type Server struct {
 	// Handle is called with what arrives on a connection, piece by piece and in order: never twice at a time for one connection. It
 	// may send, and wait, and must release the chunk. While a connection is served, receiving from it in other ways fails. An error
-	// ends the connection.
+	// ends the connection, and so does a panic, which then is one of the task.
 	Handle func(ctx context.Context, c *Conn, chunk driver.Chunk) error
 
 	// Ended, if not nil, is called when a connection has ended and been closed, after the last call of Handle: with the error of Handle
@@ -166,8 +166,22 @@ func (sv *serving) start(f func(ctx context.Context)) (wait func()) {
 	return func() { _, _ = h.Join(ctx) } // it may have been ended before it began, and end sees to that
 }
 
-// run handles what there is. When there is nothing more, the connection goes on without a task.
+// run is a task for the connection.
 func (v *served) run(ctx context.Context) {
+	returned := false
+	defer func() {
+		if !returned { // and no task would ever come for it again
+			v.finish(ctx, errHandle)
+		}
+	}()
+	v.handle(ctx)
+	returned = true
+}
+
+var errHandle = errors.New("Server.Handle panicked, or ended its task")
+
+// handle handles what there is. When there is nothing more, the connection goes on without a task.
+func (v *served) handle(ctx context.Context) {
 	for {
 		news := v.news.Load()
 		for {

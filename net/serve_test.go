@@ -8,6 +8,7 @@ import (
 	"io"
 	stdnet "net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -263,6 +264,49 @@ func TestServerCancelled(t *testing.T) { // HAZARDS T7
 				t.Errorf("a client of nobody: %d, %v", n, err)
 			}
 			c.Close()
+		}
+	})
+}
+
+// TestServerPanics has the handler panic, or end its task: that ends the connection, and no other.
+func TestServerPanics(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		if ctx.Value(plainKey{}) != nil {
+			return // a goroutine that panics ends the program
+		}
+		var ended atomic.Int32
+		s := &net.Server{Handle: func(ctx context.Context, c *net.Conn, chunk driver.Chunk) error {
+			switch string(chunk.Bytes()) {
+			case "panic":
+				chunk.Release()
+				panic("on purpose")
+			case "exit":
+				chunk.Release()
+				runtime.Goexit()
+			}
+			return echoChunk(ctx, c, chunk)
+		}, Ended: func(_ *net.Conn, err error) {
+			if err != nil && !errors.Is(err, net.ErrClosed) {
+				ended.Add(1)
+			}
+		}}
+		err := serveWhile(t, ctx, s, func(addr string) error {
+			for _, what := range []string{"panic", "exit", "echo"} {
+				c, err := dialStd(addr)
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				_, err = c.Write([]byte(what))
+				n, end := c.Read(make([]byte, 10))
+				if err != nil || what == "echo" && n != len(what) || what != "echo" && end != io.EOF {
+					return fmt.Errorf("%s: %v, %d, %w", what, err, n, end)
+				}
+			}
+			return nil
+		})
+		if n := ended.Load(); n != 2 || !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%d connections ended with an error: %v", n, err)
 		}
 	})
 }
