@@ -3,12 +3,16 @@ package net_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"uringo/executor"
 	"uringo/net"
+	"uringo/ops"
 )
 
 // TestFastOpen connects by the first write. Whether its data went with the first packet is for the kernel to decide; it arrives.
@@ -91,5 +95,45 @@ func TestOptionsSet(t *testing.T) {
 		if err := c.SetHopLimit(256); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("SetHopLimit(256): %v", err)
 		}
+	})
+}
+
+// TestLinger closes a connection that waits for its peer, who takes nothing: that holds up neither the ring nor other tasks.
+func TestLinger(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, s)
+		if err := errors.Join(c.SetLinger(20), s.SetLinger(0)); err != nil {
+			t.Error(err)
+		}
+		for full := false; !full; {
+			short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			_, _, err := c.Write(short, make([]byte, 1<<20))
+			cancel()
+			full = err != nil
+		}
+		var closed atomic.Bool
+		wait := start(ctx, func(ctx context.Context) {
+			if err := c.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			closed.Store(true)
+		})
+		for begun := time.Now(); time.Since(begun) < 50*time.Millisecond; {
+			if err := executor.Do(ctx, ops.Nop()).Err; err != nil {
+				t.Error(err)
+			}
+			if err := executor.Yield(ctx); err != nil && ctx.Value(plainKey{}) == nil {
+				t.Error(err)
+			}
+		}
+		if closed.Load() {
+			t.Error("the peer has not taken everything, and Close has returned")
+		}
+		closeAll(t, ctx, s) // a reset: nobody will take it
+		wait()
 	})
 }

@@ -170,9 +170,14 @@ func (h *Handle) drain(ctx context.Context) error {
 // held reports whether the descriptor is this handle's still.
 func (h *Handle) held() bool { return h.state.Load()&finished == 0 }
 
-// Close closes the descriptor after Shut. It blocks on the driver, or on the system call if there is none any more: not for the driver's own
-// thread.
-func (h *Handle) Close() error { return h.last().close() }
+// Close closes the descriptor after Shut. It blocks, on the system call or, for a place in the ring's table, on the driver: not for the driver's
+// own thread. A socket that lingers would hold up the ring, were it closed there.
+func (h *Handle) Close() error {
+	if h.direct {
+		return h.last().close()
+	}
+	return ops.CloseNow(h.FD)
+}
 
 // ClosePlace is Close for a place in the ring's table, by way of ctx's executor where that is the driver's: the caller may be on the driver's
 // own thread, and must not wait for itself there. A ctx that has ended does not keep it from happening.
