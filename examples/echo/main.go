@@ -22,6 +22,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second one ends the program
 	err := executor.Start(ctx, func(ctx context.Context) error { return serve(ctx, address, log.Printf) })
 	if err != nil && !errors.Is(err, context.Canceled) {
 		log.Fatal(err)

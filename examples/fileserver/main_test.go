@@ -11,7 +11,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"uringo/internal/testenv"
 )
+
+func TestMain(m *testing.M) { testenv.Main(m, main, "127.0.0.1:0") }
 
 func TestServer(t *testing.T) {
 	out := t.TempDir()
@@ -78,4 +82,14 @@ func TestServer(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestInterruptedTwice has somebody who is in a hurry end the server.
+func TestInterruptedTwice(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "long")
+	if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, 1<<30)); err != nil {
+		t.Fatal(err)
+	}
+	testenv.EndsAtOnce(t, dir, "GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
 }

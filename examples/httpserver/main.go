@@ -17,9 +17,14 @@ import (
 )
 
 func main() {
+	address := "localhost:8080"
+	if len(os.Args) > 1 {
+		address = os.Args[1]
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, "localhost:8080", log.Printf); err != nil {
+	context.AfterFunc(ctx, stop) // a second one ends the program
+	if err := run(ctx, address, log.Printf); err != nil {
 		log.Fatal(err)
 	}
 }

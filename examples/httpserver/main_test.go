@@ -7,7 +7,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"uringo/internal/testenv"
 )
+
+func TestMain(m *testing.M) { testenv.Main(m, main, "127.0.0.1:0") }
 
 func TestServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -51,4 +55,9 @@ func TestServer(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestInterruptedTwice has somebody who is in a hurry end the server.
+func TestInterruptedTwice(t *testing.T) {
+	testenv.EndsAtOnce(t, t.TempDir(), "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n")
 }
