@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	stdnet "net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"syscall"
 	"testing"
@@ -14,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/driver"
 	"uringo/net"
 )
 
@@ -53,6 +56,52 @@ func TestPeerCredentials(t *testing.T) {
 			t.Errorf("tcp: PeerCredentials = %v", got)
 		}
 	})
+}
+
+// TestPeerOutside asks for the credentials of a process that has no number in the namespace of who asks, as in a container.
+func TestPeerOutside(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[0])
+	end := os.NewFile(uintptr(fds[1]), "peer")
+	defer end.Close()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), roleVar+"=peer outside")
+	cmd.ExtraFiles = []*os.File{end}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	if os.Getuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EACCES) {
+		t.Skipf("needs a namespace for processes: %v", err)
+	}
+	if want := fmt.Sprintf("0 %d <nil>", os.Getuid()); string(out) != want || err != nil {
+		t.Errorf("PeerCredentials said %q, not %q: %v", out, want, err)
+	}
+}
+
+func init() {
+	roles["peer outside"] = func() int {
+		d, err := driver.Open(driver.Config{})
+		if err != nil {
+			panic(err)
+		}
+		ctx := driver.NewContext(context.Background(), d)
+		c, err := net.NewConn(ctx, 3)
+		if err != nil {
+			panic(err)
+		}
+		peer, err := c.PeerCredentials()
+		fmt.Print(peer.PID, peer.UID, err)
+		if err := errors.Join(c.Close(ctx), d.Close(ctx)); err != nil {
+			panic(err)
+		}
+		return 0
+	}
 }
 
 // TestSegments sends datagrams many at a time, and receives them one by one and together.
