@@ -25,7 +25,8 @@ type Control struct {
 	SegmentSize int
 
 	// Local is this machine's address: the one a UDP datagram was sent to, or is to come from. Interface is the number of the
-	// network interface on the way. Received after [PacketConn.SetReceiveInfo]. IP_PKTINFO, ip(7); IPV6_PKTINFO, ipv6(7).
+	// network interface on the way. Received after [PacketConn.SetReceiveInfo]. From a socket for both families to IPv4 the kernel refuses
+	// an Interface without a Local of that family (EINVAL): 0.0.0.0 leaves the address to it. IP_PKTINFO, ip(7); IPV6_PKTINFO, ipv6(7).
 	Local     netip.Addr
 	Interface int
 

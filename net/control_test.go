@@ -213,6 +213,52 @@ func TestReceiveInfo(t *testing.T) {
 }
 
 // TestPeek looks at datagrams before it takes them.
+// TestSendBy names the interface that a datagram is to leave by, with the loopback interface as the only one that is everywhere.
+func TestSendBy(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		lo, err := stdnet.InterfaceByName("lo")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, c := range []struct {
+			network, to string
+			control     net.Control
+			refused     bool
+		}{
+			{"udp4", "127.0.0.1:0", net.Control{}, false},
+			{"udp6", "[::1]:0", net.Control{}, false},
+			{"udp", "[::1]:0", net.Control{}, false},
+			{"udp", "127.0.0.1:0", net.Control{Local: netip.IPv4Unspecified()}, false},
+			{"udp", "127.0.0.1:0", net.Control{}, true}, // by the kernel: the documentation says so
+		} {
+			in, err := net.ListenPacket(ctx, "udp", c.to)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			out, err := net.ListenPacket(ctx, c.network, ":0")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.control.Interface = lo.Index
+			m := net.Message{Bufs: [][]byte{[]byte("hello")}, OOB: c.control.Append(nil), Addr: in.LocalAddr()}
+			if _, err = out.SendMsg(ctx, &m); c.refused != errors.Is(err, syscall.EINVAL) || !c.refused && err != nil {
+				t.Errorf("%+v: %v", c, err)
+			}
+			if err == nil {
+				if n, b, _, err := in.RecvFrom(ctx, make([]byte, 10)); string(b[:n]) != "hello" || err != nil {
+					t.Errorf("%+v: received %q, %v", c, b[:n], err)
+				}
+			}
+			if err := errors.Join(in.Close(ctx), out.Close(ctx)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestPeekMsg(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
 		a, b := listenPacket(t, ctx, "udp"), listenPacket(t, ctx, "udp")
