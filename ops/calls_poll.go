@@ -76,12 +76,29 @@ func trySplice(e *ring.SQE) int32 {
 		events int16
 	}{{e.FileIndex, unix.POLLIN}, {e.FD, unix.POLLOUT}} {
 		if r := pollNow(end.fd, end.events); r == 0 {
-			return eagain
+			return rightWay(e)
 		} else if r < 0 {
 			return r
 		}
 	}
 	return splice(e, int(e.OpFlags)|unix.SPLICE_F_NONBLOCK)
+}
+
+// rightWay is EAGAIN for a splice that may be waited for, out of what is open for reading into what is open for writing. Else it is EBADF, as
+// there is nothing that would end the wait.
+func rightWay(e *ring.SQE) int32 {
+	from, err := unix.FcntlInt(uintptr(e.FileIndex), unix.F_GETFL, 0)
+	if err != nil {
+		return result(err)
+	}
+	to, err := unix.FcntlInt(uintptr(e.FD), unix.F_GETFL, 0)
+	switch {
+	case err != nil:
+		return result(err)
+	case from&unix.O_ACCMODE == unix.O_WRONLY, to&unix.O_ACCMODE == unix.O_RDONLY:
+		return ebadf
+	}
+	return eagain
 }
 
 // wantsSplice names the end that is not ready.

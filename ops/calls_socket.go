@@ -97,6 +97,9 @@ func notYet(fd int32) int32 {
 	case err != nil:
 		return result(err)
 	case listens == 0:
+		if typ, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE); typ == unix.SOCK_DGRAM {
+			return eopnotsupp // nobody ever could
+		}
 		return einval
 	}
 	return eagain

@@ -341,6 +341,25 @@ func TestAcceptCancel(t *testing.T) {
 	})
 }
 
+// Accepting from what does not listen fails, and how it fails says whether it ever could.
+func TestAcceptFromOther(t *testing.T) {
+	onEngines(t, func(t *testing.T, e *engine) {
+		for _, s := range []struct {
+			family, typ int
+			want        syscall.Errno
+		}{
+			{unix.AF_INET, unix.SOCK_STREAM, syscall.EINVAL},
+			{unix.AF_INET, unix.SOCK_DGRAM, syscall.EOPNOTSUPP},
+			{unix.AF_UNIX, unix.SOCK_SEQPACKET, syscall.EINVAL},
+			{unix.AF_UNIX, unix.SOCK_DGRAM, syscall.EOPNOTSUPP},
+		} {
+			fd, err := unix.Socket(s.family, s.typ|unix.SOCK_CLOEXEC, 0)
+			e.opened(fd, err)
+			fails(e, Accept(fd, 0), s.want)
+		}
+	})
+}
+
 // Bytes that have arrived at a socket are not lost to a cancellation.
 func TestRecvCancelRace(t *testing.T) {
 	onEngines(t, func(t *testing.T, e *engine) {

@@ -77,3 +77,13 @@ func TestSpliceNothing(t *testing.T) {
 		fails(e, Splice(r, -1, w, -1, 1, 1<<20), syscall.EINVAL)
 	})
 }
+
+// TestSpliceWrongWay splices into the end that is for reading, out of the one for writing: that has nothing to wait for.
+func TestSpliceWrongWay(t *testing.T) {
+	onEngines(t, func(t *testing.T, e *engine) {
+		r, w := e.pipe()
+		other, into := e.pipe()
+		fails(e, Splice(r, -1, other, -1, 1, 0), syscall.EBADF)
+		fails(e, Splice(w, -1, into, -1, 1, 0), syscall.EBADF)
+	})
+}
