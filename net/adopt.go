@@ -18,7 +18,9 @@ func NewConn(ctx context.Context, fd int) (*Conn, error) {
 	if err != nil {
 		return nil, opError("file", "getsockopt", "", nil, nil, err)
 	}
-	return newConn(d, n, fd, nil, nil), nil
+	c := newConn(d, n, fd, nil, nil)
+	c.slow.Store(lingers(fd))
+	return c, nil
 }
 
 // NewListener makes a Listener of a listening socket, such as one that was handed over by a service manager; see [NewConn].
@@ -29,6 +31,7 @@ func NewListener(ctx context.Context, fd int) (*Listener, error) {
 	}
 	l := &Listener{}
 	l.open(d, n, fd)
+	l.slow.Store(lingers(fd))
 	return l, nil
 }
 

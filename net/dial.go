@@ -336,7 +336,11 @@ func (t attempt) connect(ctx context.Context, a Addr) (*Conn, error) {
 		}
 		return nil, opError("dial", "connect", t.n.name, t.LocalAddr, a, err)
 	}
-	return newConn(t.d, t.n, fd, nil, a), nil
+	c := newConn(t.d, t.n, fd, nil, a)
+	if t.Control != nil || t.ControlContext != nil {
+		c.slow.Store(lingers(fd))
+	}
+	return c, nil
 }
 
 // reach connects a socket. If the caller is let go, the socket is closed when the kernel has let go of it.

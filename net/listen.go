@@ -80,6 +80,7 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (*L
 	}
 	l := &Listener{path: pathOf(a)}
 	l.open(d, n, fd)
+	l.slow.Store(lc.Control != nil && lingers(fd))
 	return l, nil
 }
 
@@ -229,7 +230,11 @@ func (l *Listener) leftover(ctx context.Context) *Conn {
 
 // conn makes a connection of what was accepted. The remote address is nil if it is not known yet.
 func (l *Listener) conn(d *driver.Driver, fd int, remote Addr) *Conn {
-	return newConn(d, l.net, fd, l.common(), remote)
+	c := newConn(d, l.net, fd, l.common(), remote)
+	if l.slow.Load() { // which is inherited
+		c.slow.Store(true)
+	}
+	return c
 }
 
 // common returns the local address that all accepted connections have, nil if they differ.

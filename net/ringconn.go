@@ -51,7 +51,7 @@ func (l *Listener) acceptRing(ctx context.Context) (*RingConn, error) {
 		return nil, err
 	}
 	c := l.leftover(ctx)
-	if c == nil && d.Engine() == driver.Uring && !l.net.queuesAtPeer() {
+	if c == nil && d.Engine() == driver.Uring && !l.net.queuesAtPeer() && !l.slow.Load() {
 		var peer ops.Peer
 		switch place, err := l.acceptPlace(ctx, &peer); err {
 		case nil:
