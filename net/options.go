@@ -33,10 +33,15 @@ func setKeepAlive(fd int, cfg stdnet.KeepAliveConfig) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, boolint(cfg.Enable)); err != nil || !cfg.Enable {
 		return err
 	}
+	return setKeepAliveTimes(fd, cfg.Idle, cfg.Interval, cfg.Count)
+}
+
+// setKeepAliveTimes sets when and how often there are probes. Zero means the standard library's value, and what is negative stays as it is.
+func setKeepAliveTimes(fd int, idle, interval time.Duration, count int) error {
 	for _, o := range [...]struct{ name, value, standard int }{
-		{unix.TCP_KEEPIDLE, seconds(cfg.Idle), seconds(keepAliveIdle)},
-		{unix.TCP_KEEPINTVL, seconds(cfg.Interval), seconds(keepAliveInterval)},
-		{unix.TCP_KEEPCNT, cfg.Count, keepAliveCount},
+		{unix.TCP_KEEPIDLE, seconds(idle), seconds(keepAliveIdle)},
+		{unix.TCP_KEEPINTVL, seconds(interval), seconds(keepAliveInterval)},
+		{unix.TCP_KEEPCNT, count, keepAliveCount},
 	} {
 		if o.value == 0 {
 			o.value = o.standard
@@ -81,16 +86,9 @@ func (c *Conn) SetKeepAlive(on bool) error {
 	return c.set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, boolint(on))
 }
 
-// SetKeepAlivePeriod sets the time before the first probe and between probes.
+// SetKeepAlivePeriod sets the time before the first probe and between probes. Zero means 15 seconds, and a negative value changes nothing.
 func (c *Conn) SetKeepAlivePeriod(d time.Duration) error {
-	return c.control("set", "setsockopt", func(fd int) error {
-		for _, option := range [...]int{unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL} {
-			if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, option, seconds(d)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return c.control("set", "setsockopt", func(fd int) error { return setKeepAliveTimes(fd, d, d, -1) })
 }
 
 // SetKeepAliveConfig sets the probes in detail; see the standard library.

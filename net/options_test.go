@@ -98,6 +98,30 @@ func TestOptionsSet(t *testing.T) {
 	})
 }
 
+// TestKeepAlivePeriod reads back what periods mean: also none, and less than that.
+func TestKeepAlivePeriod(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		for _, p := range []struct {
+			period time.Duration
+			want   int // seconds
+		}{{7 * time.Second, 7}, {0, 15}, {time.Millisecond, 1}, {-1, 1}} {
+			if err := c.SetKeepAlivePeriod(p.period); err != nil {
+				t.Errorf("%v: %v", p.period, err)
+			}
+			for _, option := range []int{unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL} {
+				if got, err := unix.GetsockoptInt(int(c.Fd()), unix.IPPROTO_TCP, option); got != p.want || err != nil {
+					t.Errorf("%v: %d seconds, %v", p.period, got, err)
+				}
+			}
+		}
+	})
+}
+
 // linger is how long closing may wait.
 const linger = 20 * time.Second
 
