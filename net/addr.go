@@ -70,6 +70,14 @@ func (n network) takes(ip netip.Addr) bool {
 	return n.only == 0 || ip.Is4() == (n.only == '4')
 }
 
+// lookup is what to ask a resolver for: not for a family that nobody wants, whose servers may be slow.
+func (n network) lookup() string {
+	if n.only == 0 {
+		return "ip"
+	}
+	return "ip" + string(n.only)
+}
+
 // addr makes an address of the network.
 func (n network) addr(ip netip.Addr, port int) Addr {
 	var bytes stdnet.IP
@@ -107,7 +115,7 @@ func (n network) resolve(ctx context.Context, r *stdnet.Resolver, address string
 	}
 	ips := make([]netip.Addr, 1)
 	if ips[0], err = netip.ParseAddr(host); err != nil {
-		ips, err = executor.Block(ctx, func() ([]netip.Addr, error) { return r.LookupNetIP(ctx, "ip", host) })
+		ips, err = executor.Block(ctx, func() ([]netip.Addr, error) { return r.LookupNetIP(ctx, n.lookup(), host) })
 		if err != nil {
 			return nil, err
 		}

@@ -1,13 +1,17 @@
 package net_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	stdnet "net"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -372,4 +376,62 @@ func TestDialItself(t *testing.T) { // M3
 			closeAll(t, ctx, c)
 		}
 	})
+}
+
+// TestDialAsks has a network of one family ask name servers for the addresses of that alone.
+func TestDialAsks(t *testing.T) { // M3
+	const a, aaaa = 1, 28 // types of records, RFC 1035 and 3596
+	each(t, func(t *testing.T, ctx context.Context) {
+		for network, want := range map[string][]int{"tcp": {a, aaaa}, "tcp4": {a}, "tcp6": {aaaa}, "udp4": {a}} {
+			var mu sync.Mutex
+			var asked []int
+			var servers sync.WaitGroup
+			r := &stdnet.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (stdnet.Conn, error) {
+				client, server := stdnet.Pipe()
+				servers.Go(func() {
+					defer server.Close()
+					typ, err := knowNothing(server)
+					if err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					asked = append(asked, typ)
+					mu.Unlock()
+				})
+				return client, nil
+			}}
+			var unknown *stdnet.DNSError
+			c, err := (&net.Dialer{Resolver: r}).Dial(ctx, network, "nobody.test.:80")
+			if !errors.As(err, &unknown) || !unknown.IsNotFound {
+				t.Errorf("%s: %v", network, err)
+			}
+			closeAll(t, ctx, c)
+			servers.Wait()
+			slices.Sort(asked)
+			if asked = slices.Compact(asked); !slices.Equal(asked, want) { // a busy machine asks again
+				t.Errorf("%s: asked for records of types %d, not %d", network, asked, want)
+			}
+		}
+	})
+}
+
+// knowNothing is a name server that is asked one question over a stream, and answers that there is no such name. It returns what type of
+// record the question is about.
+func knowNothing(c io.ReadWriter) (typ int, err error) {
+	const header = 12
+	size := make([]byte, 2)
+	if _, err := io.ReadFull(c, size); err != nil {
+		return 0, err
+	}
+	m := make([]byte, binary.BigEndian.Uint16(size))
+	if _, err := io.ReadFull(c, m); err != nil {
+		return 0, err
+	}
+	end := header + bytes.IndexByte(m[header:], 0) + 1 // of the name
+	m[2] |= 1 << 7                                     // an answer
+	m[3] = 3                                           // no such name
+	clear(m[6:header])                                 // no records
+	m = m[:end+4]
+	_, err = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...))
+	return int(binary.BigEndian.Uint16(m[end:])), err
 }
