@@ -150,15 +150,17 @@ func (c *Conn) sendAllBy(ctx context.Context, b []byte, send func([]byte) (int, 
 	return done, err
 }
 
-// CloseRead shuts down receiving: reads that wait and further ones end with io.EOF once they have received what had arrived. An iteration over
-// datagrams may go on until its ctx ends, with none. shutdown(2).
+// CloseRead shuts down receiving: reads that wait and further ones end with io.EOF once they have received what had arrived, and iterations without
+// an error. shutdown(2).
 func (c *Conn) CloseRead() error {
 	was := c.noMore.Swap(true) // before anybody can find out
 	err := c.shutdown(unix.SHUT_RD)
 	if err != nil {
 		c.noMore.Store(was)
+		return err
 	}
-	return err
+	c.hasten()
+	return nil
 }
 
 // CloseWrite shuts down sending: the peer finds the end of the stream after what was sent. shutdown(2).

@@ -9,6 +9,7 @@ import (
 	stdnet "net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -221,56 +222,111 @@ func closeReadMeanwhile(ctx context.Context, c *net.Conn) error {
 	})...)
 }
 
-// TestPacketReceivesShut shuts down receiving on sockets for datagrams that are iterated over: the iteration ends, by its context at the latest, and
-// does not run in circles.
+// TestPacketReceivesShut shuts down receiving on sockets for datagrams that are iterated over, while that waits, while its body is busy, and before:
+// the iteration brings what had arrived, also what is empty, and ends. It does not run in circles.
 func TestPacketReceivesShut(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
-		p := listenPacket(t, ctx, "udp")
-		if p == nil {
-			return
-		}
 		d, err := driver.FromContext(ctx)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		c, err := net.Dial(ctx, "udp", p.LocalAddr().String())
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		for _, shut := range []func() error{c.CloseRead, func() error { return nil }} { // while it waits, and before it does
-			before := d.Stats().Submitted
-			err = together(ctx, func(ctx context.Context) error {
-				short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
-				defer cancel()
-				for chunk, err := range c.Receives(short, nil) {
-					if errors.Is(err, context.DeadlineExceeded) {
-						return nil
+		for _, network := range []string{"udp", "unixgram"} {
+			for _, when := range []string{"waiting", "busy", "before"} {
+				for _, messages := range []bool{false, true} {
+					before := d.Stats().Submitted
+					err := shutIteration(t, ctx, network, when, messages)
+					if n := d.Stats().Submitted - before; err != nil || n > 100 {
+						t.Errorf("%s, %s, messages %v: %v, after %d submissions", network, when, messages, err, n)
 					}
-					if err != nil {
-						return err
-					}
-					n := len(chunk.Bytes())
-					chunk.Release()
-					return fmt.Errorf("received %d bytes of nobody", n)
 				}
-				return nil
-			}, func(ctx context.Context) error {
-				if err := executor.Sleep(ctx, 2*time.Millisecond); err != nil {
-					return err
-				}
-				return shut()
-			})
-			if n := d.Stats().Submitted - before; err != nil || n > 100 {
-				t.Errorf("%v, after %d submissions", err, n)
 			}
 		}
-		closeAll(t, ctx, c)
-		if err := p.Close(ctx); err != nil {
-			t.Error(err)
-		}
 	})
+}
+
+func shutIteration(t *testing.T, ctx context.Context, network, when string, messages bool) error {
+	t.Helper()
+	p := listenPacket(t, ctx, network)
+	if p == nil {
+		return nil
+	}
+	defer p.Close(ctx)
+	var dl net.Dialer
+	if network == "unixgram" {
+		dl.LocalAddr = &net.UnixAddr{Net: network, Name: filepath.Join(t.TempDir(), "from")}
+	}
+	c, err := dl.Dial(ctx, network, p.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	defer closeAll(t, ctx, c)
+	texts := []string{"first", "", "last"}
+	want := texts
+	send := func(texts ...string) error {
+		for _, s := range texts {
+			if _, _, err := p.SendTo(ctx, []byte(s), c.LocalAddr()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	switch when {
+	case "before":
+		err = errors.Join(send(texts...), c.CloseRead())
+	case "busy":
+		want = append([]string{"zeroth"}, texts...)
+		err = send(want[0])
+	}
+	if err != nil {
+		return err
+	}
+	short, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var got []string
+	body := func(b []byte, err error) error {
+		if err != nil {
+			return err
+		}
+		if got = append(got, string(b)); when == "busy" && len(got) == 1 {
+			return errors.Join(send(texts...), c.CloseRead())
+		}
+		return nil
+	}
+	iterate := func(ctx context.Context) error {
+		if messages {
+			for m, err := range c.ReceivesMsg(short, nil) {
+				if err := body(m.Bytes(), err); err != nil {
+					return err
+				}
+				m.Release()
+			}
+			return nil
+		}
+		for chunk, err := range c.Receives(short, nil) {
+			if err := body(chunk.Bytes(), err); err != nil {
+				return err
+			}
+			chunk.Release()
+		}
+		return nil
+	}
+	shut := func(ctx context.Context) error {
+		if when != "waiting" {
+			return nil
+		}
+		return errors.Join(executor.Sleep(ctx, 2*time.Millisecond), send(texts...), c.CloseRead())
+	}
+	if err := together(ctx, iterate, shut); err != nil {
+		return err
+	}
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("received %q", got)
+	}
+	if n, _, err := c.Read(short, make([]byte, 10)); n != 0 || err != io.EOF {
+		return fmt.Errorf("after that, Read = %d, %w", n, err)
+	}
+	return nil
 }
 
 // fixedPacket sends a datagram from registered memory into other registered memory.

@@ -58,8 +58,14 @@ func (c *Conn) Receives(ctx context.Context, from *driver.BufferRing) iter.Seq2[
 			return
 		}
 		defer c.stopReceiving(ctx, s, in, ops.Room{})
+		c.follow(in, s)
 		for {
 			chunk, err := executor.Next(ctx, s)
+			if c.hastened(err) {
+				var m Received
+				m, err = c.rest(ctx, ops.Room{})
+				chunk = m.chunk
+			}
 			if err == io.EOF {
 				return
 			}
@@ -105,6 +111,9 @@ func (s *socket) incoming(ctx context.Context, from *driver.BufferRing, in *inbo
 
 // stopReceiving ends a stream, and keeps what it brought.
 func (s *socket) stopReceiving(ctx context.Context, str *driver.Stream[driver.Chunk], in *inbox, room ops.Room) {
+	in.mu.Lock()
+	in.stream = nil
+	in.mu.Unlock()
 	err := stop(ctx, str, func(chunk driver.Chunk) { s.keep(in, Received{driver.ChunkOf(chunk.Own()), room, s.net.shared()}) })
 	switch {
 	case err == io.EOF, err == syscall.ECANCELED, err == in.told, errors.Is(err, driver.ErrClosed), errors.Is(err, driver.ErrAbandoned):
@@ -142,8 +151,9 @@ type inbox struct {
 	mu   sync.Mutex
 	busy bool
 	*letters
-	err  error // what came after them
-	told error // the last error that the iteration was told
+	stream *driver.Stream[driver.Chunk] // the iteration's, for CloseRead to end
+	err    error                        // what came after them
+	told   error                        // the last error that the iteration was told
 }
 
 // letters are what is left, of packets each one. They are apart for their descriptors, which are closed when a socket is dropped.

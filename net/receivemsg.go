@@ -143,13 +143,18 @@ func (s *endpoint) messages(ctx context.Context, from *driver.BufferRing) iter.S
 			return
 		}
 		defer s.stopReceiving(ctx, str, in, room)
+		s.follow(in, str)
 		for {
 			chunk, err := executor.Next(ctx, str)
+			m := Received{chunk, room, n}
+			if s.hastened(err) {
+				m, err = s.rest(ctx, room)
+			}
 			if err == io.EOF {
 				return
 			}
 			in.told = err
-			if !yield(Received{chunk, room, n}, s.fail("read", "recvmsg", s.reason(err))) || err != nil {
+			if !yield(m, s.fail("read", "recvmsg", s.reason(err))) || err != nil {
 				return
 			}
 		}
