@@ -173,18 +173,22 @@ func (d *Driver) fillChains() {
 	waiting := d.chains
 	d.chains = nil
 	var left []*chain
-	for i, c := range waiting {
-		if !d.advance(c) {
+	defer func() { // also if somebody who is told of an end makes a mistake
+		d.chains = append(append(left, waiting...), d.chains...)
+		if d.broken != nil { // just now
+			d.endChains(d.broken)
+		}
+	}()
+	for len(waiting) > 0 {
+		c := waiting[0]
+		over := d.advance(c)
+		waiting = waiting[1:]
+		if !over {
 			left = append(left, c)
-			if d.mayWait(c, d.segment(c)) { // places are short, or entries: it is ahead of those that came later
-				left = append(left, waiting[i+1:]...)
-				break
+			if d.mayWait(c, d.segment(c)) {
+				break // places are short, or entries: it is ahead of those that came later
 			}
 		}
-	}
-	d.chains = append(left, d.chains...)
-	if d.broken != nil { // just now
-		d.endChains(d.broken)
 	}
 }
 

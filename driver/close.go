@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -140,11 +141,15 @@ func (d *Driver) fail(err error) {
 		d.log.Error("driver failed", zap.Error(err))
 	}
 	err = d.broken
-	for len(d.taking) > 0 {
-		r := d.taking[0]
-		d.taking = d.taking[1:]
-		d.refuse(r)
+	if d.judged != nil {
+		d.endRest(d.judged, err)
+		d.judged = nil
 	}
+	if r := d.hand; r != nil {
+		d.hand = nil
+		d.deliver(r, 0, err)
+	}
+	d.refuseTaken()
 	for _, l := range []*list{&d.queue, &d.waiting} {
 		for r := l.pop(); r != nil; r = l.pop() {
 			d.deliver(r, 0, err)
@@ -184,21 +189,26 @@ func (d *Driver) finish() {
 		err = d.broken
 		leak(d)
 	}
-	d.closed.Lock()
-	d.closed.err = err
-	d.closed.final = d.snapshot()
-	d.closed.Unlock()
+	final := d.snapshot()
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.Join(err, mistake(p))
+		}
+		d.closed.Lock()
+		d.closed.err, d.closed.final = err, final
+		d.closed.Unlock()
+		running.Lock()
+		delete(running.drivers, d)
+		running.Unlock()
+		d.log.Debug("driver closed", zap.Error(err))
+		close(d.done)
+	}()
 	// From here on senders empty the channel themselves; what came before this moment is ours to empty.
 	d.hope = 0 // no Rush
 	d.status.Store(dead)
 	d.sweeping.Lock()
 	d.sweepLocked()
 	d.sweep()
-	running.Lock()
-	delete(running.drivers, d)
-	running.Unlock()
-	d.log.Debug("driver closed", zap.Error(err))
-	close(d.done)
 }
 
 // outlive runs a guest that goes on, on the thread that was the driver's.

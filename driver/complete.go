@@ -59,9 +59,14 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		r.spec.Notified(c.Res)
 		c.Res = r.early
 	}
+	if r.chain != nil {
+		d.judged = r.chain
+	}
 	if r.state == stateAbandoned {
 		r.touch.takeBack()
-		r.state = stateIdle
+		if r.chain == nil {
+			r.state = stateIdle
+		}
 		switch {
 		case r.stream != nil:
 			r.stream.abandoned(c, r.ready != 0)
@@ -77,8 +82,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		d.stats.AbandonedDone++
 		switch res, c := c.Res, r.chain; {
 		case c == nil:
-		case c.flying > 0:
-			r.state = stateAbandoned // until its segment is back
+		case c.flying > 0: // it goes on with its segment
 			d.answered(r, res)
 		default:
 			d.letGo(c, r, res)
@@ -184,7 +188,7 @@ func (d *Driver) deliver(r *Request, n int, err error) {
 	if c != nil {
 		well = well && !r.spec.Short(int32(n))
 		n += r.done
-		r.chain = nil
+		d.judged, r.chain = c, nil
 	}
 	r.touch.takeBack()
 	r.state, r.cur, r.cancel = stateIdle, 0, 0

@@ -80,6 +80,8 @@ type Driver struct {
 	plain     ring.SQE // of the plain call that is being started
 	flush     []Batcher
 	taking    []*Request // messages that spilled over, and are to be accepted yet
+	hand      *Request   // in no queue, while somebody is told something: where a mishap finds it
+	judged    *chain     // the latest of which a member had a result, for the same reason
 	queue     list       // waiting for a slot
 	waiting   list       // the same, for operations that may wait for ever
 	chains    []*chain   // waiting for places for a whole segment
@@ -254,7 +256,7 @@ func (d *Driver) run() {
 		defer d.run() // deferred, as whoever is told of the mishap may call Goexit, too
 		visiting := d.visiting
 		d.visiting = false
-		if p := recover(); p != nil || !visiting {
+		if p := recover(); p != nil || !visiting || d.hand != nil {
 			d.mishap(p)
 		}
 	}()
@@ -273,12 +275,17 @@ func (d *Driver) mishap(p any) {
 			d.mishap(recover()) // of somebody who was told of this one: there are others to tell
 		}
 	}()
+	d.fail(mistake(p))
+	returned = true
+}
+
+// mistake is the error of a driver whom somebody interrupted whom it told something.
+func mistake(p any) error {
 	what := "runtime.Goexit by whom the driver told something"
 	if p != nil {
 		what = fmt.Sprintf("panic: %v", p)
 	}
-	d.fail(fmt.Errorf("%w: %s\n%s", ErrBroken, what, stack()))
-	returned = true
+	return fmt.Errorf("%w: %s\n%s", ErrBroken, what, stack())
 }
 
 // inside has f, a part of a pass, run where a task of the guest called: on its stack, a mishap in there would be taken for the task's.
@@ -349,7 +356,7 @@ func (d *Driver) Pump(done func() bool) {
 	d.until = done
 	defer func() { d.until = outer }()
 	if b, ok := d.guest.(Batcher); ok {
-		b.Flush() // what the guest holds back until the end of its run is due now
+		d.inside(func(*Driver) { b.Flush() }) // what the guest holds back until the end of its run is due now
 	}
 	for !done() && !d.ended {
 		d.inside((*Driver).pass)
@@ -391,20 +398,24 @@ func (d *Driver) takeIn() {
 // accept takes one message: a request, or several linked together.
 func (d *Driver) accept(r *Request) {
 	n := 0
+	defer func() {
+		d.took += uint64(n)
+		d.stats.batch(n)
+		if r != nil { // a mishap: the rest is to be refused
+			d.taking = append([]*Request{r}, d.taking...)
+		}
+	}()
 	for r != nil {
-		next := r.Next
-		r.Next = nil
-		if r.control != nil {
-			r.control()
+		one := r
+		r, one.Next = one.Next, nil
+		if one.control != nil {
+			one.control()
 		} else {
-			r.sent = true
-			d.Issue(r)
+			one.sent = true
+			d.Issue(one)
 			n++
 		}
-		r = next
 	}
-	d.took += uint64(n)
-	d.stats.batch(n)
 }
 
 // enter deals with the answer of the kernel. An error never ends an operation: what was queued stays queued.

@@ -27,7 +27,9 @@ func (d *Driver) Issue(r *Request) {
 			d.arm(r)
 			return
 		case r.op() == ring.OpAsyncCancel:
+			d.hand = r
 			d.cancelMatching(r)
+			d.hand = nil
 		}
 		d.place(r)
 	}
@@ -62,10 +64,6 @@ func (d *Driver) refusal() error {
 // would never come to its turn.
 func (d *Driver) place(r *Request) {
 	if d.room() == 0 || d.queueOf(r).n > 0 || d.chainsWait() || r.spec.Kind.Waits && d.waits >= d.waitMax || !d.write(r) {
-		if d.broken != nil {
-			d.deliver(r, 0, d.broken)
-			return
-		}
 		r.state = stateQueued
 		d.queueOf(r).push(r)
 	}
@@ -79,7 +77,8 @@ func (d *Driver) queueOf(r *Request) *list {
 }
 
 // write gives a request a slot and writes its entry. From here on the kernel owns the operation's memory. It reports false,
-// with nothing done, if the submission queue is full.
+// with nothing done, if the submission queue is full. To make room there is not for here: who is told of an end meanwhile may make a mistake,
+// and the request would be in nobody's hands.
 func (d *Driver) write(r *Request) bool {
 	k := r.spec.Kind
 	if r.spec.OnTable() {
@@ -98,13 +97,10 @@ func (d *Driver) write(r *Request) bool {
 	}
 	e := d.ring.Next()
 	if e == nil {
-		d.enter(d.ring.Submit())
-		if e = d.ring.Next(); e == nil {
-			if k.Fixed != 0 {
-				r.spec.Unpin(false)
-			}
-			return false
+		if k.Fixed != 0 {
+			r.spec.Unpin(false)
 		}
+		return false
 	}
 	if r.ready != 0 {
 		r.awaitReady(e)
@@ -239,23 +235,15 @@ func (d *Driver) fillable() bool {
 		d.room() > 0 && !d.chainsWait() && (d.queue.n > 0 || d.waiting.n > 0 && d.waits < d.waitMax)
 }
 
+// unqueue issues the first of a queue. It is false if the kernel takes nothing now.
 func (d *Driver) unqueue(l *list) bool {
-	r := l.pop()
-	if d.write(r) {
-		return true
+	if d.ring.Space() == 0 {
+		if d.enter(d.ring.Submit()); d.ring.Space() == 0 {
+			return false
+		}
 	}
-	if d.broken != nil {
-		d.deliver(r, 0, d.broken)
-		return false
+	if r := l.pop(); r != nil { // what completed just now may have told somebody who cancels
+		d.write(r)
 	}
-	// The kernel takes nothing now. Back to the front, so that the order stays.
-	r.Next = l.head
-	if l.head != nil {
-		l.head.prev = r
-	} else {
-		l.tail = r
-	}
-	l.head = r
-	l.n++
-	return false
+	return true
 }

@@ -132,7 +132,13 @@ func (p *Pending[T]) end(r ops.Result[T]) {
 		close(p.wake)
 	}
 	p.mu.Unlock()
-	for _, f := range p.onEnd { // complete, now that ended is set
-		p.d.tellUser(func() { f(r) })
+	p.tell(p.onEnd) // complete, now that ended is set
+}
+
+// tell tells users, the rest also if one of them makes a mistake.
+func (p *Pending[T]) tell(fs []func(ops.Result[T])) {
+	if len(fs) > 0 {
+		defer p.tell(fs[1:])
+		p.d.tellUser(func() { fs[0](p.result) })
 	}
 }

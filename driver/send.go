@@ -115,34 +115,55 @@ func (d *Driver) sweep() {
 // sweepLocked is sweep for who holds its lock, and unlocks it.
 func (d *Driver) sweepLocked() {
 	defer d.sweeping.Unlock()
+	d.sweepAll()
+}
+
+func (d *Driver) sweepAll() {
+	swept := false
+	defer func() {
+		if !swept {
+			d.sweepAll() // somebody who was told has made a mistake: there are others to tell
+		}
+	}()
 	for {
 		select {
 		case r := <-d.intake:
-			d.refuse(r)
-			continue
+			d.taking = append(d.taking, r)
 		default:
+			if d.taking = append(d.taking, d.spilled.take()...); len(d.taking) == 0 {
+				swept = true
+				return
+			}
 		}
-		spilled := d.spilled.take()
-		for _, r := range spilled {
-			d.refuse(r)
-		}
-		if len(spilled) == 0 {
-			return
-		}
+		d.refuseTaken()
 	}
+}
+
+// refuseTaken refuses what was taken out of the channel. When somebody who is told interrupts it, the next call goes on.
+func (d *Driver) refuseTaken() {
+	for len(d.taking) > 0 {
+		r := d.taking[0]
+		d.taking = d.taking[1:]
+		d.refuse(r)
+	}
+	d.taking = nil
 }
 
 // refuse fails a message that came too late.
 func (d *Driver) refuse(r *Request) {
-	for r != nil {
-		next := r.Next
-		r.Next = nil
-		if r.waiter != nil {
-			r.touch.takeBack()
-			r.n, r.err = 0, d.refusal()
-			r.waiter.Complete(r)
+	defer func() {
+		if r != nil {
+			d.taking = append(d.taking, r)
 		}
-		r = next
+	}()
+	for r != nil {
+		one := r
+		r, one.Next = one.Next, nil
+		if one.waiter != nil {
+			one.touch.takeBack()
+			one.n, one.err = 0, d.refusal()
+			one.waiter.Complete(one)
+		}
 	}
 	d.tell()
 }

@@ -88,7 +88,10 @@ func (d *Driver) settle(r *Request, c *ring.CQE) {
 		d.arm(r)
 	default:
 		r.attempts = 0
-		if r.stream.src.items(r.stream, c.Res, c.Flags) {
+		d.hand = r
+		end := r.stream.src.items(r.stream, c.Res, c.Flags)
+		d.hand = nil
+		if end {
 			d.deliver(r, 0, io.EOF)
 		} else {
 			d.arm(r)
@@ -131,7 +134,9 @@ func (d *Driver) settleError(r *Request, c *ring.CQE) {
 			return
 		}
 		if !silent {
+			d.hand = r
 			s.push(item{err: err})
+			d.hand = nil
 		}
 		d.rest(r, min(5*time.Millisecond<<min(r.attempts-1, 7), 500*time.Millisecond))
 	}

@@ -283,13 +283,19 @@ func (s *stream) discard() {
 // Complete implements [Waiter].
 func (s *stream) Complete(r *Request) {
 	_, err := r.Outcome()
-	if !r.Abandoned() {
+	abandoned := r.Abandoned()
+	defer s.over(err, abandoned) // whatever becomes of those who are told
+	if !abandoned {
 		s.src.ended()
 		s.letGo()
 	}
+}
+
+// over notes the end, and tells readers.
+func (s *stream) over(err error, abandoned bool) {
 	s.mu.Lock()
 	s.end = err
-	if r.Abandoned() {
+	if abandoned {
 		s.dropping = true // what the kernel completes from now on is nobody's
 	}
 	drained := s.head == len(s.items)
@@ -298,10 +304,16 @@ func (s *stream) Complete(r *Request) {
 	if drained {
 		s.src.drained()
 	}
+	defer s.tellReaders()
 	if onReady != nil {
 		s.d.tellUser(onReady)
 	}
-	for r := s.readers.pop(); r != nil; r = s.readers.pop() {
+}
+
+// tellReaders tells all who wait, the rest also if one of them makes a mistake.
+func (s *stream) tellReaders() {
+	if r := s.readers.pop(); r != nil {
+		defer s.tellReaders()
 		s.d.deliver(r, 0, nil)
 	}
 }

@@ -269,6 +269,17 @@ func (o *outbox) add(r *driver.Request) {
 	o.tail = r
 }
 
+// pop takes the first request out, or returns nil.
+func (o *outbox) pop() *driver.Request {
+	r := o.head
+	if r != nil {
+		if o.head, r.Next = r.Next, nil; o.head == nil {
+			o.tail = nil
+		}
+	}
+	return r
+}
+
 // take empties the box and returns the list.
 func (o *outbox) take() *driver.Request {
 	r := o.head

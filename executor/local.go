@@ -87,11 +87,8 @@ func (l *local) Run() {
 
 // Flush gives the driver what was submitted.
 func (l *local) Flush() {
-	for r := l.out.take(); r != nil; {
-		next := r.Next
-		r.Next = nil
+	for r := l.out.pop(); r != nil; r = l.out.pop() {
 		l.d.Issue(r)
-		r = next
 	}
 }
 
