@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -161,7 +162,51 @@ func CancelEverywhere(fd int, held func() bool) {
 var running = struct {
 	sync.Mutex
 	drivers map[*Driver]struct{}
+	guests  atomic.Int32 // how many of them have one
 }{drivers: make(map[*Driver]struct{})}
+
+func (d *Driver) enlist() {
+	running.Lock()
+	defer running.Unlock()
+	running.drivers[d] = struct{}{}
+	if d.guest != nil {
+		running.guests.Add(1)
+	}
+}
+
+func (d *Driver) delist() {
+	running.Lock()
+	defer running.Unlock()
+	delete(running.drivers, d)
+	if d.guest != nil {
+		running.guests.Add(-1)
+	}
+}
+
+// otherHere returns the driver on whose thread the caller runs, if there is one and it is not d.
+func (d *Driver) otherHere() *Driver {
+	if n := running.guests.Load(); n == 0 || n == 1 && d.guest != nil {
+		return nil // without a system call
+	}
+	tid := gettid()
+	running.Lock()
+	defer running.Unlock()
+	for other := range running.drivers {
+		if other.tid == tid && other != d {
+			return other
+		}
+	}
+	return nil
+}
+
+// host returns the driver whose guest calls, if there is one and it is not d. While the guest waits for d, that driver is to go on (Pump): d's
+// guest may wait for it. It is nil for functions that the driver calls in the middle of a pass.
+func (d *Driver) host() *Driver {
+	if h := d.otherHere(); h != nil && h.visiting && !h.within {
+		return h
+	}
+	return nil
+}
 
 // cancelThose cancels requests, one by one or, where the kernel has them, by a request of the user that follows.
 func (d *Driver) cancelThose(hit func(*Request) bool, each bool) {
@@ -198,17 +243,4 @@ func (d *Driver) abandon(r *Request, seq Seq) {
 	r.state = stateAbandoned
 	r.n, r.err = 0, ErrAbandoned
 	d.tellEnd(r)
-}
-
-// onSomeDriver reports whether the caller runs on the thread of a driver that is locked to one, whichever.
-func onSomeDriver() bool {
-	tid := gettid()
-	running.Lock()
-	defer running.Unlock()
-	for d := range running.drivers {
-		if d.tid == tid {
-			return true
-		}
-	}
-	return false
 }

@@ -197,9 +197,7 @@ func (d *Driver) finish() {
 		d.closed.Lock()
 		d.closed.err, d.closed.final = err, final
 		d.closed.Unlock()
-		running.Lock()
-		delete(running.drivers, d)
-		running.Unlock()
+		d.delist()
 		d.log.Debug("driver closed", zap.Error(err))
 		close(d.done)
 	}()

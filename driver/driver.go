@@ -102,6 +102,7 @@ type Driver struct {
 	asked     bool        // Close was called
 	until     func() bool // while pumping: passes leave the guest alone, and what to wait for instead
 	visiting  bool        // the guest runs
+	within    bool        // but in a part of a pass that it had made
 	ended     bool
 	zombie    bool // closed, but the kernel still holds operations
 	stats     Stats
@@ -182,9 +183,7 @@ func (d *Driver) life(opened chan<- error) {
 		opened <- err
 		return
 	}
-	running.Lock()
-	running.drivers[d] = struct{}{}
-	running.Unlock()
+	d.enlist()
 	opened <- nil
 	defer d.outlive()
 	defer d.finish() // deferred, as run may have to end by Goexit
@@ -290,8 +289,10 @@ func mistake(p any) error {
 
 // inside has f, a part of a pass, run where a task of the guest called: on its stack, a mishap in there would be taken for the task's.
 func (d *Driver) inside(f func(*Driver)) {
-	returned := false
+	returned, outer := false, d.within
+	d.within = true
 	defer func() {
+		d.within = outer
 		if !returned {
 			d.mishap(recover())
 		}

@@ -283,3 +283,56 @@ func TestBuffersForTwo(t *testing.T) {
 		})
 	})
 }
+
+// The guests of two drivers wait for each other's drivers at the same time, in every way that there is.
+func TestGuestsWaitForEachOther(t *testing.T) {
+	waits := map[string]func(*rig, *driver.Driver){
+		"Stats": func(_ *rig, d *driver.Driver) { d.Stats() },
+		"Wait": func(e *rig, d *driver.Driver) {
+			if r := driver.Submit(d, ops.Nop()).Wait(context.Background()); r.Err != nil {
+				e.Error(r.Err)
+			}
+		},
+		"Wait until the context ends": func(e *rig, d *driver.Driver) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+			defer cancel()
+			if r := driver.Submit(d, ops.Timeout(time.Hour)).Wait(ctx); !errors.Is(r.Err, context.DeadlineExceeded) {
+				e.Error(r.Err)
+			}
+		},
+		"buffers": func(e *rig, d *driver.Driver) {
+			b, err := driver.NewBufferRing(d, 2, 64)
+			if err == nil {
+				err = b.Close()
+			}
+			if err != nil {
+				e.Error(err)
+			}
+		},
+	}
+	for what, wait := range waits {
+		t.Run(what, func(t *testing.T) {
+			withCrew(t, driver.Config{}, func(e *rig, d *driver.Driver, g *crew) {
+				other := new(crew)
+				other.d = e.opened(driver.OpenGuest(driver.Config{Engine: d.Engine()}, other))
+				for range size(20, 1000) {
+					var here, ended sync.WaitGroup
+					here.Add(2)
+					for _, c := range []struct {
+						from *crew
+						to   *driver.Driver
+					}{{g, other.d}, {other, d}} {
+						ended.Add(1)
+						c.from.run(func() {
+							defer ended.Done()
+							here.Done()
+							here.Wait()
+							wait(e, c.to)
+						})
+					}
+					e.soon("a guest", ended.Wait)
+				}
+			})
+		})
+	}
+}

@@ -66,8 +66,7 @@ func (p *Pending[T]) OnEnd(f func(ops.Result[T])) {
 // Wait returns the result. If ctx ends first, it cancels the operation and returns what became of it: a result that came in
 // time is delivered, and otherwise Err says why ctx ended.
 //
-// Wait holds up its goroutine, and a guest's whole driver if the operation is another driver's: guests that wait in this way for each other's
-// drivers do so for ever. Tasks call executor.Await.
+// Wait holds up its goroutine, and all of a guest: its driver goes on, but the guest's other tasks do not run. Tasks call executor.Await.
 func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 	p.mu.Lock()
 	if p.ended {
@@ -78,8 +77,15 @@ func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 		p.wake = make(chan struct{})
 	}
 	p.mu.Unlock()
-	if p.d != nil && p.d.OnDriver() {
-		p.pump(ctx)
+	switch d := p.d; {
+	case d == nil: // a member of a chain that was not submitted
+	case d.OnDriver():
+		p.pump(ctx, d)
+	default:
+		if h := d.host(); h != nil {
+			p.OnEnd(func(ops.Result[T]) { h.Poke() })
+			p.pump(ctx, h)
+		}
 	}
 	select {
 	case <-p.wake:
@@ -94,11 +100,11 @@ func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 	return r
 }
 
-// pump runs the driver until the result is in, for a caller that holds the driver's own goroutine.
-func (p *Pending[T]) pump(ctx context.Context) {
+// pump runs a driver until the result is in, for a caller that holds that driver's own goroutine.
+func (p *Pending[T]) pump(ctx context.Context, d *Driver) {
 	stop := context.AfterFunc(ctx, p.Cancel)
 	defer stop()
-	p.d.Pump(func() bool {
+	d.Pump(func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return p.ended

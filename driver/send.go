@@ -27,7 +27,7 @@ func (d *Driver) Send(r *Request) {
 // spills reports whether the caller must not wait until there is room in the channel.
 func (d *Driver) spills() bool {
 	return d.telling.Load() > 0 || // maybe it is a function that the driver calls, and waits for
-		!d.OnDriver() && onSomeDriver() // another's guest: the two could wait for each other
+		d.otherHere() != nil // another's guest: the two could wait for each other
 }
 
 // tellUser calls a function of the user's, who is told something and may send what comes next. It is called by the driver goroutine, or by
@@ -71,7 +71,16 @@ func (d *Driver) do(f func()) bool {
 		return false
 	}
 	ran := make(chan bool, 1)
-	d.Send(&Request{control: func() { f(); ran <- true }, waiter: swept(func() { ran <- false })})
+	h := d.host()
+	over := func(well bool) {
+		if ran <- well; h != nil {
+			h.Poke()
+		}
+	}
+	d.Send(&Request{control: func() { f(); over(true) }, waiter: swept(func() { over(false) })})
+	if h != nil {
+		h.Pump(func() bool { return len(ran) > 0 })
+	}
 	return <-ran
 }
 
