@@ -39,7 +39,7 @@ func (d *Driver) CancelNow(r *Request, seq Seq) {
 	d.stats.Cancelled++
 	switch r.state {
 	case stateQueued:
-		d.queueOf(r).remove(r)
+		d.queues[shareOf(r.spec.Kind)].remove(r)
 		d.deliver(r, 0, syscall.ECANCELED)
 	case stateDelayed:
 		delete(d.delayed, r)
@@ -218,8 +218,8 @@ func (d *Driver) cancelThose(hit func(*Request) bool, each bool) {
 			}
 		}
 	}
-	for _, l := range []*list{&d.queue, &d.waiting} {
-		for r := l.head; r != nil; {
+	for i := range d.queues {
+		for r := d.queues[i].head; r != nil; {
 			next := r.Next
 			if hit(r) {
 				d.CancelNow(r, r.cur)

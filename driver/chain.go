@@ -272,13 +272,16 @@ func (d *Driver) roomFor(c *chain, n int) bool {
 
 // mayWait reports whether so many more operations may wait for ever as the segment has.
 func (d *Driver) mayWait(c *chain, n int) bool {
-	waits := d.waits
+	var more [shares]int
 	for _, r := range c.reqs[c.next : c.next+n] {
-		if r.spec.Kind.Waits {
-			waits++
+		more[shareOf(r.spec.Kind)]++
+	}
+	for i := range more {
+		if more[i] > 0 && d.held[i]+more[i] > max(d.most[i], n) {
+			return false
 		}
 	}
-	return waits == d.waits || waits <= max(d.waitMax, n)
+	return true
 }
 
 // link writes the entries of a segment, for which there is room.

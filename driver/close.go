@@ -84,11 +84,7 @@ func (d *Driver) beginClose() {
 	if d.closing.Swap(true) {
 		return
 	}
-	for _, l := range []*list{&d.queue, &d.waiting} {
-		for r := l.pop(); r != nil; r = l.pop() {
-			d.deliver(r, 0, ErrClosed)
-		}
-	}
+	d.endQueued(ErrClosed)
 	for r := range d.delayed {
 		delete(d.delayed, r)
 		d.deliver(r, 0, ErrClosed)
@@ -98,6 +94,15 @@ func (d *Driver) beginClose() {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && r.cancel != r.cur {
 			r.cancel, r.shut = r.cur, true
 			d.cancelIssued(r)
+		}
+	}
+}
+
+// endQueued ends what waits for a slot.
+func (d *Driver) endQueued(err error) {
+	for i := range d.queues {
+		for r := d.queues[i].pop(); r != nil; r = d.queues[i].pop() {
+			d.deliver(r, 0, err)
 		}
 	}
 }
@@ -150,11 +155,7 @@ func (d *Driver) fail(err error) {
 		d.deliver(r, 0, err)
 	}
 	d.refuseTaken()
-	for _, l := range []*list{&d.queue, &d.waiting} {
-		for r := l.pop(); r != nil; r = l.pop() {
-			d.deliver(r, 0, err)
-		}
-	}
+	d.endQueued(err)
 	for r := range d.delayed {
 		delete(d.delayed, r)
 		d.deliver(r, 0, err)

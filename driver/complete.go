@@ -39,9 +39,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 	d.slots[i].gen = (d.slots[i].gen + 1) & genMask
 	d.free = append(d.free, i)
 	d.issued--
-	if k.Waits {
-		d.waits--
-	}
+	d.held[shareOf(k)]--
 	if pooled {
 		d.pooled--
 	}
@@ -165,8 +163,7 @@ func (d *Driver) again(r *Request, res int32) bool {
 // requeue has an operation issued once more, by way of the queue: making room for it now would reap within a reap.
 func (d *Driver) requeue(r *Request) {
 	d.stats.Repeated++
-	r.state = stateQueued
-	d.queueOf(r).push(r)
+	d.enqueue(r)
 }
 
 func (d *Driver) undelay(r *Request) {

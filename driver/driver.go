@@ -79,24 +79,24 @@ type Driver struct {
 	cqes      []ring.CQE
 	plain     ring.SQE // of the plain call that is being started
 	flush     []Batcher
-	taking    []*Request // messages that spilled over, and are to be accepted yet
-	hand      *Request   // in no queue, while somebody is told something: where a mishap finds it
-	judged    *chain     // the latest of which a member had a result, for the same reason
-	queue     list       // waiting for a slot
-	waiting   list       // the same, for operations that may wait for ever
-	chains    []*chain   // waiting for places for a whole segment
-	uncut     []*chain   // with a segment of which the kernel has taken nothing yet
-	cancels   []*Request // issued, to be cancelled as soon as there is room
+	taking    []*Request   // messages that spilled over, and are to be accepted yet
+	hand      *Request     // in no queue, while somebody is told something: where a mishap finds it
+	judged    *chain       // the latest of which a member had a result, for the same reason
+	queues    [shares]list // waiting for a slot
+	first     int          // whose turn it is to be looked at first
+	chains    []*chain     // waiting for places for a whole segment
+	uncut     []*chain     // with a segment of which the kernel has taken nothing yet
+	cancels   []*Request   // issued, to be cancelled as soon as there is room
 	delayed   map[*Request]struct{}
 	cancelOut map[uint64]uint64 // user data of cancellations in the ring, by that of the operation
 	cancelNo  uint16
 	buffers   buffers
 	files     files
 	provided  map[uint16]*BufferRing // by group
-	waitMax   int
-	waits     int // issued operations that may wait for ever
-	issued    int // operations holding a slot
-	pooled    int // of these, the ones that the pool performs
+	issued    int                    // operations holding a slot
+	held      [shares]int            // of these, those of each share
+	most      [shares]int            // how many that may be
+	pooled    int                    // of these, the ones that the pool performs
 	backoff   time.Duration
 	broken    error
 	asked     bool        // Close was called
@@ -219,7 +219,7 @@ func (d *Driver) setup() error {
 	n := int(d.ring.CQEntries())
 	reserve := max(2, n/16)
 	d.places = n - reserve
-	d.waitMax = max(1, d.places*3/4)
+	d.most = [shares]int{takers: max(1, d.places*3/4), givers: max(1, d.places*3/4), others: d.places}
 	d.slots = make([]slot, 0, min(d.places, 256))
 	d.free = make([]uint32, 0, cap(d.slots))
 	d.log.Debug("driver open", zap.Stringer("engine", d.engine), zap.Uint32("entries", d.ring.SQEntries()),

@@ -120,8 +120,7 @@ func (d *Driver) discardDirect(place int, release func()) {
 	op := ops.CloseDirect(place)
 	r := new(Request)
 	r.cur = r.Reset(&op.Spec, nobody{release})
-	r.state = stateQueued
-	d.queue.push(r)
+	d.enqueue(r)
 }
 
 // nobody waits for a request of the driver's own, but something may be to be done at its end.

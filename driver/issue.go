@@ -63,17 +63,34 @@ func (d *Driver) refusal() error {
 // place issues a request, or queues it until there is room. It does not overtake what waits already: under a flood of requests that
 // would never come to its turn.
 func (d *Driver) place(r *Request) {
-	if d.room() == 0 || d.queueOf(r).n > 0 || d.chainsWait() || r.spec.Kind.Waits && d.waits >= d.waitMax || !d.write(r) {
-		r.state = stateQueued
-		d.queueOf(r).push(r)
+	i := shareOf(r.spec.Kind)
+	if d.room() == 0 || d.queues[i].n > 0 || d.chainsWait() || d.held[i] >= d.most[i] || !d.write(r) {
+		d.enqueue(r)
 	}
 }
 
-func (d *Driver) queueOf(r *Request) *list {
-	if r.spec.Kind.Waits {
-		return &d.waiting
+// enqueue has a request issued when its turn comes.
+func (d *Driver) enqueue(r *Request) {
+	r.state = stateQueued
+	d.queues[shareOf(r.spec.Kind)].push(r)
+}
+
+// The places for operations are shared out, so that those that may wait for ever always leave some to those who end their wait.
+const (
+	takers = iota // wait until somebody brings something
+	givers        // wait until somebody takes something
+	others        // do not wait for anybody
+	shares
+)
+
+func shareOf(k *ops.Kind) int {
+	switch {
+	case k.Waits:
+		return takers
+	case k.Gives:
+		return givers
 	}
-	return &d.queue
+	return others
 }
 
 // write gives a request a slot and writes its entry. From here on the kernel owns the operation's memory. It reports false,
@@ -189,9 +206,7 @@ func (d *Driver) occupy(r *Request, pooled bool) uint64 {
 	s.since = d.clock
 	r.slot, r.state = i, stateIssued
 	d.issued++
-	if r.spec.Kind.Waits {
-		d.waits++
-	}
+	d.held[shareOf(r.spec.Kind)]++
 	if r.ready == 0 { // else it is the descriptor that we wait for
 		d.files.promise(&r.spec)
 	}
@@ -217,22 +232,26 @@ func (d *Driver) fill() {
 	if d.fillChains(); d.chainsWait() {
 		return
 	}
-	for d.waiting.n > 0 && d.room() > 0 && d.waits < d.waitMax {
-		if !d.unqueue(&d.waiting) {
-			return
+	d.first = (d.first + 1) % shares // or one share's flood would leave nothing to the next
+	for k := range d.queues {
+		i := (d.first + k) % shares
+		for d.due(i) {
+			if !d.unqueue(&d.queues[i]) {
+				return
+			}
 		}
 	}
-	for d.queue.n > 0 && d.room() > 0 {
-		if !d.unqueue(&d.queue) {
-			return
-		}
-	}
+}
+
+// due reports whether there is room for the first of a queue.
+func (d *Driver) due(i int) bool {
+	return d.queues[i].n > 0 && d.room() > 0 && d.held[i] < d.most[i]
 }
 
 // fillable reports whether something waits for nothing but an entry in the submission queue.
 func (d *Driver) fillable() bool {
 	return len(d.cancels) > 0 && len(d.cancelOut) < d.cancelMax() || d.chainFits() ||
-		d.room() > 0 && !d.chainsWait() && (d.queue.n > 0 || d.waiting.n > 0 && d.waits < d.waitMax)
+		!d.chainsWait() && (d.due(takers) || d.due(givers) || d.due(others))
 }
 
 // unqueue issues the first of a queue. It is false if the kernel takes nothing now.

@@ -173,8 +173,7 @@ func (d *Driver) arm(r *Request) {
 	r.spec = spec
 	r.touch.takeBack()
 	r.touch.handOver(&r.spec, nil)
-	r.state = stateQueued
-	d.queueOf(r).push(r) // making room for it now might reap within a reap
+	d.enqueue(r) // making room for it now might reap within a reap
 }
 
 // rest arms a stream after a pause.

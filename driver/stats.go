@@ -103,7 +103,10 @@ func (d *Driver) snapshot() Stats {
 	s.Enters, s.Waits, s.Wakeups, s.Overflows = d.ring.Enters, d.ring.Waits, d.ring.Wakeups, d.ring.Overflows
 	s.InFlight = d.issued
 	s.Direct = d.files.used
-	s.Queued = d.queue.n + d.waiting.n + len(d.delayed)
+	s.Queued = len(d.delayed)
+	for i := range d.queues {
+		s.Queued += d.queues[i].n
+	}
 	s.InFlightBy = make(map[string]int)
 	for op := range ring.OpCount {
 		if n := s.submittedBy[op] - s.completedBy[op]; n > 0 {

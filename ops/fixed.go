@@ -13,16 +13,16 @@ import (
 var (
 	kindReadFixed = &Kind{Name: "read_fixed", Code: ring.OpRead, Breaks: true, Fixed: ring.OpReadFixed, Writes: true, Bounded: true, Waits: true,
 		NoWait: unix.RWF_NOWAIT}
-	kindWriteFixed = &Kind{Name: "write_fixed", Code: ring.OpWrite, Breaks: true, Fixed: ring.OpWriteFixed, Bounded: true, NoWait: unix.RWF_NOWAIT}
+	kindWriteFixed = &Kind{Name: "write_fixed", Code: ring.OpWrite, Breaks: true, Fixed: ring.OpWriteFixed, Gives: true, Bounded: true, NoWait: unix.RWF_NOWAIT}
 	kindReadvFixed = &Kind{Name: "readv_fixed", Code: ring.OpReadv, Breaks: true, Fixed: ring.OpReadvFixed, Prepare: prepareVec, Writes: true,
 		Bounded: true, Waits: true, NoWait: unix.RWF_NOWAIT}
-	kindWritevFixed = &Kind{Name: "writev_fixed", Code: ring.OpWritev, Breaks: true, Fixed: ring.OpWritevFixed, Prepare: prepareVec, Bounded: true,
+	kindWritevFixed = &Kind{Name: "writev_fixed", Code: ring.OpWritev, Breaks: true, Fixed: ring.OpWritevFixed, Prepare: prepareVec, Gives: true, Bounded: true,
 		NoWait: unix.RWF_NOWAIT}
 
 	// On sockets, which are non-blocking, there is something to wait for.
 	kindRecvFixed = &Kind{Name: "recv_fixed", Code: ring.OpRead, Fixed: ring.OpReadFixed, Writes: true, Bounded: true, Waits: true,
 		Ready: readyRecv}
-	kindSendFixed = &Kind{Name: "send_fixed", Code: ring.OpWrite, Fixed: ring.OpWriteFixed, Bounded: true, Ready: readySend}
+	kindSendFixed = &Kind{Name: "send_fixed", Code: ring.OpWrite, Fixed: ring.OpWriteFixed, Gives: true, Bounded: true, Ready: readySend}
 )
 
 // ReadFixedAt is [ReadAt] into the view of b. An operation that is abandoned keeps b, which then goes back to its pool by itself. Kernel

@@ -78,8 +78,9 @@ type Kind struct {
 	// Bounded says that a result counts bytes, so that one beyond the length asked for is nonsense.
 	Bounded bool
 
-	// Waits says that the operation may wait for somebody else for ever, so that too many of them must not keep others out.
-	Waits bool
+	// Waits says that the operation may wait for ever until somebody brings something, so that too many of them must not keep others out: those
+	// who bring it. Gives says the same of one that brings something, and may wait for ever until somebody takes it.
+	Waits, Gives bool
 
 	// Breaks says that a failure of the operation, or a transfer of less than was asked for, keeps what is linked behind it from running
 	// (IOSQE_IO_LINK). The kernel lets the failures of many others pass.

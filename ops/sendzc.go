@@ -7,9 +7,9 @@ import (
 )
 
 var (
-	kindSendZC = &Kind{Name: "send_zc", Code: ring.OpSendZC, Prepare: prepareSendZC, Bounded: true, NoWait: unix.MSG_DONTWAIT,
+	kindSendZC = &Kind{Name: "send_zc", Code: ring.OpSendZC, Prepare: prepareSendZC, Gives: true, Bounded: true, NoWait: unix.MSG_DONTWAIT,
 		Ready: readySend, Performed: performedZC, Notify: notifyZC}
-	kindSendmsgZC = &Kind{Name: "sendmsg_zc", Code: ring.OpSendmsgZC, Prepare: prepareSendmsgZC, Bounded: true, NoWait: unix.MSG_DONTWAIT,
+	kindSendmsgZC = &Kind{Name: "sendmsg_zc", Code: ring.OpSendmsgZC, Prepare: prepareSendmsgZC, Gives: true, Bounded: true, NoWait: unix.MSG_DONTWAIT,
 		Ready: readySend, Performed: performedZC, Notify: notifyZC}
 )
 

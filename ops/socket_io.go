@@ -9,7 +9,7 @@ import (
 var (
 	kindRecv = &Kind{Name: "recv", Code: ring.OpRecv, Writes: true, Bounded: true, Waits: true, NoWait: unix.MSG_DONTWAIT,
 		Ready: readyRecv, PollFirst: ring.RecvSendPollFirst}
-	kindSend = &Kind{Name: "send", Code: ring.OpSend, Bounded: true, NoWait: unix.MSG_DONTWAIT, Ready: readySend,
+	kindSend = &Kind{Name: "send", Code: ring.OpSend, Gives: true, Bounded: true, NoWait: unix.MSG_DONTWAIT, Ready: readySend,
 		PollFirst: ring.RecvSendPollFirst}
 
 	// With MSG_TRUNC the result is the size of the datagram, also where that exceeds the buffer.

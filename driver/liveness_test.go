@@ -1,0 +1,75 @@
+package driver_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
+	"uringo/ops"
+)
+
+// More senders than there are places wait for room, and those who make it come after them.
+func TestBlockedSendersLeavePlaces(t *testing.T) { // HAZARDS H18
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{Entries: 4, InFlight: 16})
+		const n, size = 40, 1 << 20
+		var readers []int
+		var sent []*driver.Pending[[]byte]
+		for range n {
+			r, w := e.sockets()
+			readers = append(readers, r)
+			if err := unix.SetsockoptInt(w, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096); err != nil {
+				e.Fatal(err)
+			}
+			for b := make([]byte, 4096); ; { // until it is full
+				if _, err := unix.SendmsgN(w, b, nil, nil, unix.MSG_DONTWAIT); err != nil {
+					break
+				}
+			}
+			sent = append(sent, driver.Submit(d, ops.Send(w, make([]byte, 1), 0)))
+		}
+		for _, r := range readers {
+			p := driver.Submit(d, ops.Recv(r, make([]byte, size), 0))
+			e.soon("a receiver", func() { <-p.Done() })
+		}
+		for _, p := range sent {
+			e.soon("a sender", func() { <-p.Done() })
+		}
+	})
+}
+
+// Whoever has something to read and to write all the time leaves places to others.
+func TestFloodLeavesPlaces(t *testing.T) { // HAZARDS H41
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{Entries: 4, InFlight: 16})
+		zero, null := e.keep(unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)), e.keep(unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0))
+		var stop atomic.Bool
+		var rows sync.WaitGroup
+		for i := range 100 {
+			rows.Add(1)
+			var next func(ops.Result[[]byte])
+			next = func(r ops.Result[[]byte]) {
+				switch {
+				case r.Err != nil:
+					e.Error(r.Err)
+					fallthrough
+				case stop.Load():
+					rows.Done()
+				case i%2 == 0:
+					driver.Submit(d, ops.ReadAt(zero, r.Buf, 0)).OnEnd(next)
+				default:
+					driver.Submit(d, ops.WriteAt(null, r.Buf, 0)).OnEnd(next)
+				}
+			}
+			next(ops.Result[[]byte]{Buf: make([]byte, 8)})
+		}
+		for range size(20, 1000) {
+			must(e, d, ops.Nop())
+		}
+		stop.Store(true)
+		e.soon("the flood", rows.Wait)
+	})
+}
