@@ -100,8 +100,15 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 	if c.Res < 0 && d.refused(r, c.Res) {
 		return
 	}
-	if r.ready != 0 && c.Res >= 0 {
-		r.ready, r.hungUp = 0, hungUp(c) // no longer to be waited for
+	if c.Res >= 0 && (r.ready != 0 || r.spec.InVain(c.Res)) {
+		switch poll := r.readiness(); {
+		case r.ready == 0:
+			r.spec.Route = ops.RouteCall
+		case poll.InVain(c.Res):
+			r.ready |= plainly
+		default:
+			r.ready, r.hungUp = 0, hungUp(c) // no longer to be waited for
+		}
 		if r.cancel == r.cur || r.hit || r.shut {
 			d.refused(r, -int32(syscall.ECANCELED))
 			return

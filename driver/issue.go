@@ -144,19 +144,28 @@ func (d *Driver) describe(s *ops.Spec, e *ring.SQE) {
 // byCall reports whether what a request needs next, its operation or its descriptor's readiness, is a plain call's to bring about.
 func (d *Driver) byCall(r *Request) bool {
 	if r.ready != 0 {
-		return !d.ring.Supports(ring.OpPollAdd)
+		return r.ready&plainly != 0 || !d.ring.Supports(ring.OpPollAdd)
 	}
 	return r.spec.Route == ops.RouteCall && d.engine == Uring || !d.ring.Supports(r.spec.Kind.Code)
 }
 
-// awaitReady fills an entry that completes when the descriptor is ready.
-func (r *Request) awaitReady(e *ring.SQE) {
-	events := r.ready
+// plainly, among the events to wait for, has a plain call do that: the ring's was in vain.
+const plainly = 1 << 31
+
+// readiness returns an operation that completes when the descriptor is ready.
+func (r *Request) readiness() ops.Spec {
+	events := r.ready &^ plainly
 	if events&unix.POLLIN != 0 {
 		events |= unix.POLLRDHUP
 	}
 	poll := ops.PollAdd(int(r.spec.FD), events)
 	poll.Flags = r.spec.Flags & ops.Direct
+	return poll.Spec
+}
+
+// awaitReady fills an entry with that.
+func (r *Request) awaitReady(e *ring.SQE) {
+	poll := r.readiness()
 	poll.Prepare(e)
 }
 

@@ -24,11 +24,7 @@ func TestBlockedSendersLeavePlaces(t *testing.T) { // HAZARDS H18
 			if err := unix.SetsockoptInt(w, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096); err != nil {
 				e.Fatal(err)
 			}
-			for b := make([]byte, 4096); ; { // until it is full
-				if _, err := unix.SendmsgN(w, b, nil, nil, unix.MSG_DONTWAIT); err != nil {
-					break
-				}
-			}
+			e.stuff(w)
 			sent = append(sent, driver.Submit(d, ops.Send(w, make([]byte, 1), 0)))
 		}
 		for _, r := range readers {

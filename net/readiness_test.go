@@ -190,6 +190,12 @@ func TestWritable(t *testing.T) { // C26
 			if err := c.Readable(ctx); err != nil { // one is not the other
 				t.Error(err)
 			}
+			if err := s.CloseWrite(); err != nil {
+				t.Error(err)
+			}
+			if err := unready(ctx, "full, and the peer sends no more", c.Writable); err != nil {
+				t.Errorf("%s: %v", network, err)
+			}
 			err := together(ctx, c.Writable, func(ctx context.Context) error {
 				n, _, err := s.ReadFull(ctx, make([]byte, total))
 				if n != total {

@@ -23,7 +23,7 @@ var (
 	kindInstallDirect = &Kind{Name: "fixed_fd_install", Code: ring.OpFixedFdInstall, Discard: discardFD}
 	kindSocketDirect  = &Kind{Name: "socket", Code: ring.OpSocket, Prepare: prepareSocketDirect, Direct: true}
 	kindAcceptDirect  = &Kind{Name: "accept", Code: ring.OpAccept, Prepare: prepareAcceptDirect, Waits: true, Ready: readyRecv, Direct: true}
-	kindPutDirect     = &Kind{Name: "files_update", Code: ring.OpFilesUpdate, Prepare: preparePutDirect, Direct: true}
+	kindPutDirect     = &Kind{Name: "files_update", Code: ring.OpFilesUpdate, Prepare: preparePutDirect, Result: (*Spec).PlaceOf, Direct: true}
 )
 
 // anyPlace has the kernel choose one (IORING_FILE_INDEX_ALLOC).

@@ -111,6 +111,13 @@ type Kind struct {
 	// Direct says that the operation works on the ring's table of files as such: it opens into it, or closes there.
 	Direct bool
 
+	// Result makes of a result that is not negative what the user is to see. Nil means that it is the same.
+	Result func(s *Spec, res int32) int
+
+	// InVain reports whether a result that is not negative is nothing that was asked for: then the operation goes on as a plain call. Nil means
+	// that there is no such thing.
+	InVain func(s *Spec, res int32) bool
+
 	// Success is a negative result that means success, such as -ETIME of a timeout; 0 if there is none.
 	Success int32
 }
@@ -173,8 +180,8 @@ func (s *Spec) Finish(res int32) (int, error) {
 		if s.Kind.Bounded && uint64(res) > s.total() {
 			return 0, fmt.Errorf("%w: %s returned %d of %d bytes", ErrBadResult, s.Kind.Name, res, s.total())
 		}
-		if s.Kind == kindPutDirect {
-			return s.PlaceOf(res), nil
+		if s.Kind.Result != nil {
+			return s.Kind.Result(s, res), nil
 		}
 		return int(res), nil
 	}
@@ -183,6 +190,9 @@ func (s *Spec) Finish(res int32) (int, error) {
 	}
 	return 0, Errno(res)
 }
+
+// InVain reports whether a result that is not negative is nothing that was asked for: see Kind.InVain.
+func (s *Spec) InVain(res int32) bool { return s.Kind.InVain != nil && s.Kind.InVain(s, res) }
 
 // Performed passes on that the result is known: see Kind.Performed.
 func (s *Spec) Performed() {
