@@ -35,6 +35,10 @@ func tryRead(e *ring.SQE) int32    { return reader.try(e) }
 func tryWrite(e *ring.SQE) int32   { return writer.try(e) }
 func tryReadv(e *ring.SQE) int32   { return readerv.try(e) }
 func tryWritev(e *ring.SQE) int32  { return writerv.try(e) }
+func nowRead(e *ring.SQE) int32    { return reader.now(e) }
+func nowWrite(e *ring.SQE) int32   { return writer.now(e) }
+func nowReadv(e *ring.SQE) int32   { return readerv.now(e) }
+func nowWritev(e *ring.SQE) int32  { return writerv.now(e) }
 
 // move makes the one call that fits the offset and the flags.
 func (m *mover) move(e *ring.SQE, off uint64, flags uint32) int32 {
@@ -100,6 +104,22 @@ func (m *mover) try(e *ring.SQE) int32 {
 	} else if !hasPeer(e.FD) {
 		return m.do(e)
 	}
+	return m.stream(e)
+}
+
+// now is try without waiting for the disk, or for what else a file waits for that says of itself that it is a regular one.
+func (m *mover) now(e *ring.SQE) int32 {
+	switch {
+	case e.OpFlags&unix.RWF_NOWAIT != 0:
+		return m.do(e)
+	case e.Off != position || !hasPeer(e.FD):
+		return eagain
+	}
+	return m.stream(e)
+}
+
+// stream is try for files without offsets.
+func (m *mover) stream(e *ring.SQE) int32 {
 	r := m.move(e, position, e.OpFlags|unix.RWF_NOWAIT)
 	if r == eopnotsupp || r == enosys {
 		r = m.inTurn(e)

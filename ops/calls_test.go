@@ -152,3 +152,37 @@ func TestOpenHowMemory(t *testing.T) {
 	}
 	runtime.KeepAlive(&op)
 }
+
+// What may wait for a disk is not for whoever submits it, who may be a driver: also at a file's own position. What never waits is.
+func TestCallsNow(t *testing.T) {
+	e := &engine{TB: t}
+	fd := e.file("content")
+	r, w := e.pipe()
+	buf := make([]byte, 7)
+	now := func(op Op[[]byte]) int32 {
+		q := new(ring.SQE)
+		op.Prepare(q)
+		res := calls[q.Op].Now(q)
+		runtime.KeepAlive(&op)
+		return res
+	}
+	for _, c := range []struct {
+		what string
+		op   Op[[]byte]
+		want int32
+	}{
+		{"file read at its position", ReadAt(fd, buf, -1), eagain},
+		{"file read", ReadAt(fd, buf, 0), eagain},
+		{"file written at its position", WriteAt(fd, buf, -1), eagain},
+		{"empty pipe", ReadAt(r, buf, -1), eagain},
+		{"pipe with room", WriteAt(w, buf, -1), 7},
+		{"full pipe", ReadAt(r, buf, -1), 7},
+	} {
+		if res := now(c.op); res != c.want {
+			t.Errorf("%s: %d, want %d", c.what, res, c.want)
+		}
+	}
+	if n := perform(ReadAt(fd, buf, -1)); n != 7 { // nobody moved it
+		t.Errorf("then: %d", n)
+	}
+}

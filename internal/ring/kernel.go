@@ -63,8 +63,8 @@ type Call struct {
 	// NoWait holds those operation flags that make -EAGAIN from Try the result.
 	NoWait uint32
 
-	// AtOnce says that Try takes so little time that whoever submits the request can make it.
-	AtOnce bool
+	// Now is Try for whoever submits the request, and says -EAGAIN to what could take long, such as a disk. Nil means that all of it could.
+	Now func(*SQE) int32
 
 	// Drop gives back what a result created when nobody will learn of it; nil if there is nothing to give back.
 	Drop func(*SQE, int32)

@@ -111,20 +111,15 @@ func (k *portable) submit(n uint32) int {
 // whoever asks, and a cancellation on the heels of the request comes too late.
 func (k *portable) tryNow(e *SQE) bool {
 	c := &k.pool.table[e.Op&(OpCount-1)]
-	if c.Try == nil || e.Flags != 0 || !c.AtOnce && !movesStream(e) {
+	if c.Now == nil || e.Flags != 0 {
 		return false
 	}
-	res := c.Try(e)
+	res := c.Now(e)
 	if res == -int32(syscall.EAGAIN) && e.OpFlags&c.NoWait == 0 {
 		return false
 	}
 	k.complete(CQE{UserData: e.UserData, Res: res})
 	return true
-}
-
-// movesStream reports whether an entry reads or writes at a file's own position.
-func movesStream(e *SQE) bool {
-	return e.Off == ^uint64(0) && (e.Op == OpRead || e.Op == OpWrite || e.Op == OpReadv || e.Op == OpWritev)
 }
 
 // chain adds an entry to the chain being collected, and begins that if the entry is its last.
