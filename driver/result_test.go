@@ -105,6 +105,9 @@ func TestOddResults(t *testing.T) {
 					if a.name == "timeout" && res == -int32(syscall.ETIME) {
 						res = 0 // which is how a timeout ends well
 					}
+					if a.name == "poll" && res > 0 { // it tells what was asked for, and what poll(2) tells unasked
+						res &= unix.POLLIN | unix.POLLERR | unix.POLLHUP | unix.POLLNVAL
+					}
 					if err := wrong(got, res, a.bounded); err != nil {
 						e.Errorf("%s, %d: %v", a.name, res, err)
 					}
