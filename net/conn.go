@@ -10,6 +10,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/handle"
+	"uringo/ops"
 )
 
 // Conn is a connection: a stream, or for unixpacket a sequence of packets. Its methods may be called from several tasks at once.
@@ -85,9 +86,10 @@ func (c *Conn) ReadFull(ctx context.Context, b []byte) (int, []byte, error) {
 	return done, b, nil
 }
 
-// Write sends b, once, waiting until there is room, and hands b back. It may be short. Allocates nothing. Kernel 5.6, send(2).
+// Write sends b, once, waiting until there is room, and hands b back. It may be short, and of a long b that goes to a stream it is: others
+// have their turn between two parts. Allocates nothing. Kernel 5.6, send(2).
 func (c *Conn) Write(ctx context.Context, b []byte) (int, []byte, error) {
-	n, err := c.send(ctx, b, 0, c.h.Free)
+	n, err := c.sendPart(ctx, b, c.h.Free)
 	if handle.Abandoned(err) {
 		b = nil
 	}
@@ -104,38 +106,61 @@ func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
 	return n, b, c.fail("write", "send", err)
 }
 
-// portion is the most that one operation of sendAll sends. The kernel copies all that there is room for in one go, which may be several MiB for
+// portion is the most that one operation on a stream sends. The kernel copies all that there is room for in one go, which may be several MiB for
 // each connection, and one thread performs what a driver submits together: others would wait for all of it. What is sent and received in
 // turn by one thread is in its cache still when it is received, if it is not more than this. Tasks in company send less each, so that a round of
 // theirs does not send more than perRound all together: whoever has little to send waits for a round.
 const (
 	portion      = 128 << 10
 	leastPortion = 16 << 10
-	perRound     = 4 << 20
+	perRound     = 1 << 20
 )
 
-// portionOf is the most for the caller.
-func portionOf(ctx context.Context) int {
-	return min(max(perRound/executor.CompanyOf(ctx), leastPortion), portion)
+// portionOf is how much of b, which is much, the caller may send.
+func portionOf(ctx context.Context, b []byte) []byte {
+	return b[:min(len(b), max(perRound/executor.CompanyOf(ctx), leastPortion), portion)]
+}
+
+// much reports whether b is to be sent in portions.
+func (c *Conn) much(b []byte) bool { return len(b) > leastPortion && c.net.typ == unix.SOCK_STREAM }
+
+// sendPart sends of b what it may, once; see receive. Who has much to send waits for room, and not in an operation that sends: when those
+// who read slowly go on, the kernel would perform all that wait for them at a stroke, each as large as it was when its caller was alone.
+func (c *Conn) sendPart(ctx context.Context, b []byte, free func()) (int, error) {
+	if !c.much(b) {
+		return c.send(ctx, b, 0, free)
+	}
+	if Route(pins[OpWrite].Load()) == Ring {
+		return c.send(ctx, portionOf(ctx, b), 0, free)
+	}
+	return c.sendInPlace(ctx, b)
+}
+
+// sendInPlace sends a portion of b as soon as there is room for some of it, and lets others have their turn. The kernel has b at no other time.
+func (c *Conn) sendInPlace(ctx context.Context, b []byte) (int, error) {
+	n, err := c.attempt(ctx, unix.POLLOUT, func() (int, error) { return ops.TrySend(c.h.FD, portionOf(ctx, b), 0) })
+	switch {
+	case handle.Abandoned(err):
+		err = driver.Canceled(ctx)
+	case err == nil && executor.CompanyOf(ctx) > 1:
+		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
+	}
+	return n, err
 }
 
 // sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn.
 func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, err error) {
-	return c.sendAllBy(ctx, b, func(part []byte) (int, error) { return c.send(ctx, part, 0, free) })
+	return c.sendAllBy(ctx, b, func(rest []byte) (int, error) { return c.sendPart(ctx, rest, free) })
 }
 
-// sendAllBy is sendAll by a function that sends once.
+// sendAllBy is sendAll by a function that sends once, not necessarily all.
 func (c *Conn) sendAllBy(ctx context.Context, b []byte, send func([]byte) (int, error)) (done int, err error) {
 	if err := c.writes.Take(ctx); err != nil {
 		return 0, err
 	}
 	for {
-		rest := b[done:]
-		if c.net.typ == unix.SOCK_STREAM && len(rest) > leastPortion {
-			rest = rest[:min(len(rest), portionOf(ctx))]
-		}
 		var n int
-		n, err = send(rest)
+		n, err = send(b[done:])
 		done += n
 		if err == nil && n == 0 && done < len(b) {
 			err = io.ErrShortWrite

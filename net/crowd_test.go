@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/buf"
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/testenv"
@@ -198,6 +199,91 @@ func besideFlooder(t *testing.T, ctx context.Context) (solo, flooded []time.Dura
 	t.Logf("alone p50 %v p99 %v; beside %d questions and %d other round trips p50 %v p99 %v max %v", quantile(solo, 0.5), quantile(solo, 0.99),
 		asked/question, busy.Load(), quantile(flooded, 0.5), quantile(flooded, 0.99), quantile(flooded, 1))
 	return solo, flooded
+}
+
+// TestSlowReaders has peers take their time: who has much to send waits for room, and not in an operation that sends, or the kernel would send
+// for all of them at a stroke when they are read from.
+func TestSlowReaders(t *testing.T) { // HAZARDS T31
+	const size = 2 << 20 // more than fits into small buffers
+	each(t, func(t *testing.T, ctx context.Context) {
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: size, Count: 1}}})
+		fixed, err := pool.Get(ctx, size)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer fixed.Release()
+		inRing, ringPeer := connect(t, ctx, "tcp")
+		plain, plainPeer := connect(t, ctx, "tcp")
+		held, heldPeer := connect(t, ctx, "unix")
+		if inRing == nil || plain == nil || held == nil {
+			return
+		}
+		for _, c := range []*net.Conn{inRing, plain, held} {
+			if err := c.SetWriteBuffer(64 << 10); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, c := range []*net.Conn{ringPeer, plainPeer, heldPeer} {
+			if err := c.SetReadBuffer(64 << 10); err != nil {
+				t.Error(err)
+			}
+		}
+		r, err := inRing.IntoRing(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer closeAll(t, ctx, plain, held, ringPeer, plainPeer, heldPeer)
+		defer r.Close(ctx)
+		var wait []func()
+		for name, write := range map[string]func(ctx context.Context) (int, error){
+			"in the ring": func(ctx context.Context) (int, error) {
+				n, _, err := r.WriteAll(ctx, make([]byte, size))
+				return n, err
+			},
+			"plain": func(ctx context.Context) (int, error) {
+				n, _, err := plain.WriteAll(ctx, make([]byte, size))
+				return n, err
+			},
+			"fixed": func(ctx context.Context) (int, error) { n, _, err := held.WriteFixedAll(ctx, fixed); return n, err },
+		} {
+			wait = append(wait, start(ctx, func(ctx context.Context) {
+				if n, err := write(ctx); n != size || err != nil {
+					t.Errorf("%s: %d, %v", name, n, err)
+				}
+			}))
+		}
+		for began := time.Now(); ; {
+			by := d.Stats().InFlightBy
+			if by["poll_add"] == 3 && len(by) == 1 {
+				break
+			}
+			if time.Since(began) > 20*time.Second {
+				t.Errorf("they wait in %v", by)
+				break
+			}
+			if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+				t.Error(err)
+				break
+			}
+		}
+		for _, c := range []*net.Conn{ringPeer, plainPeer, heldPeer} {
+			wait = append(wait, start(ctx, func(ctx context.Context) {
+				if n, _, err := c.ReadFull(ctx, make([]byte, size)); n != size || err != nil {
+					t.Errorf("ReadFull = %d, %v", n, err)
+				}
+			}))
+		}
+		for _, w := range wait {
+			w()
+		}
+	})
 }
 
 const question = 16 // bytes

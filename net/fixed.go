@@ -42,7 +42,16 @@ func (c *Conn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, e
 
 // WriteFixedAll is [Conn.WriteAll] of the view of b, and hands b back with the view that it had; see [Conn.ReadFixed].
 func (c *Conn) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	return c.allFixed(ctx, b, func() (int, error) { return c.sendFixed(ctx, b, c.freeWrite) })
+	return c.allFixed(ctx, b, func() (int, error) {
+		if !c.much(b.Bytes()) || Route(pins[OpWrite].Load()) == Ring {
+			return c.sendFixed(ctx, b, c.freeWrite)
+		}
+		if !b.Pin() {
+			return 0, buf.ErrReleased // just now
+		}
+		defer b.Unpin()
+		return c.sendInPlace(ctx, b.Bytes())
+	})
 }
 
 // allFixed sends all of the view of b by send, which sends once.
@@ -52,8 +61,11 @@ func (c *Conn) allFixed(ctx context.Context, b *buf.Fixed, send func() (int, err
 	}
 	lo, hi := b.Bounds()
 	at := lo
-	n, err := c.sendAllBy(ctx, b.Bytes(), func(part []byte) (int, error) {
-		b.View(at, at+len(part))
+	n, err := c.sendAllBy(ctx, b.Bytes(), func(rest []byte) (int, error) {
+		if c.much(rest) {
+			rest = portionOf(ctx, rest)
+		}
+		b.View(at, at+len(rest))
 		n, err := send()
 		at += n
 		return n, err

@@ -226,11 +226,27 @@ func (r *RingConn) Write(ctx context.Context, b []byte) (int, []byte, error) {
 	if !r.inRing {
 		return r.c.Write(ctx, b)
 	}
-	n, err := onTable(ctx, r, ops.Send(r.c.h.FD, b, 0), r.c.h.Free)
+	n, err := r.sendPart(ctx, b, r.c.h.Free)
 	if handle.Abandoned(err) {
 		b = nil
 	}
 	return n, b, r.c.fail("write", "send", err)
+}
+
+// sendPart is [Conn.sendPart].
+func (r *RingConn) sendPart(ctx context.Context, b []byte, free func()) (int, error) {
+	if !r.c.much(b) {
+		return onTable(ctx, r, ops.Send(r.c.h.FD, b, 0), free)
+	}
+	for {
+		n, err := onTable(ctx, r, ops.Send(r.c.h.FD, portionOf(ctx, b), unix.MSG_DONTWAIT), free)
+		if err != syscall.EAGAIN {
+			return n, err
+		}
+		if _, err := onTable(ctx, r, ops.PollAdd(r.c.h.FD, unix.POLLOUT), free); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // WriteAll is [Conn.WriteAll] by way of the ring. Allocates nothing.
@@ -238,9 +254,7 @@ func (r *RingConn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) 
 	if !r.inRing {
 		return r.c.WriteAll(ctx, b)
 	}
-	n, err := r.c.sendAllBy(ctx, b, func(part []byte) (int, error) {
-		return onTable(ctx, r, ops.Send(r.c.h.FD, part, 0), r.c.freeWrite)
-	})
+	n, err := r.c.sendAllBy(ctx, b, func(rest []byte) (int, error) { return r.sendPart(ctx, rest, r.c.freeWrite) })
 	if handle.Abandoned(err) {
 		b = nil
 	}
