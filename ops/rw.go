@@ -53,7 +53,7 @@ type vec struct {
 	fixed []*buf.Fixed // the buffers that bufs are the views of, if they are
 }
 
-// MaxVec is the number of buffers that one vectored operation takes (IOV_MAX); further ones are left for the next.
+// MaxVec is the number of buffers that one vectored operation takes (IOV_MAX), not counting empty ones; further ones are left for the next.
 const MaxVec = 1024
 
 // ReadvAt reads into bufs, one after the other, from offset off of fd, once; see [ReadAt]. Kernel 5.1, preadv(2).
@@ -78,7 +78,8 @@ func vectored(k *Kind, fd int, bufs [][]byte, off int64, flags uint32) Op[[][]by
 	return Op[[][]byte]{Spec: Spec{Kind: k, FD: int32(fd), aux: v, off: uint64(off), opFlags: flags}, Buf: bufs}
 }
 
-// set describes bufs, as far as one operation goes.
+// set describes bufs, as far as one operation goes. Empty ones do not count: an operation of nothing else would move nothing, as if the file had
+// ended.
 func (v *vec) set(bufs [][]byte) {
 	if n := min(len(bufs), MaxVec); n > cap(v.iov) {
 		v.iov = make([]unix.Iovec, 0, n)
@@ -87,6 +88,9 @@ func (v *vec) set(bufs [][]byte) {
 	for _, b := range bufs {
 		if len(v.iov) == MaxVec || v.total == MaxTransfer {
 			break
+		}
+		if len(b) == 0 {
+			continue
 		}
 		n := min(uint64(len(b)), MaxTransfer-v.total)
 		iov := unix.Iovec{Base: unsafe.SliceData(b)}
