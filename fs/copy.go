@@ -37,8 +37,9 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return
 
 // CopyRange copies n bytes, or, if n is negative, everything to the end, from src at srcOff to f at off: by sharing blocks if the file
 // system can, else in the kernel, else by reading and writing. It returns how many bytes were copied, also with an error, and by what
-// method the last of them. Fewer than n and no error mean that src ended. Holes in src may become zeros in f. A ctx that ends stops the
-// copying within 64 MiB. Kernel 4.5, copy_file_range(2), ioctl_ficlonerange(2).
+// method the last of them. Fewer than n and no error mean that src ended; if both are one file, it ends where it did when the copying began,
+// and ranges that overlap are EINVAL. Holes in src may become zeros in f. A ctx that ends stops the copying within 64 MiB. Kernel 4.5,
+// copy_file_range(2), ioctl_ficlonerange(2).
 func (f *File) CopyRange(ctx context.Context, off int64, src *File, srcOff, n int64) (int64, CopyMethod, error) {
 	if off < 0 || srcOff < 0 {
 		return 0, CopiedNothing, f.wrap("copy", errNegativeOffset)
@@ -93,9 +94,18 @@ func (c *copying) run() error {
 	if err := unix.Fstat(c.dst, &dst); err != nil {
 		return err
 	}
-	distance := max(c.from-c.to, c.to-c.from)
-	if src.Dev == dst.Dev && src.Ino == dst.Ino && distance < min(c.left, max(0, src.Size-c.from)) {
-		return rangeOverlap{}
+	if sameData(&src, &dst) {
+		size, err := src.Size, error(nil)
+		if src.Mode&unix.S_IFMT == unix.S_IFBLK {
+			size, err = deviceSize(c.src)
+		}
+		if err != nil {
+			return err
+		}
+		c.left = min(c.left, max(0, size-c.from)) // what comes behind that while it copies is its own
+		if max(c.from-c.to, c.to-c.from) < c.left {
+			return rangeOverlap{}
+		}
 	}
 	if src.Mode&unix.S_IFMT == unix.S_IFREG && c.reflink(src.Size) {
 		return nil
@@ -104,6 +114,12 @@ func (c *copying) run() error {
 		return err
 	}
 	return c.byHand()
+}
+
+// sameData reports whether two files are one, or two names of one block device.
+func sameData(a, b *unix.Stat_t) bool {
+	const device = unix.S_IFBLK
+	return a.Dev == b.Dev && a.Ino == b.Ino || a.Mode&unix.S_IFMT == device && b.Mode&unix.S_IFMT == device && a.Rdev == b.Rdev
 }
 
 // reflink shares the blocks of the whole range. It works for aligned ranges, and up to the end, on file systems that can.

@@ -55,6 +55,17 @@ func TestCopyRange(t *testing.T) { // HAZARDS H49, G4
 		if n, _, err = src.CopyRange(ctx, 10, src, 0, 100_000); n != 0 || !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("CopyRange onto itself = %d, %v", n, err)
 		}
+		// What it adds to the end is not copied in its turn.
+		const end = 1_000_000
+		for _, n := range []int64{3 * end, -1} {
+			if n, _, err = src.CopyRange(ctx, end, src, 0, n); n != end || err != nil {
+				t.Errorf("CopyRange of a file behind itself = %d, %v", n, err)
+				break
+			}
+			if err := src.Truncate(ctx, end); err != nil {
+				t.Error(err)
+			}
+		}
 		var pe *fs.PathError
 		for _, bad := range [][3]int64{{-1, 0, 1}, {0, -1, 1}, {math.MaxInt64, 0, 1}} {
 			if _, _, err := dst.CopyRange(ctx, bad[0], src, bad[1], bad[2]); !errors.As(err, &pe) || pe.Op != "copy" {
