@@ -170,11 +170,11 @@ func (f *File) WriteDirectAt(ctx context.Context, b []byte, off int64, p Padding
 
 // writePadded writes b in whole blocks, by way of a buffer.
 func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64) (done int, err error) {
-	var st unix.Statx_t
-	if err := f.statx(ctx, 0, unix.STATX_SIZE, &st); err != nil {
+	size, err := f.length(ctx)
+	if err != nil {
 		return 0, err
 	}
-	size, mask, end := int64(st.Size), int64(a.Offset)-1, off+int64(len(b))
+	mask, end := int64(a.Offset)-1, off+int64(len(b))
 	lo, hi := off&^mask, (end+mask)&^mask
 	scratch := buf.Aligned(int(min(hi-lo, max(directChunk, int64(a.Offset)))), a.Memory)
 	for lo < hi {

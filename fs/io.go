@@ -66,11 +66,11 @@ func (f *File) seekTo(ctx context.Context, pos, offset int64, whence int) (int64
 	case io.SeekCurrent:
 		offset += pos
 	case io.SeekEnd:
-		info, err := f.Stat(ctx)
+		size, err := f.length(ctx)
 		if err != nil {
-			return 0, err
+			return 0, f.wrap("seek", err)
 		}
-		offset += info.Size()
+		offset += size
 	default:
 		return 0, f.wrap("seek", errWhence)
 	}
