@@ -53,6 +53,9 @@ func (a Alignment) fits(b []byte, off int64) bool {
 	return (off|int64(len(b)))&mask == 0 && buf.IsAligned(b, a.Memory)
 }
 
+// checkRange is checkRange for a transfer that is widened to whole blocks.
+func (a Alignment) checkRange(off, n int64) error { return checkRange(off, n+int64(a.Offset)-1) }
+
 // alignError says what was not aligned. It is EINVAL, as the kernel would say.
 type alignError struct {
 	a   Alignment
@@ -81,6 +84,9 @@ func (f *File) ReadDirectAt(ctx context.Context, b []byte, off int64) (int, []by
 	}
 	a, err := f.alignment(ctx)
 	done := 0
+	if err == nil && len(b) > 0 {
+		err = a.checkRange(off, int64(len(b)))
+	}
 	if err == nil {
 		done, err = f.readDirect(ctx, a, b, off)
 	}
@@ -152,6 +158,9 @@ func (f *File) WriteDirectAt(ctx context.Context, b []byte, off int64, p Padding
 		return 0, b, err
 	}
 	a, err := f.alignment(ctx)
+	if err == nil && len(b) > 0 {
+		err = a.checkRange(off, int64(len(b)))
+	}
 	done := 0
 	switch {
 	case err != nil || len(b) == 0:

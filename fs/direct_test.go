@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -109,4 +110,35 @@ func testDirect(t *testing.T, ctx context.Context) {
 			t.Errorf("/dev/null = %d, %v", n, err)
 		}
 	}
+}
+
+// TestDirectAtTheLastOffset moves what would end, widened to whole blocks, behind the largest offset there is: it is refused, not done in part.
+func TestDirectAtTheLastOffset(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openDirect(t, ctx, pattern(8192, 1))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		if a, err := f.DirectIO(ctx); err != nil || a.Offset == 1 {
+			t.Skipf("needs a file system with blocks: %v", err)
+		}
+		for _, n := range []int{5, 2<<20 + 5} {
+			off := math.MaxInt64 - int64(n) - 3
+			b := make([]byte, n)
+			if m, back, err := f.ReadDirectAt(ctx, b, off); m != 0 || !errors.Is(err, syscall.EINVAL) || len(back) != n {
+				t.Errorf("ReadDirectAt = %d, %v", m, err)
+			}
+			if m, back, err := f.WriteDirectAt(ctx, b, off, fs.Pad); m != 0 || !errors.Is(err, syscall.EINVAL) || len(back) != n {
+				t.Errorf("WriteDirectAt = %d, %v", m, err)
+			}
+			ranges := []fs.Range{{Off: off, Buf: b}, {Off: 1, Buf: make([]byte, 10)}}
+			if err := f.ReadMany(ctx, ranges, fs.ManyOptions{}); !errors.Is(err, syscall.EINVAL) || ranges[0].N != 0 || ranges[1].N != 10 {
+				t.Errorf("ReadMany: %v, %v", err, ranges[1].Err)
+			}
+		}
+		if info, err := f.Stat(ctx); err != nil || info.Size() != 8192 {
+			t.Errorf("the size is %d, %v", info.Size(), err)
+		}
+	})
 }
