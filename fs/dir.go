@@ -17,9 +17,10 @@ import (
 // Dir is an open directory, from which names are looked up. Its methods never follow a symbolic link, and never leave the directory: a
 // program that walks a tree by Dirs stays in it, whatever somebody else does to the tree meanwhile.
 //
-// Names are single components, "." for the directory itself where that makes sense; only OpenDir and OpenFile also take paths, which
-// must stay beneath the directory and have no symbolic link in them (openat2(2), RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS,
-// RESOLVE_NO_MAGICLINKS; without openat2, before kernel 5.6, single components only). A trailing slash is dropped.
+// Names are single components, "." for the directory itself where that makes sense; to describe and change that takes no right to search
+// it. Only OpenDir and OpenFile also take paths, which must stay beneath the directory and have no symbolic link in them (openat2(2),
+// RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS; without openat2, before kernel 5.6, single components only). A trailing
+// slash is dropped.
 //
 // Errors show the directory's name joined with the name. The methods may be called from several tasks at once.
 type Dir struct {
@@ -130,10 +131,7 @@ func (d *Dir) ReadDir(ctx context.Context) ([]*Entry, error) {
 // Lstat describes the file name, or a symbolic link itself. Kernel 5.6, statx(2).
 func (d *Dir) Lstat(ctx context.Context, name string) (FileInfo, error) {
 	st := new(unix.Statx_t)
-	err := doAt(ctx, d, "lstat", OpStat, name, func(name string) ops.Op[*unix.Statx_t] {
-		return ops.Statx(d.f.h.FD, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, st)
-	})
-	if err != nil {
+	if err := d.statx(ctx, "lstat", name, unix.STATX_BASIC_STATS, st); err != nil {
 		return nil, err
 	}
 	i := &info{name: strings.TrimRight(name, "/")}
@@ -144,13 +142,19 @@ func (d *Dir) Lstat(ctx context.Context, name string) (FileInfo, error) {
 // Statx fetches the attributes in mask (unix.STATX_*) of the file name, or of a symbolic link itself. Kernel 5.6, statx(2).
 func (d *Dir) Statx(ctx context.Context, name string, mask uint32) (*unix.Statx_t, error) {
 	st := new(unix.Statx_t)
-	err := doAt(ctx, d, "statx", OpStat, name, func(name string) ops.Op[*unix.Statx_t] {
-		return ops.Statx(d.f.h.FD, name, unix.AT_SYMLINK_NOFOLLOW, mask, st)
-	})
-	if err != nil {
+	if err := d.statx(ctx, "statx", name, mask, st); err != nil {
 		return nil, err
 	}
 	return st, nil
+}
+
+func (d *Dir) statx(ctx context.Context, verb, name string, mask uint32, st *unix.Statx_t) error {
+	return doAt(ctx, d, verb, OpStat, name, func(name string) ops.Op[*unix.Statx_t] {
+		if itself(name) {
+			return ops.Statx(d.f.h.FD, "", unix.AT_EMPTY_PATH, mask, st)
+		}
+		return ops.Statx(d.f.h.FD, name, unix.AT_SYMLINK_NOFOLLOW, mask, st)
+	})
 }
 
 // Mkdir makes a directory with the permissions perm before umask. Kernel 5.15, else a plain call; mkdirat(2).
@@ -209,6 +213,9 @@ func (d *Dir) Mknod(ctx context.Context, name string, mode uint32, dev uint64) e
 
 // Chown changes the owner and the group of the file name, or of a symbolic link itself; -1 leaves either as it is. fchownat(2).
 func (d *Dir) Chown(ctx context.Context, name string, uid, gid int) error {
+	if itself(name) {
+		return named(d.f.Chown(ctx, uid, gid), d.join(name))
+	}
 	return callAt(ctx, d, "chown", OpAttr, name, func(fd int, name string) error {
 		return unix.Fchownat(fd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
 	})
@@ -217,6 +224,9 @@ func (d *Dir) Chown(ctx context.Context, name string, uid, gid int) error {
 // Chtimes sets the times of access and modification of the file name, or of a symbolic link itself; a zero Time leaves one as it is.
 // utimensat(2).
 func (d *Dir) Chtimes(ctx context.Context, name string, atime, mtime time.Time) error {
+	if itself(name) {
+		return named(d.f.Chtimes(ctx, atime, mtime), d.join(name))
+	}
 	return callAt(ctx, d, "chtimes", OpAttr, name, func(fd int, name string) error {
 		ts, err := timespecs(atime, mtime)
 		if err != nil {
@@ -229,6 +239,9 @@ func (d *Dir) Chtimes(ctx context.Context, name string, atime, mtime time.Time) 
 // Chmod changes the permissions, and the set-id and sticky bits, of the file name. A symbolic link has none to change: EOPNOTSUPP.
 // Kernel 6.6, fchmodat2(2); before it, by way of /proc.
 func (d *Dir) Chmod(ctx context.Context, name string, mode FileMode) error {
+	if itself(name) {
+		return named(d.f.Chmod(ctx, mode), d.join(name))
+	}
 	return callAt(ctx, d, "chmod", OpAttr, name, func(fd int, name string) error { return chmodAt(fd, name, modeBits(mode)) })
 }
 

@@ -290,3 +290,56 @@ func TestDirFS(t *testing.T) {
 		}
 	})
 }
+
+// TestDirUnsearchable changes and describes a directory in which no name may be looked up, not even its own.
+func TestDirUnsearchable(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("needs an unprivileged user: root may do everything")
+	}
+	each(t, func(t *testing.T, ctx context.Context) {
+		name := t.TempDir()
+		if err := os.Chmod(name, 0o400); err != nil {
+			t.Error(err)
+		}
+		defer os.Chmod(name, 0o700)
+		d, err := fs.OpenDir(ctx, name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer d.Close(ctx)
+		when := time.Unix(1234567890, 0)
+		for what, err := range map[string]error{
+			"Chown":   d.Chown(ctx, ".", -1, os.Getgid()),
+			"Chtimes": d.Chtimes(ctx, "./", when, when),
+			"Chmod":   d.Chmod(ctx, ".", 0o600),
+		} {
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		info, err := d.Lstat(ctx, "./")
+		if err != nil || info.Name() != "." || info.Mode() != os.ModeDir|0o600 || !info.ModTime().Equal(when) {
+			t.Errorf("Lstat = %v, %v", info, err)
+		}
+		if st, err := d.Statx(ctx, ".", unix.STATX_MODE); err != nil || st.Mode&0o777 != 0o600 {
+			t.Errorf("Statx: %v", err)
+		}
+		if _, err := d.Lstat(ctx, "file"); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("Lstat of a name: %v", err)
+		}
+		if err := d.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		var pe *fs.PathError
+		for what, err := range map[string]error{
+			"chown":   d.Chown(ctx, ".", -1, -1),
+			"chtimes": d.Chtimes(ctx, ".", when, when),
+			"chmod":   d.Chmod(ctx, ".", 0o600),
+		} {
+			if !errors.Is(err, fs.ErrClosed) || !errors.As(err, &pe) || pe.Op != what || pe.Path != name+"/." {
+				t.Errorf("%s after Close: %v", what, err)
+			}
+		}
+	})
+}

@@ -71,6 +71,9 @@ func single(name string) string {
 	return ""
 }
 
+// itself reports whether name means the directory. It is reached by its descriptor then: to look up "." takes the right to search it.
+func itself(name string) bool { return single(name) == "." }
+
 func badName(name string) error {
 	if name == "" {
 		return syscall.ENOENT
