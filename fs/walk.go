@@ -33,7 +33,7 @@ type Walker struct {
 
 // WalkDir calls fn for root and everything beneath, in lexical order, a directory before what is in it, as filepath.WalkDir does: fn is
 // called by the caller, one call at a time; SkipDir and SkipAll mean the same; a directory that cannot be read gets a second call with
-// the error; symbolic links are not followed. The difference is that the directories which come next are read while fn is at work. So
+// the error; symbolic links are not followed, nor is one that has come in the place of a directory. The difference is that the directories which come next are read while fn is at work. So
 // fn sees some of them as they were a little earlier, and they may be read for nothing if fn skips them.
 //
 // When ctx ends, the walk stops with its error, whatever fn would say, and does not wait for a disk that may not answer. Otherwise nothing
@@ -43,6 +43,9 @@ func (w Walker) WalkDir(ctx context.Context, root string, fn iofs.WalkDirFunc) e
 		w.Ahead = 16
 	}
 	info, err := Lstat(ctx, root)
+	if ended := canceled(ctx); ended != nil {
+		return pathError("walk", root, ended)
+	}
 	if err != nil {
 		err = fn(root, nil, err)
 	} else {
@@ -242,7 +245,7 @@ func (w *walk) read(n *node) {
 func (w *walk) list(path string) (entries []*Entry, err error) {
 	fd := -1
 	err = ignoringEINTR(func() (err error) {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		return err
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -182,6 +183,44 @@ func TestWalkDirErrors(t *testing.T) {
 		})
 		if calls != 1 || !errors.Is(err, context.Canceled) {
 			t.Errorf("%d calls, %v", calls, err)
+		}
+		err = fs.WalkDir(stop, root, func(path string, d iofs.DirEntry, err error) error {
+			t.Errorf("called for %s with %v after the end", path, err)
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("a walk after the end: %v", err)
+		}
+	})
+}
+
+// TestWalkDirReplaced has a symbolic link come in the place of a directory that was listed and is still to be read: it is not followed.
+func TestWalkDirReplaced(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		root, outside := t.TempDir(), t.TempDir()
+		for _, err := range []error{os.WriteFile(outside+"/secret", nil, 0o600), os.MkdirAll(root+"/a/sub", 0o755), os.Mkdir(root+"/b", 0o755)} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		var calls []string
+		err := fs.Walker{Ahead: 1}.WalkDir(ctx, root, func(path string, d iofs.DirEntry, err error) error {
+			calls = append(calls, fmt.Sprint(filepath.Base(path), " ", errors.Is(err, syscall.ENOTDIR)))
+			if path == root+"/a" { // which is what is read ahead now, or what is in it
+				return errors.Join(os.Remove(root+"/b"), os.Symlink(outside, root+"/b"))
+			}
+			return nil
+		})
+		if got := strings.Join(calls[1:], ", "); err != nil || got != "a false, sub false, b false, b true" {
+			t.Errorf("calls for %s; %v", got, err)
+		}
+		// A link that the walk begins with is followed if that is what its name says, as by filepath.WalkDir.
+		calls = nil
+		if err := fs.WalkDir(ctx, root+"/b/", func(path string, d iofs.DirEntry, err error) error {
+			calls = append(calls, filepath.Base(path))
+			return err
+		}); err != nil || len(calls) != 2 || calls[1] != "secret" {
+			t.Errorf("calls for %s; %v", calls, err)
 		}
 	})
 }
