@@ -121,32 +121,49 @@ func eachName(ctx context.Context, fd int, f func(name string, ino uint64, typ b
 	buf := direntBuffers.Get().(*[]byte)
 	defer direntBuffers.Put(buf)
 	for {
-		if err := canceled(ctx); err != nil {
+		b, err := dirents(ctx, fd, *buf)
+		if err != nil || len(b) == 0 {
 			return err
 		}
-		n := 0
-		err := ignoringEINTR(func() (err error) {
-			n, err = unix.Getdents(fd, *buf)
+		if err := eachIn(b, f); err != nil {
 			return err
-		})
-		if err == unix.ENOENT || err == nil && n == 0 { // ENOENT: it was removed
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for b := (*buf)[:n]; len(b) > 0; {
-			// struct linux_dirent64: inode, offset, record length, type, name
-			ino := binary.NativeEndian.Uint64(b)
-			record := b[:binary.NativeEndian.Uint16(b[16:])]
-			b = b[len(record):]
-			name, _, _ := bytes.Cut(record[19:], []byte{0})
-			if ino == 0 || string(name) == "." || string(name) == ".." {
-				continue
-			}
-			if err := f(string(name), ino, record[18]); err != nil {
-				return err
-			}
 		}
 	}
+}
+
+// dirents reads the next entries of the directory fd into buf. At the end there are none.
+func dirents(ctx context.Context, fd int, buf []byte) ([]byte, error) {
+	if err := canceled(ctx); err != nil {
+		return nil, err
+	}
+	n := 0
+	err := ignoringEINTR(func() (err error) {
+		n, err = unix.Getdents(fd, buf)
+		return err
+	})
+	if err == unix.ENOENT { // it was removed
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return buf[:n], nil
+}
+
+// eachIn is eachName for entries that were read.
+func eachIn(b []byte, f func(name string, ino uint64, typ byte) error) error {
+	for len(b) > 0 {
+		// struct linux_dirent64: inode, offset, record length, type, name
+		ino := binary.NativeEndian.Uint64(b)
+		record := b[:binary.NativeEndian.Uint16(b[16:])]
+		b = b[len(record):]
+		name, _, _ := bytes.Cut(record[19:], []byte{0})
+		if ino == 0 || string(name) == "." || string(name) == ".." {
+			continue
+		}
+		if err := f(string(name), ino, record[18]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -53,15 +54,31 @@ func RemoveAll(ctx context.Context, path string) error {
 	}
 	defer d.Close(ctx)
 	_, err = doCall(ctx, d.f, OpRemove, func(fd int) (struct{}, error) {
-		return struct{}{}, removeTree(ctx, fd, base, strings.TrimSuffix(dir, "/")+"/"+base, unix.DT_UNKNOWN)
+		return struct{}{}, removeTree(ctx, fd, base, &branch{name: strings.TrimSuffix(dir, "/") + "/" + base}, unix.DT_UNKNOWN)
 	})
 	return err
 }
 
+// branch is a name in a tree. Its path is put together when an error has to show it: in a very deep tree, the paths of all directories on
+// the way are much.
+type branch struct {
+	above *branch // nil: name is a path
+	name  string
+}
+
+func (b *branch) fail(verb string, err error) error {
+	var names []string
+	for ; b != nil; b = b.above {
+		names = append(names, b.name)
+	}
+	slices.Reverse(names)
+	return pathError(verb, strings.Join(names, "/"), err)
+}
+
 // removeTree removes base, which is of type typ as far as is known, from the directory parent.
-func removeTree(ctx context.Context, parent int, base, path string, typ byte) error {
+func removeTree(ctx context.Context, parent int, base string, at *branch, typ byte) error {
 	if err := canceled(ctx); err != nil {
-		return pathError("unlinkat", path, err)
+		return at.fail("unlinkat", err)
 	}
 	unlinked := error(syscall.EISDIR)
 	if typ != unix.DT_DIR {
@@ -71,12 +88,12 @@ func removeTree(ctx context.Context, parent int, base, path string, typ byte) er
 			return nil
 		case syscall.EISDIR, syscall.EPERM, syscall.EACCES: // a directory, perhaps
 		default:
-			return pathError("unlinkat", path, unlinked)
+			return at.fail("unlinkat", unlinked)
 		}
 	}
-	first := emptyTree(ctx, parent, base, path)
+	first := emptyTree(ctx, parent, base, at)
 	if first == errNoDir {
-		return pathError("unlinkat", path, unlinked)
+		return at.fail("unlinkat", unlinked)
 	}
 	err := ignoringEINTR(func() error { return unix.Unlinkat(parent, base, unix.AT_REMOVEDIR) })
 	if err == nil || err == syscall.ENOENT {
@@ -85,14 +102,14 @@ func removeTree(ctx context.Context, parent int, base, path string, typ byte) er
 	if first != nil {
 		return first
 	}
-	return pathError("unlinkat", path, err)
+	return at.fail("unlinkat", err)
 }
 
 // errNoDir is emptyTree's answer for what is no directory.
 const errNoDir = syscall.ENOTDIR
 
 // emptyTree removes what is in the directory base of parent, and returns the first error.
-func emptyTree(ctx context.Context, parent int, base, path string) (first error) {
+func emptyTree(ctx context.Context, parent int, base string, at *branch) (first error) {
 	var fd int
 	err := ignoringEINTR(func() (err error) {
 		fd, err = unix.Openat(parent, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -105,31 +122,66 @@ func emptyTree(ctx context.Context, parent int, base, path string) (first error)
 	case syscall.ENOTDIR, syscall.ELOOP:
 		return errNoDir
 	default:
-		return pathError("openat", path, err)
+		return at.fail("openat", err)
 	}
 	defer unix.Close(fd)
 
 	// Removing entries while reading them may hide others, so it takes another pass to find nothing.
 	for {
 		removed := false
-		err := eachName(ctx, fd, func(name string, _ uint64, typ byte) error {
-			err := removeTree(ctx, fd, name, path+"/"+name, typ)
-			if err == nil {
-				removed = true
-			} else if first == nil {
-				first = err
+		for {
+			names, err := someNames(ctx, fd)
+			if err != nil && first == nil {
+				first = at.fail("readdirent", err)
 			}
-			return canceled(ctx)
-		})
-		if err != nil && first == nil {
-			first = pathError("readdirent", path, err)
+			if err != nil {
+				return first
+			}
+			if len(names) == 0 {
+				break
+			}
+			for _, n := range names {
+				err := removeTree(ctx, fd, n.name, &branch{at, n.name}, n.typ)
+				if err == nil {
+					removed = true
+				} else if first == nil {
+					first = err
+				}
+				if err != nil && ctx.Err() != nil {
+					return first
+				}
+			}
 		}
-		if err != nil || !removed {
+		if !removed {
 			return first
 		}
 		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
-			return pathError("seek", path, err)
+			return at.fail("seek", err)
 		}
 		first = nil // what could not be removed is met again
 	}
+}
+
+// typedName is a name in a directory and the type of what has it, as far as that is known.
+type typedName struct {
+	name string
+	typ  byte
+}
+
+// someNames returns names in the directory fd from where it stands, or none at its end. It leaves no buffer in use for as long as somebody works
+// on what is beneath: in a very deep tree, that would be many.
+func someNames(ctx context.Context, fd int) (names []typedName, err error) {
+	buf := direntBuffers.Get().(*[]byte)
+	defer direntBuffers.Put(buf)
+	for len(names) == 0 {
+		b, err := dirents(ctx, fd, *buf)
+		if err != nil || len(b) == 0 {
+			return nil, err
+		}
+		_ = eachIn(b, func(name string, _ uint64, typ byte) error { // which has nothing to fail with
+			names = append(names, typedName{name, typ})
+			return nil
+		})
+	}
+	return names, nil
 }
