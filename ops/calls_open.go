@@ -50,8 +50,13 @@ func callOpenat2(e *ring.SQE) int32 {
 	})
 }
 
+// askAgain is how often a path that must stay beneath a directory is looked up if the kernel says EAGAIN: on the way through .. it does if
+// anybody renamed anything meanwhile. It says the same of a file that somebody has a lease on, and of what RESOLVE_CACHED does not find; then it is the answer in the end.
+const askAgain = 128
+
 func openat2(e *ring.SQE, how unix.OpenHow) int32 {
-	for {
+	scoped := how.Resolve&(unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT) != 0
+	for tries := 1; ; tries++ {
 		r, _, errno := syscall.Syscall6(unix.SYS_OPENAT2, uintptr(e.FD), uintptr(e.Addr), uintptr(unsafe.Pointer(&how)),
 			unsafe.Sizeof(how), 0, 0)
 		switch {
@@ -60,6 +65,7 @@ func openat2(e *ring.SQE, how unix.OpenHow) int32 {
 		case errno == syscall.ENOSYS && how.Resolve == 0:
 			// Linux before 5.6, or a filter that does not know the call: without rules for the path, openat does the same.
 			return call(unix.SYS_OPENAT, uintptr(e.FD), uintptr(e.Addr), uintptr(how.Flags), uintptr(how.Mode), 0, 0)
+		case errno == syscall.EAGAIN && scoped && tries < askAgain:
 		case errno != syscall.EINTR:
 			return -int32(errno)
 		}

@@ -1,10 +1,15 @@
 package ops
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,6 +113,52 @@ func TestOpenat2(t *testing.T) {
 		fails(e, Openat2(dirfd, "none", how(unix.O_RDONLY, 0, 0)), syscall.ENOENT)
 		fails(e, Openat2(dirfd, "fi\x00le", how(unix.O_RDONLY, 0, 0)), syscall.EINVAL)
 	})
+}
+
+// A path with .. in it that must stay beneath a directory is found in spite of renames: the kernel wants to be asked for it again then.
+func TestOpenat2Renames(t *testing.T) {
+	const enough = 1000
+	dir := t.TempDir()
+	for _, err := range []error{os.Mkdir(filepath.Join(dir, "sub"), 0o700), os.WriteFile(filepath.Join(dir, "old"), nil, 0o600)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dirfd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dirfd)
+	var over atomic.Bool
+	var renaming sync.WaitGroup
+	renaming.Go(func() {
+		for !over.Load() {
+			if err := errors.Join(unix.Renameat(dirfd, "old", dirfd, "new"), unix.Renameat(dirfd, "new", dirfd, "old")); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer renaming.Wait()
+	defer over.Store(true)
+	path, how := strings.Repeat("sub/../", 20), unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH}
+	again := 0 // how often the kernel has said so
+	for start := time.Now(); again < enough && time.Since(start) < 5*time.Second; {
+		fd, err := unix.Openat2(dirfd, path, &how)
+		if err == syscall.EAGAIN {
+			again++
+		} else if err == nil {
+			unix.Close(fd)
+		}
+		o := Openat2(dirfd, path, how)
+		r := Run(&o)
+		if r.Err != nil {
+			t.Errorf("%v, after %d times EAGAIN", r.Err, again)
+			return
+		}
+		unix.Close(r.N)
+	}
+	t.Logf("%d times EAGAIN", again)
 }
 
 // A descriptor that nobody waits for is closed.
