@@ -112,7 +112,7 @@ func (r *StreamReader) view() ([]byte, error) {
 	if r.closed {
 		return nil, r.f.wrap("read", ErrClosed)
 	}
-	for {
+	for again := false; ; again = true {
 		r.skip()
 		if len(r.ahead) == 0 {
 			v, err := r.begin()
@@ -131,9 +131,11 @@ func (r *StreamReader) view() ([]byte, error) {
 			return b.mem[r.off-b.off : b.n], nil
 		}
 		if b.err != nil {
-			err := b.err
+			err, here := b.err, r.off == b.end()
 			r.drop(len(r.ahead))
-			return nil, r.f.wrap("read", err)
+			if here || again {
+				return nil, r.f.wrap("read", err)
+			} // else it is about what is before the position, which may have been read long ago
 		}
 	}
 }

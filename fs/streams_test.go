@@ -593,3 +593,34 @@ func (f writeFunc) Write(p []byte) (int, error) {
 	f(p)
 	return len(p), nil
 }
+
+// TestStreamReaderBehindError goes on behind the place where a block ended, which has nothing to say about what is there now.
+func TestStreamReaderBehindError(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		content := pattern(1000, 1)
+		f := openNew(t, ctx, content[:100])
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		f.Pin(fs.OpRead, fs.Ring) // so that blocks are read
+		r, err := f.NewStreamReader(ctx, 0, fs.StreamOptions{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer r.Close()
+		if n, err := io.ReadFull(r, make([]byte, 100)); n != 100 || err != nil {
+			t.Errorf("Read = %d, %v", n, err)
+		}
+		if _, _, err := f.WriteAllAt(ctx, bytes.Clone(content[100:]), 100); err != nil {
+			t.Error(err)
+		}
+		if off, err := r.Seek(500, io.SeekStart); off != 500 || err != nil {
+			t.Errorf("Seek = %d, %v", off, err)
+		}
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, content[500:]) {
+			t.Errorf("read %d bytes, %v", len(got), err)
+		}
+	})
+}
