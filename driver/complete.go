@@ -101,19 +101,27 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		return
 	}
 	if c.Res >= 0 && (r.ready != 0 || r.spec.InVain(c.Res)) {
-		switch poll := r.readiness(); {
+		poll := r.readiness()
+		inVain := r.ready == 0 || poll.InVain(c.Res)
+		inTable := r.spec.Flags&ops.Direct != 0
+		switch {
+		case !inVain:
+			r.ready, r.hungUp = 0, hungUp(c) // no longer to be waited for
+		case inTable: // of which plain calls know no places
 		case r.ready == 0:
 			r.spec.Route = ops.RouteCall
-		case poll.InVain(c.Res):
-			r.ready |= plainly
 		default:
-			r.ready, r.hungUp = 0, hungUp(c) // no longer to be waited for
+			r.ready |= plainly
 		}
-		if r.cancel == r.cur || r.hit || r.shut {
+		switch {
+		case r.cancel == r.cur || r.hit || r.shut:
 			d.refused(r, -int32(syscall.ECANCELED))
-			return
+		case inVain && inTable:
+			r.attempts = min(r.attempts+1, maxAttempts-1)
+			d.pause(r)
+		default:
+			d.requeue(r)
 		}
-		d.requeue(r)
 		return
 	}
 	n, err := r.spec.Finish(c.Res)
@@ -157,14 +165,16 @@ func (d *Driver) again(r *Request, res int32) bool {
 		if r.attempts++; r.spec.Kind.Ready != nil {
 			r.attempts = min(r.attempts, maxAttempts-1) // it is the peer that keeps us waiting, not a shortage
 		}
-		d.stats.Repeated++
-		r.state = stateDelayed
-		d.delayed[r] = struct{}{}
-		delay := min(50*time.Microsecond<<min(r.attempts, 8), 10*time.Millisecond)
-		time.AfterFunc(delay, func() { d.later(func() { d.undelay(r) }) })
+		d.pause(r)
 		return true
 	}
 	return false
+}
+
+// pause has an operation issued once more after a while, which is longer after more attempts.
+func (d *Driver) pause(r *Request) {
+	d.stats.Repeated++
+	d.rest(r, min(50*time.Microsecond<<min(r.attempts, 8), 10*time.Millisecond))
 }
 
 // requeue has an operation issued once more, by way of the queue: making room for it now would reap within a reap.

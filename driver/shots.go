@@ -176,7 +176,7 @@ func (d *Driver) arm(r *Request) {
 	d.enqueue(r) // making room for it now might reap within a reap
 }
 
-// rest arms a stream after a pause.
+// rest arms a stream, or issues another request, after a pause.
 func (d *Driver) rest(r *Request, pause time.Duration) {
 	r.state = stateDelayed
 	d.delayed[r] = struct{}{}

@@ -114,8 +114,8 @@ type Kind struct {
 	// Result makes of a result that is not negative what the user is to see. Nil means that it is the same.
 	Result func(s *Spec, res int32) int
 
-	// InVain reports whether a result that is not negative is nothing that was asked for: then the operation goes on as a plain call. Nil means
-	// that there is no such thing.
+	// InVain reports whether a result that is not negative is nothing that was asked for: then the operation goes on as a plain call, or, on a
+	// place in the ring's table, is repeated after pauses. Nil means that there is no such thing.
 	InVain func(s *Spec, res int32) bool
 
 	// Success is a negative result that means success, such as -ETIME of a timeout; 0 if there is none.

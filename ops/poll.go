@@ -22,5 +22,4 @@ func (s *Spec) seen(res int32) uint32 {
 
 func resultPoll(s *Spec, res int32) int { return int(s.seen(res)) }
 
-// inVainPoll is about descriptors: the plain call knows no places of the ring's table.
-func inVainPoll(s *Spec, res int32) bool { return s.seen(res) == 0 && s.Flags&Direct == 0 }
+func inVainPoll(s *Spec, res int32) bool { return s.seen(res) == 0 }

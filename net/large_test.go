@@ -1,0 +1,304 @@
+package net_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"uringo/buf"
+	"uringo/driver"
+	"uringo/executor"
+	"uringo/internal/testenv"
+	"uringo/net"
+)
+
+// largest is the most that a test of large sends has one call send.
+const largest = 1<<20 + 1<<10
+
+// A largeSender sends large buffers over one connection, in one of the ways there are.
+type largeSender struct {
+	name string
+	mem  []byte // what it sends from
+	// write sends the first n bytes of mem, not necessarily all. With driver.ErrAbandoned the kernel may send more than it says.
+	write func(ctx context.Context, n int) (sent int, err error)
+	close func(ctx context.Context) error
+	peer  *net.Conn
+}
+
+// largeSenders connects them.
+func largeSenders(t *testing.T, ctx context.Context, pool *buf.Pool) (all []*largeSender) {
+	t.Helper()
+	for _, network := range []string{"tcp", "unix"} {
+		for _, way := range []string{"Write", "WriteAll", "WriteFixedAll", "NetConn"} {
+			c, peer := connect(t, ctx, network)
+			if c == nil {
+				return nil
+			}
+			s := &largeSender{name: network + ", " + way, mem: make([]byte, largest), peer: peer, close: c.Close}
+			switch way {
+			case "Write":
+				s.write = sameBuffer(s, c.Write)
+			case "WriteAll":
+				s.write = sameBuffer(s, c.WriteAll)
+			case "WriteFixedAll":
+				s.write = sameView(t, ctx, s, pool, c.WriteFixedAll)
+			case "NetConn":
+				std := c.NetConn()
+				s.write = func(ctx context.Context, n int) (int, error) {
+					end, _ := ctx.Deadline() // the zero time if there is none
+					if err := std.SetWriteDeadline(end); err != nil {
+						return 0, err
+					}
+					return std.Write(s.mem[:n])
+				}
+			}
+			all = append(all, s)
+		}
+		for _, way := range []string{"Write", "WriteAll", "WriteFixedAll"} {
+			c, peer := connect(t, ctx, network)
+			if c == nil {
+				return nil
+			}
+			r, err := c.IntoRing(ctx)
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			s := &largeSender{name: network + ", " + way + " in the ring", mem: make([]byte, largest), peer: peer, close: r.Close}
+			switch way {
+			case "Write":
+				s.write = sameBuffer(s, r.Write)
+			case "WriteAll":
+				s.write = sameBuffer(s, r.WriteAll)
+			case "WriteFixedAll":
+				s.write = sameView(t, ctx, s, pool, r.WriteFixedAll)
+			}
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// sameBuffer has a sender see that the same buffer comes back.
+func sameBuffer(s *largeSender, write func(context.Context, []byte) (int, []byte, error)) func(context.Context, int) (int, error) {
+	return func(ctx context.Context, n int) (int, error) {
+		sent, back, err := write(ctx, s.mem[:n])
+		switch {
+		case errors.Is(err, driver.ErrAbandoned):
+			if back != nil {
+				err = fmt.Errorf("the buffer came back, %v", err)
+			}
+		case len(back) != n || &back[0] != &s.mem[0]:
+			err = fmt.Errorf("another buffer came back, %w", err)
+		}
+		return sent, err
+	}
+}
+
+// sameView has a sender see that the same buffer comes back with its view.
+func sameView(t *testing.T, ctx context.Context, s *largeSender, pool *buf.Pool,
+	write func(context.Context, *buf.Fixed) (int, *buf.Fixed, error)) func(context.Context, int) (int, error) {
+	t.Helper()
+	b, err := pool.Get(ctx, largest)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	t.Cleanup(b.Release)
+	s.mem = b.Bytes()
+	return func(ctx context.Context, n int) (int, error) {
+		sent, back, err := write(ctx, b.View(0, n))
+		switch {
+		case errors.Is(err, driver.ErrAbandoned):
+			if back != nil {
+				err = fmt.Errorf("the buffer came back, %v", err)
+			}
+		case back != b:
+			err = fmt.Errorf("another buffer came back, %w", err)
+		default:
+			if lo, hi := b.Bounds(); lo != 0 || hi != n {
+				err = fmt.Errorf("the view came back from %d to %d of %d, %v", lo, hi, n, err)
+			}
+		}
+		return sent, err
+	}
+}
+
+// at is the byte that is sent at a position.
+func at(pos int) byte { return byte(pos ^ pos>>8 ^ pos>>16) }
+
+// next sends n bytes for the positions after those that were sent, not necessarily all.
+func (s *largeSender) next(ctx context.Context, sent, n int) (int, error) {
+	for i := range s.mem[:n] {
+		s.mem[i] = at(sent + i)
+	}
+	return s.write(ctx, n)
+}
+
+// largeSize is one around the sizes at which there are portions, or where these end.
+func largeSize(rng *rand.Rand) int {
+	around := [...]int{16 << 10, 128 << 10, 1 << 20}[rng.IntN(3)]
+	return around + rng.IntN(1<<10) - rng.IntN(1<<10)
+}
+
+// send sends for some rounds under contexts that may end at any moment, and closes the connection in the middle of the last. It returns how
+// much was sent, and whether the kernel may have sent more from a buffer that it kept.
+func (s *largeSender) send(ctx context.Context, rounds int, rng *rand.Rand) (sent int, more bool, err error) {
+	d, err := driver.FromContext(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	var closed executor.Event
+	var closeErr error
+	for round := range rounds {
+		n := largeSize(rng)
+		under, cancel := ctx, context.CancelFunc(func() {})
+		if rng.IntN(2) > 0 {
+			under, cancel = context.WithTimeout(ctx, time.Duration(rng.IntN(5000))*time.Microsecond)
+		}
+		if round == rounds-1 {
+			time.AfterFunc(time.Duration(rng.IntN(5000))*time.Microsecond, func() {
+				closeErr = s.close(driver.NewContext(context.Background(), d))
+				closed.Set()
+			})
+		}
+		m, err := s.next(under, sent, n)
+		cancel()
+		sent += m
+		switch {
+		case errors.Is(err, driver.ErrAbandoned):
+			more = true
+		case m < 0 || m > n || m == 0 && err == nil:
+			return sent, more, fmt.Errorf("%d of %d bytes, %w", m, n, err)
+		case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
+		case !errors.Is(err, net.ErrClosed) || round < rounds-1:
+			return sent, more, err
+		}
+		if more && round < rounds-1 {
+			closeErr = s.close(ctx)
+			closed.Set()
+			break
+		}
+	}
+	return sent, more, errors.Join(closed.Wait(ctx), closeErr)
+}
+
+// receive receives what was sent, slowly or not.
+func (s *largeSender) receive(ctx context.Context, rng *rand.Rand) (got int, err error) {
+	defer s.peer.Close(ctx) // and if anything is wrong, the sender is told so
+	b := make([]byte, 256<<10)
+	slow := rng.IntN(2) > 0
+	if rng.IntN(4) == 0 {
+		if err := s.peer.CloseWrite(); err != nil {
+			return 0, err
+		}
+	}
+	for {
+		if slow && rng.IntN(4) == 0 {
+			if err := executor.Sleep(ctx, time.Duration(rng.IntN(2000))*time.Microsecond); err != nil {
+				return got, err
+			}
+		}
+		n, back, err := s.peer.Read(ctx, b[:1+rng.IntN(len(b))])
+		for i, x := range back[:n] {
+			if x != at(got+i) {
+				return got, fmt.Errorf("byte %d is %d instead of %d", got+i, x, at(got+i))
+			}
+		}
+		got += n
+		if err == io.EOF {
+			return got, nil
+		}
+		if err != nil {
+			return got, fmt.Errorf("after %d bytes: %w", got, err)
+		}
+	}
+}
+
+// TestLargeSends sends large buffers in every way to peers who are slow or not, under contexts and deadlines that end at any moment, and closes in
+// the middle of it: what arrives is what was reported as sent, and neither more nor less.
+func TestLargeSends(t *testing.T) { // HAZARDS T1, T23, T25
+	for _, grace := range []time.Duration{0, time.Nanosecond} {
+		t.Run(fmt.Sprint("grace ", grace), func(t *testing.T) {
+			eachWith(t, driver.Config{CancelGrace: grace}, func(t *testing.T, ctx context.Context) {
+				rng := random(t)
+				pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: largest, Count: 4}}})
+				all := largeSenders(t, ctx, pool)
+				const atOnce = 3 // a pool of 8 has room for both ends of them
+				for i := 0; i < len(all); i += atOnce {
+					var fs []func(ctx context.Context) error
+					for k, s := range all[i:min(i+atOnce, len(all))] {
+						var sent, got int
+						var more bool
+						fs = append(fs, func(ctx context.Context) (err error) {
+							sent, more, err = s.send(ctx, share(t, 4, 2000), rng(2*(i+k)))
+							return err
+						}, func(ctx context.Context) (err error) {
+							got, err = s.receive(ctx, rng(2*(i+k)+1))
+							return err
+						})
+						defer func() {
+							if got != sent && !(more && grace > 0 && got > sent && got < sent+largest) {
+								t.Errorf("%s: %d bytes arrived of %d that were sent", s.name, got, sent)
+							}
+							closeAll(t, ctx, s.peer)
+						}()
+					}
+					if err := together(ctx, fs...); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestLargeSendsToHalfClosed sends to peers who send no more, and take nothing for a while: who waits for room does not try over and over, and goes
+// on when there is some.
+func TestLargeSendsToHalfClosed(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		rng := random(t)
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: largest, Count: 4}}})
+		for i, s := range largeSenders(t, ctx, pool) {
+			if err := s.peer.CloseWrite(); err != nil {
+				t.Error(err)
+			}
+			sent, got := 0, 0
+			for full := false; !full && sent < 64<<20; {
+				before := d.Stats().Submitted
+				short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+				n, err := s.next(short, sent, largest)
+				cancel()
+				sent += n
+				full = n == 0 && err != nil
+				if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("%s: %v", s.name, err)
+				}
+				if tries := d.Stats().Submitted - before; tries > 100+uint64(n>>10) {
+					t.Errorf("%s: %d operations sent %d bytes", s.name, tries, n)
+				}
+			}
+			err := together(ctx, func(ctx context.Context) error {
+				n, err := s.next(ctx, sent, largest)
+				sent += n
+				return errors.Join(err, s.close(ctx))
+			}, func(ctx context.Context) (err error) {
+				got, err = s.receive(ctx, rng(i))
+				return err
+			})
+			if err != nil || got != sent {
+				t.Errorf("%s: %d bytes arrived of %d that were sent: %v", s.name, got, sent, err)
+			}
+		}
+	})
+}
