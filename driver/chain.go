@@ -171,7 +171,7 @@ func (d *Driver) endRest(c *chain, err error) {
 // fillChains gives the kernel what is next in the chains that wait, as far as there is room.
 func (d *Driver) fillChains() {
 	waiting := d.chains
-	d.chains = nil
+	d.chains, d.awaited = nil, 0
 	var left []*chain
 	defer func() { // also if somebody who is told of an end makes a mistake
 		d.chains = append(append(left, waiting...), d.chains...)
@@ -185,7 +185,8 @@ func (d *Driver) fillChains() {
 		waiting = waiting[1:]
 		if !over {
 			left = append(left, c)
-			if d.mayWait(c, d.segment(c)) {
+			if n := d.segment(c); d.mayWait(c, n) {
+				d.awaited = n
 				break // places are short, or entries: it is ahead of those that came later
 			}
 		}
@@ -270,14 +271,14 @@ func (d *Driver) roomFor(c *chain, n int) bool {
 	return d.broken == nil && int(d.ring.Space()) >= n && d.room() >= n && d.mayWait(c, n)
 }
 
-// mayWait reports whether so many more operations may wait for ever as the segment has.
+// mayWait is allows, for a segment.
 func (d *Driver) mayWait(c *chain, n int) bool {
 	var more [shares]int
 	for _, r := range c.reqs[c.next : c.next+n] {
 		more[shareOf(r.spec.Kind)]++
 	}
-	for i := range more {
-		if more[i] > 0 && d.held[i]+more[i] > max(d.most[i], n) {
+	for _, i := range [...]int{takers, givers} {
+		if more[i] > 0 && (d.held[i]+more[i] > d.most || d.held[takers]+d.held[givers]+more[takers]+more[givers] > d.mostWait) {
 			return false
 		}
 	}
@@ -427,15 +428,14 @@ func (d *Driver) passed(c *chain, well bool) {
 }
 
 // chainsWait reports whether a chain waits for places, which others must not take before it.
-func (d *Driver) chainsWait() bool {
-	return len(d.chains) > 0 && d.room() < d.segment(d.chains[0])
-}
+func (d *Driver) chainsWait() bool { return d.room() < d.awaited }
 
 // chainFits reports whether a chain waits for nothing but entries in the submission queue.
 func (d *Driver) chainFits() bool {
-	if len(d.chains) == 0 {
-		return false
+	for _, c := range d.chains {
+		if n := d.segment(c); d.mayWait(c, n) {
+			return d.room() >= n
+		}
 	}
-	n := d.segment(d.chains[0])
-	return d.room() >= n && d.mayWait(d.chains[0], n)
+	return false
 }

@@ -85,6 +85,7 @@ type Driver struct {
 	queues    [shares]list // waiting for a slot
 	first     int          // whose turn it is to be looked at first
 	chains    []*chain     // waiting for places for a whole segment
+	awaited   int          // how many, for the first of them to which its share leaves these; as of the last fillChains
 	uncut     []*chain     // with a segment of which the kernel has taken nothing yet
 	cancels   []*Request   // issued, to be cancelled as soon as there is room
 	delayed   map[*Request]struct{}
@@ -95,7 +96,8 @@ type Driver struct {
 	provided  map[uint16]*BufferRing // by group
 	issued    int                    // operations holding a slot
 	held      [shares]int            // of these, those of each share
-	most      [shares]int            // how many that may be
+	most      int                    // how many takers there may be, and how many givers
+	mostWait  int                    // how many of both
 	pooled    int                    // of these, the ones that the pool performs
 	backoff   time.Duration
 	broken    error
@@ -219,7 +221,8 @@ func (d *Driver) setup() error {
 	n := int(d.ring.CQEntries())
 	reserve := max(2, n/16)
 	d.places = n - reserve
-	d.most = [shares]int{takers: max(1, d.places*3/4), givers: max(1, d.places*3/4), others: d.places}
+	d.most = max(1, d.places*3/4)
+	d.mostWait = max(2, d.places-max(1, d.places/16))
 	d.slots = make([]slot, 0, min(d.places, 256))
 	d.free = make([]uint32, 0, cap(d.slots))
 	d.log.Debug("driver open", zap.Stringer("engine", d.engine), zap.Uint32("entries", d.ring.SQEntries()),

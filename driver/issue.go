@@ -64,7 +64,7 @@ func (d *Driver) refusal() error {
 // would never come to its turn.
 func (d *Driver) place(r *Request) {
 	i := shareOf(r.spec.Kind)
-	if d.room() == 0 || d.queues[i].n > 0 || d.chainsWait() || d.held[i] >= d.most[i] || !d.write(r) {
+	if d.room() == 0 || d.queues[i].n > 0 || d.chainsWait() || !d.allows(i) || !d.write(r) {
 		d.enqueue(r)
 	}
 }
@@ -75,7 +75,8 @@ func (d *Driver) enqueue(r *Request) {
 	d.queues[shareOf(r.spec.Kind)].push(r)
 }
 
-// The places for operations are shared out, so that those that may wait for ever always leave some to those who end their wait.
+// The places for operations are shared out, so that those that may wait for ever always leave some to those who end their wait: takers to
+// givers and the other way round, and both to others.
 const (
 	takers = iota // wait until somebody brings something
 	givers        // wait until somebody takes something
@@ -91,6 +92,11 @@ func shareOf(k *ops.Kind) int {
 		return givers
 	}
 	return others
+}
+
+// allows reports whether the shares leave a place to one more operation.
+func (d *Driver) allows(i int) bool {
+	return i == others || d.held[i] < d.most && d.held[takers]+d.held[givers] < d.mostWait
 }
 
 // write gives a request a slot and writes its entry. From here on the kernel owns the operation's memory. It reports false,
@@ -254,7 +260,7 @@ func (d *Driver) fill() {
 
 // due reports whether there is room for the first of a queue.
 func (d *Driver) due(i int) bool {
-	return d.queues[i].n > 0 && d.room() > 0 && d.held[i] < d.most[i]
+	return d.queues[i].n > 0 && d.room() > 0 && d.allows(i)
 }
 
 // fillable reports whether something waits for nothing but an entry in the submission queue.

@@ -69,3 +69,43 @@ func TestFloodLeavesPlaces(t *testing.T) { // HAZARDS H41
 		e.soon("the flood", rows.Wait)
 	})
 }
+
+// Receivers and senders that wait, as many as may, leave a place to who waits for nobody.
+func TestBlockedOnesLeavePlaces(t *testing.T) { // HAZARDS H18
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{Entries: 4, InFlight: 16})
+		for range 20 {
+			full, _ := e.sockets()
+			e.stuff(full)
+			driver.Submit(d, ops.Send(full, make([]byte, 4096), 0))
+			driver.Submit(d, ops.Recv(full, make([]byte, 1), 0))
+		}
+		must(e, d, ops.Nop())
+	})
+}
+
+// A chain that waits as too many others receive holds up nobody who does not.
+func TestChainOfReceiversLeavesPlaces(t *testing.T) { // HAZARDS H18
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{Entries: 4, InFlight: 16})
+		for range 20 {
+			quiet, _ := e.sockets()
+			driver.Submit(d, ops.Recv(quiet, make([]byte, 1), 0))
+		}
+		e.eventually("as many receive as may", func() bool { return d.Stats().InFlight == 10 })
+		var c driver.Chain
+		for range 3 {
+			quiet, _ := e.sockets()
+			driver.Link(&c, ops.ReadAt(quiet, make([]byte, 1), -1))
+		}
+		if err := c.Submit(d); err != nil {
+			e.Fatal(err)
+		}
+		for range 2 {
+			_, full := e.sockets()
+			e.stuff(full)
+			driver.Submit(d, ops.Send(full, make([]byte, 4096), 0))
+		}
+		must(e, d, ops.Nop())
+	})
+}
