@@ -258,7 +258,7 @@ func (d *Driver) run() {
 		defer d.run() // deferred, as whoever is told of the mishap may call Goexit, too
 		visiting := d.visiting
 		d.visiting = false
-		if p := recover(); p != nil || !visiting || d.hand != nil {
+		if p := recover(); p != nil || !visiting {
 			d.mishap(p)
 		}
 	}()

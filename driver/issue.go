@@ -28,7 +28,10 @@ func (d *Driver) Issue(r *Request) {
 			return
 		case r.op() == ring.OpAsyncCancel:
 			d.hand = r
-			d.cancelMatching(r)
+			d.inside(func(d *Driver) { d.cancelMatching(r) })
+			if d.hand == nil {
+				return // a mishap, of which it was told
+			}
 			d.hand = nil
 		}
 		d.place(r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync"
 	"testing"
 
 	"uringo/driver"
@@ -127,5 +128,63 @@ func TestMishapsOfMany(t *testing.T) {
 				e.Errorf("close: %v", err)
 			}
 		})
+	}
+}
+
+// Somebody who is told of an end makes a mistake where a task of the guest has the driver take something in: that is none of the task's, whose
+// own request gets its end, too.
+func TestMishapOnTheStackOfATask(t *testing.T) {
+	mistakes := map[string]func(){"panic": func() { panic("a mistake") }, "Goexit": runtime.Goexit}
+	type give func(d *driver.Driver, fd int, w driver.Waiter, mistake func())
+	ways := map[string]give{
+		"Issue": func(d *driver.Driver, fd int, w driver.Waiter, _ func()) {
+			r, op := new(driver.Request), ops.CancelFD(fd)
+			r.Reset(&op.Spec, w)
+			d.Issue(r)
+		},
+		"Send": func(d *driver.Driver, _ int, w driver.Waiter, mistake func()) {
+			bad := driver.Submit(d, ops.InstallDirect(0)) // for want of a table it ends where it is taken in
+			bad.OnEnd(func(ops.Result[struct{}]) { mistake() })
+			for !driver.IntakeFull(d) {
+				driver.Submit(d, ops.Nop())
+			}
+			r, op := new(driver.Request), ops.Nop()
+			r.Reset(&op.Spec, w)
+			d.Send(r)
+		},
+	}
+	for what, mistake := range mistakes {
+		for name, give := range ways {
+			on(t, []way{{what + " in " + name, driver.Auto, nil}}, func(e *rig) {
+				g := new(crew)
+				cfg := driver.OnKernel(driver.Config{Entries: 4, InFlight: 16, Engine: driver.Uring}, ring.NewSim(ring.SimConfig{Calls: ops.Calls()}))
+				d, err := driver.OpenGuest(cfg, g)
+				if err != nil {
+					e.Fatal(err)
+				}
+				g.d = d
+				fd, _ := e.pipe()
+				var once sync.Once
+				for range 30 { // some of them wait in a queue
+					driver.Submit(d, ops.ReadAt(fd, make([]byte, 1), -1)).OnEnd(func(ops.Result[[]byte]) { once.Do(mistake) })
+				}
+				d.Stats() // asked for behind them
+				w := &tally{d: d, ended: make(chan struct{}), all: 1}
+				g.run(func() {
+					defer func() {
+						if p := recover(); p != nil {
+							e.Errorf("the task is told of %v", p)
+						}
+					}()
+					give(d, fd, w, func() { once.Do(mistake) })
+				})
+				e.soon("the request of the task", func() { <-w.ended })
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				if err := d.Close(ctx); !errors.Is(err, driver.ErrBroken) {
+					e.Errorf("close: %v", err)
+				}
+			})
+		}
 	}
 }

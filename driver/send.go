@@ -15,8 +15,9 @@ func (d *Driver) Send(r *Request) {
 			d.spill(r)
 			return
 		case d.OnDriver():
-			d.takeIn() // from a guest: nobody else could make room
-			d.accept(r)
+			// From a guest: nobody else could make room.
+			defer d.inside(func(d *Driver) { d.accept(r) }) // deferred, as somebody who is told may call Goexit
+			d.inside((*Driver).takeIn)
 			return
 		}
 		d.intake <- r
