@@ -166,6 +166,9 @@ func (d *Driver) endRest(c *chain, err error) {
 			d.deliver(r, 0, err)
 		}
 	}
+	if d.judged == c {
+		d.judged = nil
+	}
 }
 
 // fillChains gives the kernel what is next in the chains that wait, as far as there is room.
@@ -421,7 +424,9 @@ func (d *Driver) passed(c *chain, well bool) {
 	if !well && !c.hard[c.next] {
 		c.broken = true
 	}
-	c.next++
+	if c.next++; c.next == len(c.reqs) {
+		d.judged = nil // or its memory would stay with us
+	}
 	if c.flying == 0 {
 		d.goOn(c)
 	}

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+	"weak"
 
 	"golang.org/x/sys/unix"
 
@@ -424,5 +426,27 @@ func TestChainWait(t *testing.T) {
 		if got := a.Wait(ctx); got.N != 1 || got.Err != nil {
 			e.Errorf("%+v", got)
 		}
+	})
+}
+
+// A chain that has ended keeps no memory.
+func TestChainLetsGoOfMemory(t *testing.T) {
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{})
+		fd := e.file(nil)
+		chain := func() weak.Pointer[byte] {
+			b := make([]byte, 1<<16)
+			var c driver.Chain
+			driver.Link(&c, ops.WriteAt(fd, b, 0))
+			p := driver.Link(&c, ops.WriteAt(fd, b, 0))
+			if err := c.Submit(d); err != nil {
+				e.Fatal(err)
+			}
+			result(e, p)
+			return weak.Make(&b[0])
+		}
+		w := chain()
+		must(e, d, ops.Nop())
+		e.eventually("the memory is free", func() bool { runtime.GC(); return w.Value() == nil })
 	})
 }
