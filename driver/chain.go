@@ -28,8 +28,9 @@ import (
 //
 // The driver links the operations in the kernel (IOSQE_IO_LINK, Linux 5.3), in one submission of which the kernel gets all or nothing. Where
 // a link would not hold, it waits for the result of the first operation and then goes on: behind operations of which the kernel lets a
-// failure pass (fsync, fallocate, and those on names), behind and before plain calls, and on an old kernel. Members with a hard link that was
-// followed are not repeated after a short transfer, or after EINTR: their results are what the kernel said.
+// failure pass (fsync, fallocate, and those on names), behind and before polls and plain calls, and on an old
+// kernel. Members with a hard link that was followed are not repeated after a short transfer, or after EINTR: their results are what the
+// kernel said.
 type Chain struct {
 	links []linked
 	hard  []bool // the link behind it holds whatever became of it
@@ -262,7 +263,7 @@ func (d *Driver) segment(c *chain) int {
 // linkable reports whether an operation may be part of a segment.
 func (d *Driver) linkable(r *Request) bool {
 	s := &r.spec
-	return r.cancel != r.cur && s.Kind.Code != ring.OpAsyncCancel && s.Kind.Notify == nil && d.ring.Supports(s.Kind.Code) &&
+	return r.cancel != r.cur && s.Kind.Code != ring.OpAsyncCancel && s.Kind.Notify == nil && s.Kind.InVain == nil && d.ring.Supports(s.Kind.Code) &&
 		(s.Route != ops.RouteCall || d.engine != Uring) && (!s.OnTable() || d.admit(s) == nil)
 }
 

@@ -34,11 +34,7 @@ func TestPollAndHalfClose(t *testing.T) {
 		if r := result(e, given); !driver.IsCanceled(r.Err) {
 			e.Errorf("cancelled: %+v", r)
 		}
-		for buf := make([]byte, 1<<16); ; {
-			if n, _, err := unix.Recvfrom(b, buf, unix.MSG_DONTWAIT); n <= 0 || err != nil {
-				break
-			}
-		}
+		e.drain(b)
 		if r := result(e, room); r.N != unix.POLLOUT || r.Err != nil {
 			e.Errorf("room: %#x, %v", r.N, r.Err)
 		}
@@ -59,6 +55,15 @@ func (e *rig) stuff(fd int) {
 	}
 }
 
+// drain receives what is there.
+func (e *rig) drain(fd int) {
+	for buf := make([]byte, 1<<16); ; {
+		if n, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT); n <= 0 || err != nil {
+			return
+		}
+	}
+}
+
 // The same for operations that the kernel gives back as there is no room: they are not tried over and over.
 func TestNoRoomAndHalfClose(t *testing.T) {
 	on(t, []way{onFaults}, func(e *rig) {
@@ -75,10 +80,32 @@ func TestNoRoomAndHalfClose(t *testing.T) {
 			e.Errorf("%d attempts", n)
 		}
 		e.fault.Set(ring.FaultConfig{})
-		for buf := make([]byte, 1<<16); ; {
-			if n, _, err := unix.Recvfrom(b, buf, unix.MSG_DONTWAIT); n <= 0 || err != nil {
-				break
-			}
+		e.drain(b)
+		if r := result(e, send); r.N != 1 || r.Err != nil {
+			e.Errorf("%+v", r)
+		}
+	})
+}
+
+// The same in a chain: what is behind it waits, too.
+func TestPollInChainAndHalfClose(t *testing.T) {
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{})
+		a, b := e.sockets()
+		e.stuff(a)
+		if err := unix.Shutdown(b, unix.SHUT_WR); err != nil {
+			e.Fatal(err)
+		}
+		var c driver.Chain
+		room := driver.Link(&c, ops.PollAdd(a, unix.POLLOUT))
+		send := driver.HardLink(&c, ops.Send(a, []byte("x"), unix.MSG_DONTWAIT))
+		if err := c.Submit(d); err != nil {
+			e.Fatal(err)
+		}
+		pending(e, send)
+		e.drain(b)
+		if r := result(e, room); r.N != unix.POLLOUT || r.Err != nil {
+			e.Errorf("room: %#x, %v", r.N, r.Err)
 		}
 		if r := result(e, send); r.N != 1 || r.Err != nil {
 			e.Errorf("%+v", r)
