@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -137,43 +136,6 @@ func (d *Driver) drained() bool {
 	return d.closing.Load() && d.broken == nil && d.issued == 0 && len(d.cancelOut) == 0 && d.ring.Queued() == 0
 }
 
-// fail ends a driver whose ring cannot go on. Nothing the kernel may still touch is freed. When somebody who is told interrupts it, the next
-// call goes on.
-func (d *Driver) fail(err error) {
-	if d.broken == nil {
-		d.broken = err
-		d.closing.Store(true)
-		d.log.Error("driver failed", zap.Error(err))
-	}
-	err = d.broken
-	if d.judged != nil {
-		d.endRest(d.judged, err)
-		d.judged = nil
-	}
-	if r := d.hand; r != nil {
-		d.hand = nil
-		d.deliver(r, 0, err)
-	}
-	d.refuseTaken()
-	d.endQueued(err)
-	for r := range d.delayed {
-		delete(d.delayed, r)
-		d.deliver(r, 0, err)
-	}
-	d.endChains(err)
-	for i := range d.slots {
-		if r := d.slots[i].r; r != nil && r.chain != nil {
-			d.endRest(r.chain, err)
-		}
-	}
-	for i := range d.slots {
-		if r := d.slots[i].r; r != nil && r.state == stateIssued {
-			d.abandon(r, r.cur)
-		}
-	}
-	d.tell()
-}
-
 // finish tears down, on the driver goroutine.
 func (d *Driver) finish() {
 	var err error
@@ -232,8 +194,6 @@ func leak(d *Driver) {
 	defer leaked.Unlock()
 	leaked.drivers = append(leaked.drivers, d)
 }
-
-func stack() []byte { return debug.Stack() }
 
 func zapUserData(u uint64) zap.Field { return zap.Uint64("user_data", u) }
 

@@ -247,63 +247,6 @@ func (d *Driver) openRing(rc ring.Config) (*ring.Ring, error) {
 	return r, err
 }
 
-// run makes passes until the driver has ended. A task of the guest that ends its goroutine (runtime.Goexit) must not end the
-// driver: Goexit runs deferred functions, and inside this one the driver simply goes on, on the same thread.
-func (d *Driver) run() {
-	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		defer d.run() // deferred, as whoever is told of the mishap may call Goexit, too
-		visiting := d.visiting
-		d.visiting = false
-		if p := recover(); p != nil || !visiting {
-			d.mishap(p)
-		}
-	}()
-	for !d.ended {
-		d.pass()
-	}
-	returned = true
-}
-
-// mishap ends a driver that was interrupted by a panic, or by a Goexit if p is nil, maybe in the middle of the completions: their operations
-// would never end.
-func (d *Driver) mishap(p any) {
-	returned := false
-	defer func() {
-		if !returned {
-			d.mishap(recover()) // of somebody who was told of this one: there are others to tell
-		}
-	}()
-	d.fail(mistake(p))
-	returned = true
-}
-
-// mistake is the error of a driver whom somebody interrupted whom it told something.
-func mistake(p any) error {
-	what := "runtime.Goexit by whom the driver told something"
-	if p != nil {
-		what = fmt.Sprintf("panic: %v", p)
-	}
-	return fmt.Errorf("%w: %s\n%s", ErrBroken, what, stack())
-}
-
-// inside has f, a part of a pass, run where a task of the guest called: on its stack, a mishap in there would be taken for the task's.
-func (d *Driver) inside(f func(*Driver)) {
-	returned, outer := false, d.within
-	d.within = true
-	defer func() {
-		d.within = outer
-		if !returned {
-			d.mishap(recover())
-		}
-	}()
-	f(d)
-	returned = true
-}
-
 // pass is one round: take requests in, run the guest, enter the kernel, handle completions, tell those who wait.
 func (d *Driver) pass() {
 	if d.passes++; d.passes%16 == 0 {
