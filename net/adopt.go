@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/internal/handle"
 )
 
 // NewConn makes a Conn of a connected socket, which from now on belongs to it, and makes it non-blocking. With an error it still belongs
@@ -19,7 +20,7 @@ func NewConn(ctx context.Context, fd int) (*Conn, error) {
 		return nil, opError("file", "getsockopt", "", nil, nil, err)
 	}
 	c := newConn(d, n, fd, nil, nil)
-	c.slow.Store(lingers(fd))
+	c.slow.Store(handle.Lingers(fd))
 	return c, nil
 }
 
@@ -31,7 +32,7 @@ func NewListener(ctx context.Context, fd int) (*Listener, error) {
 	}
 	l := &Listener{}
 	l.open(d, n, fd)
-	l.slow.Store(lingers(fd))
+	l.slow.Store(handle.Lingers(fd))
 	return l, nil
 }
 

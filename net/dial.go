@@ -338,7 +338,7 @@ func (t attempt) connect(ctx context.Context, a Addr) (*Conn, error) {
 	}
 	c := newConn(t.d, t.n, fd, nil, a)
 	if t.Control != nil || t.ControlContext != nil {
-		c.slow.Store(lingers(fd))
+		c.slow.Store(handle.Lingers(fd))
 	}
 	return c, nil
 }

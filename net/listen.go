@@ -80,7 +80,7 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (*L
 	}
 	l := &Listener{path: pathOf(a)}
 	l.open(d, n, fd)
-	l.slow.Store(lc.Control != nil && lingers(fd))
+	l.slow.Store(lc.Control != nil && handle.Lingers(fd))
 	return l, nil
 }
 

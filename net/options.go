@@ -112,12 +112,6 @@ func (c *Conn) SetLinger(sec int) error {
 	return err
 }
 
-// lingers reports whether closing a socket may wait, as somebody else has set: who made it, a Control function, or what is set for the listener.
-func lingers(fd int) bool {
-	l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
-	return err == nil && l.Onoff != 0 && l.Linger > 0
-}
-
 // SetReadBuffer sets the size in bytes of the kernel's buffer for what was received (SO_RCVBUF, socket(7)), which doubles it.
 func (s *socket) SetReadBuffer(bytes int) error { return s.set(unix.SOL_SOCKET, unix.SO_RCVBUF, bytes) }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	stdnet "net"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -175,6 +176,22 @@ func TestLinger(t *testing.T) {
 				s, err := lingering.AcceptRing(ctx)
 				return s, c, err
 			},
+			"Install": func() (ringOrNot, *net.Conn, error) {
+				c, s, err := accepted(plain, net.Dialer{})
+				if err != nil {
+					return nil, nil, err
+				}
+				if err := c.SetLinger(int(linger.Seconds())); err != nil {
+					return nil, nil, err
+				}
+				r, err := c.IntoRing(ctx)
+				if err != nil {
+					return nil, nil, err
+				}
+				defer r.Close(ctx)
+				c, err = r.Install(ctx)
+				return c, s, err
+			},
 			"FromNet": func() (ringOrNot, *net.Conn, error) {
 				std, err := stdnet.Dial("tcp", plain.Addr().String())
 				if err != nil {
@@ -212,19 +229,20 @@ func lingersAlone(t *testing.T, ctx context.Context, what string, c ringOrNot, p
 	if err := peer.SetLinger(0); err != nil {
 		t.Error(err)
 	}
-	const enough = 512 << 10 // for one who takes nothing, even if it is the machine's fault that a write ends for want of time
-	for sent, full := 0, false; !full; {
-		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-		n, _, err := c.Write(short, make([]byte, 1<<20))
-		cancel()
-		sent += n
-		full = err != nil && sent > enough
-	}
+	stuff(ctx, c)
 	wait := start(ctx, func(ctx context.Context) {
 		if err := c.Close(ctx); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	})
+	goesOn(t, ctx, what)
+	closeAll(t, ctx, peer) // a reset: nobody will take it
+	wait()
+}
+
+// goesOn sees for a while that the ring and the tasks of ctx go on.
+func goesOn(t *testing.T, ctx context.Context, what string) {
+	t.Helper()
 	for begun := time.Now(); time.Since(begun) < 30*time.Millisecond; {
 		now := time.Now()
 		if err := executor.Do(ctx, ops.Nop()).Err; err != nil {
@@ -237,6 +255,67 @@ func lingersAlone(t *testing.T, ctx context.Context, what string, c ringOrNot, p
 			t.Errorf("%s: the ring and the tasks were held up for %v", what, held)
 		}
 	}
-	closeAll(t, ctx, peer) // a reset: nobody will take it
-	wait()
+}
+
+// stuff sends to one who takes nothing until there is no room.
+func stuff(ctx context.Context, c ringOrNot) {
+	const enough = 512 << 10 // for one who takes nothing, even if it is the machine's fault that a write ends for want of time
+	for sent, full := 0, false; !full; {
+		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		n, _, err := c.Write(short, make([]byte, 1<<20))
+		cancel()
+		sent += n
+		full = err != nil && sent > enough
+	}
+}
+
+// TestLingerDropped drops a connection that waits for a peer who takes nothing, without closing it: that holds up nobody either.
+func TestLingerDropped(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		fd, peer := dropLingering(t, ctx)
+		if peer == nil {
+			return
+		}
+		begun := time.Now()
+		for {
+			runtime.GC()
+			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == unix.EBADF {
+				break
+			}
+			// Until its next operation, a task may hold what the last one was on.
+			if err := executor.Do(ctx, ops.Nop()).Err; err != nil || time.Since(begun) > linger {
+				t.Errorf("still open: %v", err)
+				break
+			}
+		}
+		goesOn(t, ctx, "dropped")
+		if held := time.Since(begun); held > linger/2 {
+			t.Errorf("held up for %v", held)
+		}
+		closeAll(t, ctx, peer)
+	})
+}
+
+// dropLingering makes a connection that nobody has any more when it returns.
+func dropLingering(t *testing.T, ctx context.Context) (fd int, peer *net.Conn) {
+	t.Helper()
+	l := listenOn(t, ctx, "tcp")
+	if l == nil {
+		return -1, nil
+	}
+	defer l.Close(ctx)
+	c, err := net.Dial(ctx, "tcp", l.Addr().String())
+	if err != nil {
+		t.Error(err)
+		return -1, nil
+	}
+	if peer, err = l.Accept(ctx); err != nil {
+		t.Error(err)
+		return -1, nil
+	}
+	if err := errors.Join(c.SetLinger(int(linger.Seconds())), peer.SetLinger(0)); err != nil {
+		t.Error(err)
+	}
+	stuff(ctx, c)
+	return int(c.Fd()), peer
 }

@@ -227,6 +227,7 @@ func (in *inbox) forget() {
 
 // inherit takes over what another descriptor of the same socket knows of it, and what it has left, unless an iteration is on there.
 func (s *socket) inherit(from *socket) {
+	s.slow.Store(from.slow.Load())
 	s.noMore.Store(from.noMore.Load())
 	old := from.inbox.Load()
 	if old == nil {

@@ -79,11 +79,20 @@ func (l leftover) close() error {
 		}
 		return r.Err
 	}
+	if Lingers(l.fd) {
+		return ops.CloseNow(l.fd)
+	}
 	r := <-driver.Submit(l.drv, ops.Close(l.fd)).Done()
 	if NotPerformed(r.Err) {
 		return unix.Close(l.fd)
 	}
 	return r.Err
+}
+
+// Lingers reports whether fd is a socket whose closing may wait for its peer, and would hold up the ring, were it closed there: SO_LINGER is set.
+func Lingers(fd int) bool {
+	l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
+	return err == nil && l.Onoff != 0 && l.Linger > 0
 }
 
 // Acquire takes a reference. It is false once Close has been called.
@@ -171,7 +180,7 @@ func (h *Handle) drain(ctx context.Context) error {
 func (h *Handle) held() bool { return h.state.Load()&finished == 0 }
 
 // Close closes the descriptor after Shut. It blocks, on the system call or, for a place in the ring's table, on the driver: not for the driver's
-// own thread. A socket that lingers would hold up the ring, were it closed there.
+// own thread. See Lingers.
 func (h *Handle) Close() error {
 	if h.direct {
 		return h.last().close()
