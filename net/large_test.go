@@ -174,10 +174,10 @@ func (s *largeSender) send(ctx context.Context, rounds int, rng *rand.Rand) (sen
 		case errors.Is(err, driver.ErrAbandoned):
 			more = true
 		case m < 0 || m > n || m == 0 && err == nil:
-			return sent, more, fmt.Errorf("%d of %d bytes, %w", m, n, err)
+			return sent, more, errors.Join(fmt.Errorf("%d of %d bytes, %w", m, n, err), s.close(ctx))
 		case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
 		case !errors.Is(err, net.ErrClosed) || round < rounds-1:
-			return sent, more, err
+			return sent, more, errors.Join(err, s.close(ctx))
 		}
 		if more && round < rounds-1 {
 			closeErr = s.close(ctx)
