@@ -29,11 +29,26 @@ func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, er
 
 // WriteFixed is [Conn.Write] of the view of b, and hands b back; see [Conn.ReadFixed].
 func (c *Conn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	n, err := c.sendFixed(ctx, b, c.h.Free)
+	n, err := c.sendFixedPart(ctx, b, c.h.Free)
 	if handle.Abandoned(err) {
 		b = nil
 	}
 	return n, b, c.fail("write", "send", err)
+}
+
+// sendFixedPart is sendPart of the view of b.
+func (c *Conn) sendFixedPart(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
+	if err := b.Usable(); err != nil {
+		return 0, err
+	}
+	if !c.much(b.Bytes()) || Route(pins[OpWrite].Load()) == Ring {
+		return c.sendFixed(ctx, b, free)
+	}
+	if !b.Pin() {
+		return 0, buf.ErrReleased // just now
+	}
+	defer b.Unpin()
+	return c.sendInPlace(ctx, b.Bytes())
 }
 
 func (c *Conn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
@@ -42,16 +57,7 @@ func (c *Conn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, e
 
 // WriteFixedAll is [Conn.WriteAll] of the view of b, and hands b back with the view that it had; see [Conn.ReadFixed].
 func (c *Conn) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	return c.allFixed(ctx, b, func() (int, error) {
-		if !c.much(b.Bytes()) || Route(pins[OpWrite].Load()) == Ring {
-			return c.sendFixed(ctx, b, c.freeWrite)
-		}
-		if !b.Pin() {
-			return 0, buf.ErrReleased // just now
-		}
-		defer b.Unpin()
-		return c.sendInPlace(ctx, b.Bytes())
-	})
+	return c.allFixed(ctx, b, func() (int, error) { return c.sendFixedPart(ctx, b, c.freeWrite) })
 }
 
 // allFixed sends all of the view of b by send, which sends once.

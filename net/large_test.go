@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -299,6 +300,66 @@ func TestLargeSendsToHalfClosed(t *testing.T) {
 			if err != nil || got != sent {
 				t.Errorf("%s: %d bytes arrived of %d that were sent: %v", s.name, got, sent, err)
 			}
+		}
+	})
+}
+
+// TestLargeSendsInPortions sends much at once to one who has room for it: a call sends no more than a portion, so that others have their turn.
+func TestLargeSendsInPortions(t *testing.T) {
+	const portion = 128 << 10
+	each(t, func(t *testing.T, ctx context.Context) {
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: largest, Count: 1}}})
+		b, err := pool.Get(ctx, largest)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer b.Release()
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		if n, _, err := c.Write(ctx, b.Bytes()); n == 0 || n > portion || err != nil {
+			t.Errorf("Write = %d, %v", n, err)
+		}
+		if n, _, err := c.WriteFixed(ctx, b); n == 0 || n > portion || b.Len() != largest || err != nil {
+			t.Errorf("WriteFixed = %d, %v", n, err)
+		}
+	})
+}
+
+// TestLargeSendsLetGo has callers be let go at once while they wait for room: the kernel has nothing of theirs then, and they keep it.
+func TestLargeSendsLetGo(t *testing.T) {
+	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: largest, Count: 4}}})
+		for _, s := range largeSenders(t, ctx, pool) {
+			if strings.Contains(s.name, "WriteFixedAll in the ring") {
+				continue // which waits with the buffer
+			}
+			lost, waits := 0, 0
+			for tries := 0; waits < 20 && tries < 1000; tries++ {
+				short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+				n, err := s.write(short, largest)
+				cancel()
+				abandoned := errors.Is(err, driver.ErrAbandoned)
+				if err != nil && !abandoned && !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("%s: %v", s.name, err)
+				}
+				if n == 0 {
+					waits++
+				}
+				if n == 0 && abandoned {
+					lost++
+				}
+			}
+			if lost > waits/2 { // on a busy machine the time may be over while it sends, too
+				t.Errorf("%s: %d of %d did not get their buffer back", s.name, lost, waits)
+			}
+			if err := s.close(ctx); err != nil {
+				t.Error(err)
+			}
+			closeAll(t, ctx, s.peer)
 		}
 	})
 }

@@ -243,7 +243,11 @@ func (r *RingConn) sendPart(ctx context.Context, b []byte, free func()) (int, er
 		if err != syscall.EAGAIN {
 			return n, err
 		}
-		if _, err := onTable(ctx, r, ops.PollAdd(r.c.h.FD, unix.POLLOUT), free); err != nil {
+		_, err = onTable(ctx, r, ops.PollAdd(r.c.h.FD, unix.POLLOUT), r.c.h.Free)
+		if handle.Abandoned(err) {
+			err = driver.Canceled(ctx) // the kernel does not have b
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
