@@ -212,7 +212,6 @@ func TestReceiveInfo(t *testing.T) {
 	})
 }
 
-// TestPeek looks at datagrams before it takes them.
 // TestSendBy names the interface that a datagram is to leave by, with the loopback interface as the only one that is everywhere.
 func TestSendBy(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
@@ -259,6 +258,7 @@ func TestSendBy(t *testing.T) {
 	})
 }
 
+// TestPeekMsg looks at datagrams before it takes them.
 func TestPeekMsg(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
 		a, b := listenPacket(t, ctx, "udp"), listenPacket(t, ctx, "udp")
