@@ -11,24 +11,32 @@ import (
 	"time"
 
 	"uringo/executor"
+	"uringo/internal/testenv"
 	"uringo/net"
 )
 
-// punctual calls a test that measures how late things are, and again if they are late: the machine may have other things to do.
+// inTurn is how many have to be run one after the other until a call that waits ends with its deadline: whoever has the timer, the driver, and
+// the caller. On a busy machine each of them may be run late.
+const inTurn = 3
+
+// punctual calls a test that measures how late things are, and again if they are later than the machine is: it may have other things to do.
 func punctual(t *testing.T, limit time.Duration, measure func() (late time.Duration, err error)) {
 	t.Helper()
-	var late time.Duration
+	var late, machine time.Duration
 	for range 3 {
+		delays := testenv.Delays()
 		var err error
-		if late, err = measure(); err != nil {
+		late, err = measure()
+		machine = delays()
+		if err != nil {
 			t.Error(err)
 			return
 		}
-		if late <= limit {
+		if late <= limit+inTurn*machine {
 			return
 		}
 	}
-	t.Errorf("%v late, three times", late)
+	t.Errorf("%v late, three times, and the machine %v", late, machine)
 }
 
 // TestDeadlines receives with deadlines around the moment in which something arrives: bytes are returned, by this call or the next, and a
