@@ -62,8 +62,8 @@ func (d *Driver) Close(ctx context.Context) error {
 	return fmt.Errorf("uringo: close: %w; still in the kernel: %s", context.Cause(ctx), strings.Join(stuck, ", "))
 }
 
-// closePatience is how long Close waits beyond its context for what should take no time.
-const closePatience = 100 * time.Millisecond
+// closePatience is how long Close waits beyond its context for what should take no time, but on a busy machine may wait for a processor.
+const closePatience = 300 * time.Millisecond
 
 func (d *Driver) closeErr() error {
 	d.closed.Lock()
