@@ -83,12 +83,7 @@ func (d *Driver) beginClose() {
 	if d.closing.Swap(true) {
 		return
 	}
-	d.endQueued(ErrClosed)
-	for r := range d.delayed {
-		delete(d.delayed, r)
-		d.deliver(r, 0, ErrClosed)
-	}
-	d.endChains(ErrClosed)
+	d.endWaiting(ErrClosed)
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && r.cancel != r.cur {
 			r.cancel, r.shut = r.cur, true
@@ -97,13 +92,18 @@ func (d *Driver) beginClose() {
 	}
 }
 
-// endQueued ends what waits for a slot.
-func (d *Driver) endQueued(err error) {
+// endWaiting ends what the kernel does not have: what waits for a slot, for its time to come, or for the rest of a chain.
+func (d *Driver) endWaiting(err error) {
 	for i := range d.queues {
 		for r := d.queues[i].pop(); r != nil; r = d.queues[i].pop() {
 			d.deliver(r, 0, err)
 		}
 	}
+	for r := range d.delayed {
+		delete(d.delayed, r)
+		d.deliver(r, 0, err)
+	}
+	d.endChains(err)
 }
 
 // giveUp lets the callers of everything that is stuck go, and names it. The driver lives on until the kernel has let go.

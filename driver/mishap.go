@@ -84,12 +84,7 @@ func (d *Driver) fail(err error) {
 		d.deliver(r, 0, err)
 	}
 	d.refuseTaken()
-	d.endQueued(err)
-	for r := range d.delayed {
-		delete(d.delayed, r)
-		d.deliver(r, 0, err)
-	}
-	d.endChains(err)
+	d.endWaiting(err)
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.chain != nil {
 			d.endRest(r.chain, err)
