@@ -44,19 +44,30 @@ func largeSenders(t *testing.T, ctx context.Context, pool *buf.Pool, room int) (
 		return c, peer
 	}
 	for _, network := range []string{"tcp", "unix"} {
-		for _, way := range []string{"Write", "WriteAll", "WriteFixedAll", "NetConn"} {
+		for _, way := range []string{"Write", "WriteAll", "WriteFixedAll", "NetConn",
+			"Write in the ring", "WriteAll in the ring", "WriteFixedAll in the ring"} {
 			c, peer := connect(network)
 			if c == nil {
 				return nil
 			}
-			s := &largeSender{name: network + ", " + way, mem: make([]byte, largest), peer: peer, close: c.Close}
-			switch way {
+			var w largeWriter = c
+			method, inRing := strings.CutSuffix(way, " in the ring")
+			if inRing {
+				r, err := c.IntoRing(ctx)
+				if err != nil {
+					t.Error(err)
+					return nil
+				}
+				w = r
+			}
+			s := &largeSender{name: network + ", " + way, mem: make([]byte, largest), peer: peer, close: w.Close}
+			switch method {
 			case "Write":
-				s.write = sameBuffer(s, c.Write)
+				s.write = sameBuffer(s, w.Write)
 			case "WriteAll":
-				s.write = sameBuffer(s, c.WriteAll)
+				s.write = sameBuffer(s, w.WriteAll)
 			case "WriteFixedAll":
-				s.write = sameView(t, ctx, s, pool, c.WriteFixedAll)
+				s.write = sameView(t, ctx, s, pool, w.WriteFixedAll)
 			case "NetConn":
 				std := c.NetConn()
 				s.write = func(ctx context.Context, n int) (int, error) {
@@ -69,29 +80,16 @@ func largeSenders(t *testing.T, ctx context.Context, pool *buf.Pool, room int) (
 			}
 			all = append(all, s)
 		}
-		for _, way := range []string{"Write", "WriteAll", "WriteFixedAll"} {
-			c, peer := connect(network)
-			if c == nil {
-				return nil
-			}
-			r, err := c.IntoRing(ctx)
-			if err != nil {
-				t.Error(err)
-				return nil
-			}
-			s := &largeSender{name: network + ", " + way + " in the ring", mem: make([]byte, largest), peer: peer, close: r.Close}
-			switch way {
-			case "Write":
-				s.write = sameBuffer(s, r.Write)
-			case "WriteAll":
-				s.write = sameBuffer(s, r.WriteAll)
-			case "WriteFixedAll":
-				s.write = sameView(t, ctx, s, pool, r.WriteFixedAll)
-			}
-			all = append(all, s)
-		}
 	}
 	return all
+}
+
+// largeWriter is a connection, in the ring's table or not.
+type largeWriter interface {
+	Write(ctx context.Context, b []byte) (int, []byte, error)
+	WriteAll(ctx context.Context, b []byte) (int, []byte, error)
+	WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error)
+	Close(ctx context.Context) error
 }
 
 // sameBuffer has a sender see that the same buffer comes back.
