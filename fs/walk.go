@@ -33,8 +33,9 @@ type Walker struct {
 
 // WalkDir calls fn for root and everything beneath, in lexical order, a directory before what is in it, as filepath.WalkDir does: fn is
 // called by the caller, one call at a time; SkipDir and SkipAll mean the same; a directory that cannot be read gets a second call with
-// the error; symbolic links are not followed, nor is one that has come in the place of a directory. The difference is that the directories which come next are read while fn is at work. So
-// fn sees some of them as they were a little earlier, and they may be read for nothing if fn skips them.
+// the error; symbolic links are not followed, nor is one that has come in the place of a directory. The difference is that the directories
+// which come next are read while fn is at work. So fn sees some of them as they were a little earlier, and they may be read for nothing if
+// fn skips them.
 //
 // When ctx ends, the walk stops with its error, whatever fn would say, and does not wait for a disk that may not answer. Otherwise nothing
 // of it is going on any more when it returns. The DirEntries are *[Entry], but for the root's.

@@ -51,7 +51,8 @@ func callOpenat2(e *ring.SQE) int32 {
 }
 
 // askAgain is how often a path that must stay beneath a directory is looked up if the kernel says EAGAIN: on the way through .. it does if
-// anybody renamed anything meanwhile. It says the same of a file that somebody has a lease on, and of what RESOLVE_CACHED does not find; then it is the answer in the end.
+// anybody renamed anything meanwhile. It says the same of a file that somebody has a lease on, and of what RESOLVE_CACHED does not find; then
+// it is the answer in the end.
 const askAgain = 128
 
 func openat2(e *ring.SQE, how unix.OpenHow) int32 {
