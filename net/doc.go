@@ -39,6 +39,8 @@
 // from several tasks at once, also of several runtimes. Close ends the operations in flight, wherever they are, and waits for them, so that
 // the kernel cannot reuse the number of the descriptor under one of them. What is dropped without Close is closed in the background, at some time.
 //
+// [Conn.Split] divides a connection into halves for two tasks, each of which closes its own.
+//
 // [Listener.Accepts], [Conn.Receives] and [PacketConn.Receives] are iterators over what comes, for range: one request of the ring serves a
 // whole iteration, and connections that wait share their buffers.
 //

@@ -168,3 +168,36 @@ func ExampleConn_WriteZeroCopy() {
 	}
 	// Output: 65536 true
 }
+
+// One task sends and another receives, and neither knows when the other has done its part: the connection is closed after both.
+func ExampleConn_Split() {
+	err := executor.Start(context.Background(), func(ctx context.Context) error {
+		c, echo, err := net.UnixPair(ctx)
+		if err != nil {
+			return err
+		}
+		executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+			defer echo.Close(context.WithoutCancel(ctx))
+			_, err := echo.Splice(ctx, echo, -1) // sends back what it receives
+			return struct{}{}, err
+		})
+
+		r, w := c.Split()
+		executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+			defer w.Close(context.WithoutCancel(ctx)) // the peer sees the end
+			_, _, err := w.WriteAll(ctx, []byte("hello"))
+			return struct{}{}, err
+		})
+		defer r.Close(context.WithoutCancel(ctx))
+		n, buf, err := r.ReadFull(ctx, make([]byte, 64))
+		if err != io.ErrUnexpectedEOF {
+			return err
+		}
+		fmt.Printf("%s\n", buf[:n])
+		return nil
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: hello
+}
