@@ -2,8 +2,10 @@ package executor_test
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"testing"
+	"time"
 
 	"uringo/driver"
 	"uringo/executor"
@@ -72,6 +74,41 @@ func TestRuntimeClosedTwice(t *testing.T) {
 			if err := rt.Close(context.Background()); err != nil {
 				w.Errorf("Close once more: %v", err)
 			}
+		})
+	})
+}
+
+// Somebody closes the driver while an iterator inside a task waits for something else. That has not happened by it.
+func TestDriverClosedUnderIterator(t *testing.T) {
+	const pause = 100 * time.Millisecond
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			d, err := driver.FromContext(ctx)
+			if err != nil {
+				return err
+			}
+			closing := time.AfterFunc(pause/4, func() {
+				if err := d.Close(context.Background()); err != nil {
+					w.Errorf("Close: %v", err)
+				}
+			})
+			defer closing.Stop()
+			next, stop := iter.Pull(func(yield func(error) bool) {
+				began := time.Now()
+				v, err := executor.Block(ctx, func() (int, error) { time.Sleep(pause); return 7, nil })
+				if took := time.Since(began); v != 7 || err != nil || took < pause {
+					w.Errorf("Block: %d, %v after %v", v, err, took)
+				}
+				began = time.Now()
+				err = executor.Sleep(ctx, pause)
+				if took := time.Since(began); took < pause {
+					w.Errorf("Sleep took %v", took)
+				}
+				yield(err)
+			})
+			defer stop()
+			err, _ = next()
+			return err
 		})
 	})
 }

@@ -136,7 +136,10 @@ func (e *Event) waitPumping(ctx context.Context, l *local, by *task) error {
 		return nil
 	}
 	e.drop(w)
-	return driver.Canceled(ctx)
+	if ctx.Err() != nil {
+		return driver.Canceled(ctx)
+	}
+	return e.waitOnChannel(ctx) // the driver has ended, which is not what was waited for
 }
 
 // add registers a waiter, unless the event has happened.
