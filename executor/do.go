@@ -379,7 +379,7 @@ func (t *task) homeIsHere() bool {
 	return ok && l.d.OnDriver()
 }
 
-// Yield lets other tasks run.
+// Yield lets other tasks run: those of its worker, or, on a Pool, those that wait for a place.
 func Yield(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return driver.Canceled(ctx)
@@ -388,10 +388,29 @@ func Yield(ctx context.Context) error {
 	if t == nil || !t.here() {
 		t = current()
 	}
-	if t != nil && t.home != nil {
+	switch {
+	case t == nil:
+		runtime.Gosched()
+	case t.home != nil:
 		t.yield()
-		return nil
+	default:
+		t.yieldGoroutine()
 	}
-	runtime.Gosched()
 	return nil
+}
+
+// yieldGoroutine lets other tasks run instead of one that is a goroutine: its runtime has it wait for what is there already.
+func (t *task) yieldGoroutine() {
+	if _, unbounded := t.scope.rt.(*goroutines); unbounded {
+		runtime.Gosched()
+		return
+	}
+	t.opChan <- struct{}{}
+	defer func() {
+		select {
+		case <-t.opChan: // a foreign runtime may not have received it
+		default:
+		}
+	}()
+	t.scope.rt.Wait(t.opChan)
 }

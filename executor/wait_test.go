@@ -337,3 +337,34 @@ func TestLateEvent(t *testing.T) {
 		})
 	})
 }
+
+// Tasks that yield until another has run let it run, also where they have all the places that there are.
+func TestYieldUntil(t *testing.T) {
+	everywhere(t, func(w *world) {
+		var spinning, ran atomic.Bool
+		until := func(ctx context.Context, set *atomic.Bool) error {
+			for !set.Load() {
+				if err := executor.Yield(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		ctx, stop := context.WithTimeout(context.Background(), patience/4)
+		defer stop()
+		err := w.runIn(ctx, func(ctx context.Context) error {
+			executor.Go(ctx, task(func(ctx context.Context) error {
+				spinning.Store(true)
+				return until(ctx, &ran)
+			}))
+			if err := until(ctx, &spinning); err != nil {
+				return err
+			}
+			executor.Go(ctx, task(func(context.Context) error { ran.Store(true); return nil }))
+			return until(ctx, &ran)
+		})
+		if err != nil {
+			w.Errorf("Start: %v", err)
+		}
+	})
+}
