@@ -86,7 +86,9 @@ func (o *output) write() {
 				lines = lines[1:]
 			}
 			if to == o.stderr && above != nil {
-				to = above
+				if _, err := io.WriteString(above, text.String()); err == nil {
+					continue
+				} // else the bar is gone, and the place is free
 			}
 			if _, err := io.WriteString(to, text.String()); err != nil && to == o.stdout {
 				o.fail(err)
