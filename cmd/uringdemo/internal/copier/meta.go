@@ -102,7 +102,7 @@ func (w *worker) chown(a *attrs, set func(uid, gid int) error) (uint32, error) {
 	if err == nil || !is(err, unix.EPERM, unix.EINVAL) {
 		return mode, err
 	}
-	if os.Geteuid() == 0 && is(err, unix.EPERM) && w.journal.once("owner") {
+	if os.Geteuid() == 0 && w.journal.once("owner") { // EINVAL: an owner that our user namespace does not have
 		w.journal.note("", "owners are not kept: "+why(err))
 	}
 	mode &^= unix.S_ISUID
@@ -230,6 +230,11 @@ func (c *Copier) setXattr(path string, dst xattrs, name string, value []byte) (k
 		if c.journal.once(name) {
 			c.journal.note(path, fmt.Sprintf("attribute %s is not kept: %v", Quote(name), err))
 		}
+		return false, nil
+	case c.opts.Archive && is(err, unix.ENOSPC, unix.EDQUOT, unix.E2BIG, unix.ERANGE):
+		// The target holds less than the source. Without an attribute a copy is worth more than nothing; but not what replaces a file
+		// that has it, which is the case without Archive.
+		c.journal.fail(path, fmt.Errorf("attribute %s is not kept: %w", Quote(name), err))
 		return false, nil
 	}
 	return false, fmt.Errorf("attribute %s: %w", Quote(name), err)
