@@ -105,6 +105,10 @@ var cpCases = []cpCase{
 	{name: "to a link to a file", args: "a l", make: func(y yard) { y.file("a", 10); y.file("d/b", 20); y.symlink("d/b", "l") }},
 	{name: "to a link to a file, archive", args: "-a a l", make: func(y yard) { y.file("a", 10); y.file("b", 20); y.symlink("b", "l") }},
 	{name: "to a dangling link", args: "a l", make: func(y yard) { y.file("a", 10); y.symlink("no", "l") }},
+	{name: "to a loop", args: "a l", make: func(y yard) { y.file("a", 10); y.symlink("l", "l") }},
+	{name: "link over loop", args: "-a a l", make: func(y yard) { y.symlink("no", "a"); y.symlink("l", "l") }},
+	{name: "to a loop with slash", args: "-a a l/", make: func(y yard) { y.symlink("no", "a"); y.symlink("l", "l") }},
+	{name: "several to a loop", args: "a b l", make: func(y yard) { y.file("a", 10); y.file("b", 10); y.symlink("l", "l") }},
 	{name: "to a link to a directory", args: "a l", make: func(y yard) { y.file("a", 10); y.mkdir("d"); y.symlink("d", "l") }},
 	{name: "directory over a link to a directory", args: "-r d e", make: func(y yard) { smallTree(y); y.mkdir("e"); y.mkdir("x"); y.symlink("../x", "e/d") }},
 	{name: "links in a tree", args: "-r d e", make: func(y yard) {

@@ -79,7 +79,7 @@ func (c *Copier) isDirectory(ctx context.Context, target string) (bool, error) {
 			return false, unix.ENOTDIR
 		}
 		return fi.IsDir(), nil
-	case is(err, unix.ENOENT):
+	case is(err, unix.ENOENT), is(err, unix.ELOOP) && !strings.HasSuffix(target, "/"): // a link can be replaced by one that leads nowhere, too
 		return false, nil
 	}
 	return false, err
