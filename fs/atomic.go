@@ -37,7 +37,7 @@ func WriteFileAtomic(ctx context.Context, name string, data []byte, perm FileMod
 		}
 		return &PathError{Op: "open", Path: name, Err: err}
 	}
-	d, err := OpenDir(ctx, dir)
+	d, err := openToRead(ctx, dir)
 	if err != nil {
 		return named(err, name)
 	}
@@ -54,6 +54,8 @@ func (d *Dir) WriteFileAtomic(ctx context.Context, name string, data []byte, per
 		return &PathError{Op: "open", Path: shown, Err: badName(name)}
 	case one == "", one == ".", one != name:
 		return &PathError{Op: "open", Path: shown, Err: syscall.EISDIR}
+	case d.blind: // it could not be synced
+		return &PathError{Op: "write", Path: shown, Err: syscall.EACCES}
 	}
 	return d.writeAtomic(ctx, name, shown, data, perm)
 }

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,14 +27,44 @@ import (
 type Dir struct {
 	f       *File
 	reading sync.Mutex // of the entries, which the descriptor has one position for; held inside plain calls only
+	blind   bool       // opened without the right to read it (O_PATH)
 }
 
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 
-const dirFlags = unix.O_RDONLY | unix.O_DIRECTORY
+const (
+	dirFlags   = unix.O_RDONLY | unix.O_DIRECTORY
+	blindFlags = unix.O_PATH | unix.O_DIRECTORY
+)
 
-// OpenDir opens the named directory, symbolic links followed. Kernel 5.6, open(2).
+// OpenDir opens the named directory, symbolic links followed. One that the caller may search and not read is opened for what that
+// allows: ReadDir, Sync and WriteFileAtomic are EACCES then. Kernel 5.6, open(2).
 func OpenDir(ctx context.Context, name string) (*Dir, error) {
+	d, err := openToRead(ctx, name)
+	if errors.Is(err, syscall.EACCES) {
+		if f, err := OpenFile(ctx, name, blindFlags, 0); err == nil {
+			return searchable(ctx, f)
+		}
+	}
+	return d, err
+}
+
+// OpenDir opens a directory beneath d; see the function [OpenDir]. Kernel 5.6, openat2(2).
+func (d *Dir) OpenDir(ctx context.Context, name string) (*Dir, error) {
+	f, err := d.OpenFile(ctx, name, dirFlags, 0)
+	if errors.Is(err, syscall.EACCES) {
+		if f, err := d.OpenFile(ctx, name, blindFlags, 0); err == nil {
+			return searchable(ctx, f)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{f: f}, nil
+}
+
+// openToRead opens a directory that has to be read.
+func openToRead(ctx context.Context, name string) (*Dir, error) {
 	f, err := OpenFile(ctx, name, dirFlags, 0)
 	if err != nil {
 		return nil, err
@@ -41,13 +72,16 @@ func OpenDir(ctx context.Context, name string) (*Dir, error) {
 	return &Dir{f: f}, nil
 }
 
-// OpenDir opens a directory beneath d. Kernel 5.6, openat2(2).
-func (d *Dir) OpenDir(ctx context.Context, name string) (*Dir, error) {
-	f, err := d.OpenFile(ctx, name, dirFlags, 0)
+// searchable makes a Dir of a directory that was opened by O_PATH, which takes no right at all, if names may be looked up in it.
+func searchable(ctx context.Context, f *File) (*Dir, error) {
+	_, err := doCall(ctx, f, OpStat, func(fd int) (struct{}, error) {
+		return struct{}{}, unix.Faccessat(fd, ".", unix.X_OK, unix.AT_EACCESS)
+	})
 	if err != nil {
-		return nil, err
+		_ = f.Close(context.WithoutCancel(ctx)) // nothing was done with it
+		return nil, pathError("open", f.name, err)
 	}
-	return &Dir{f: f}, nil
+	return &Dir{f: f, blind: true}, nil
 }
 
 // noOpenat2 is set when the kernel, or what filters its calls, has no openat2.
@@ -114,11 +148,19 @@ func (d *Dir) Stat(ctx context.Context) (FileInfo, error) { return d.f.Stat(ctx)
 
 // Sync brings the directory's entries to stable storage: after it, names made or renamed in it survive a crash. Some file systems
 // cannot: EINVAL. Kernel 5.1, fsync(2).
-func (d *Dir) Sync(ctx context.Context) error { return d.f.SyncAll(ctx) }
+func (d *Dir) Sync(ctx context.Context) error {
+	if d.blind {
+		return &PathError{Op: "sync", Path: d.f.name, Err: syscall.EACCES}
+	}
+	return d.f.SyncAll(ctx)
+}
 
 // ReadDir returns the directory's entries, in its own order, with types and inodes; with an error, those read before it. A directory that
 // was removed has none. getdents64(2).
 func (d *Dir) ReadDir(ctx context.Context) ([]*Entry, error) {
+	if d.blind {
+		return nil, &PathError{Op: "readdirent", Path: d.f.name, Err: syscall.EACCES}
+	}
 	l := &listing{ctx, d.f.name}
 	entries, err := doCall(ctx, d.f, OpList, func(fd int) ([]*Entry, error) {
 		d.reading.Lock()
@@ -213,7 +255,7 @@ func (d *Dir) Mknod(ctx context.Context, name string, mode uint32, dev uint64) e
 
 // Chown changes the owner and the group of the file name, or of a symbolic link itself; -1 leaves either as it is. fchownat(2).
 func (d *Dir) Chown(ctx context.Context, name string, uid, gid int) error {
-	if itself(name) {
+	if itself(name) && !d.blind {
 		return named(d.f.Chown(ctx, uid, gid), d.join(name))
 	}
 	return callAt(ctx, d, "chown", OpAttr, name, func(fd int, name string) error {
@@ -224,7 +266,7 @@ func (d *Dir) Chown(ctx context.Context, name string, uid, gid int) error {
 // Chtimes sets the times of access and modification of the file name, or of a symbolic link itself; a zero Time leaves one as it is.
 // utimensat(2).
 func (d *Dir) Chtimes(ctx context.Context, name string, atime, mtime time.Time) error {
-	if itself(name) {
+	if itself(name) && !d.blind {
 		return named(d.f.Chtimes(ctx, atime, mtime), d.join(name))
 	}
 	return callAt(ctx, d, "chtimes", OpAttr, name, func(fd int, name string) error {
@@ -239,7 +281,7 @@ func (d *Dir) Chtimes(ctx context.Context, name string, atime, mtime time.Time) 
 // Chmod changes the permissions, and the set-id and sticky bits, of the file name. A symbolic link has none to change: EOPNOTSUPP.
 // Kernel 6.6, fchmodat2(2); before it, by way of /proc.
 func (d *Dir) Chmod(ctx context.Context, name string, mode FileMode) error {
-	if itself(name) {
+	if itself(name) && !d.blind {
 		return named(d.f.Chmod(ctx, mode), d.join(name))
 	}
 	return callAt(ctx, d, "chmod", OpAttr, name, func(fd int, name string) error { return chmodAt(fd, name, modeBits(mode)) })

@@ -343,3 +343,84 @@ func TestDirUnsearchable(t *testing.T) {
 		}
 	})
 }
+
+// TestDirUnreadable uses names in a directory that may be searched and not read.
+func TestDirUnreadable(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("needs an unprivileged user: root may do everything")
+	}
+	each(t, func(t *testing.T, ctx context.Context) {
+		name := t.TempDir()
+		for _, err := range []error{os.Mkdir(name+"/sub", 0o700), os.WriteFile(name+"/sub/file", []byte("data"), 0o600), os.Mkdir(name+"/closed", 0),
+			os.Chmod(name+"/sub", 0o300), os.Chmod(name, 0o300)} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		defer os.Chmod(name, 0o700)
+		defer os.Chmod(name+"/sub", 0o700)
+		d, err := fs.OpenDir(ctx, name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer d.Close(ctx)
+		sub, err := d.OpenDir(ctx, "sub")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer sub.Close(ctx)
+
+		f, err := sub.OpenFile(ctx, "file", os.O_RDONLY, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		n, _, err := f.ReadAt(ctx, make([]byte, 10), 0)
+		if n != 4 || err != nil {
+			t.Errorf("ReadAt: %d, %v", n, err)
+		}
+		when := time.Unix(1234567890, 0)
+		for what, err := range map[string]error{
+			"Close":   f.Close(ctx),
+			"Link":    sub.Link(ctx, "file", sub, "link"),
+			"Rename":  sub.Rename(ctx, "link", sub, "other", 0),
+			"Remove":  sub.Remove(ctx, "other"),
+			"Mkdir":   sub.Mkdir(ctx, "dir", 0o700),
+			"Rmdir":   sub.RemoveDir(ctx, "dir"),
+			"Chown":   sub.Chown(ctx, ".", -1, os.Getgid()),
+			"Chtimes": sub.Chtimes(ctx, "./", when, when),
+			"Chmod":   sub.Chmod(ctx, ".", 0o330),
+		} {
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if info, err := sub.Stat(ctx); err != nil || info.Mode() != os.ModeDir|0o330 || !info.ModTime().Equal(when) {
+			t.Errorf("Stat = %v, %v", info, err)
+		}
+
+		_, list := sub.ReadDir(ctx)
+		_, closed := d.OpenDir(ctx, "closed")
+		_, closedToo := fs.OpenDir(ctx, name+"/closed")
+		_, listed := fs.ReadDir(ctx, name)
+		for what, err := range map[string]error{
+			"readdirent": list,
+			"sync":       sub.Sync(ctx),
+			"write":      sub.WriteFileAtomic(ctx, "new", nil, 0o600),
+			"open":       closed,
+			" open":      closedToo,
+			"  open":     listed, // like package os
+			"   open":    fs.WriteFileAtomic(ctx, name+"/new", nil, 0o600),
+		} {
+			var pe *fs.PathError
+			if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &pe) || pe.Op != strings.TrimSpace(what) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if _, err := sub.Lstat(ctx, "new"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("after a refused WriteFileAtomic: %v", err)
+		}
+	})
+}

@@ -54,7 +54,7 @@ func (e *Entry) String() string { return iofs.FormatDirEntry(e) }
 
 // ReadDir returns the entries of the named directory, sorted by name; with an error, those read before it. getdents64(2).
 func ReadDir(ctx context.Context, name string) ([]DirEntry, error) {
-	d, err := OpenDir(ctx, name)
+	d, err := openToRead(ctx, name)
 	if err != nil {
 		return nil, err
 	}
