@@ -480,6 +480,43 @@ func TestUnprivileged(t *testing.T) {
 	}
 }
 
+// TestUnreadableDirectories copies out of and into directories that the user may search and not read, as homes and drop boxes are. The
+// default ACL of one is heeded all the same.
+func TestUnreadableDirectories(t *testing.T) {
+	needRoot(t)
+	dir, err := os.MkdirTemp("", "uringdemo") // t.TempDir is closed to others
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0755))
+	y := yard{t, dir}
+	y.file("home/a", 10)
+	smallTree(yard{t, y.path("home")})
+	y.chmod("home", 0711)
+	everyWay(t, func(t *testing.T, w way) {
+		y.mkdir("drop/d")
+		y.xattr("drop", "system.posix_acl_default", acl(77, 7, 0))
+		y.chown("drop/d", user, user)
+		y.chmod("drop", 0733)
+		y.chmod("drop/d", 0300)
+		for _, args := range [][]string{{"a"}, {"a"}, {"-r", "d"}, {"-a", "d"}} {
+			last := len(args) - 1
+			args[last] = y.path("home/" + args[last])
+			o := await(t, as(t, user, w.command(t.Context(), t, append(args, y.path("drop"))...)))
+			o.want(t, exitOK)
+			o.says(t, "not synced")
+		}
+		got := snapshot(t, y.path("drop"), false)
+		if want := snapshot(t, y.path("home"), false); !maps.EqualFunc(got, want, func(_, _ string) bool { return true }) {
+			t.Errorf("copied %q, want the names of %q", got, want)
+		}
+		if got := got["a"]; !strings.Contains(got, "mode 100640 ") || !strings.Contains(got, "system.posix_acl_access") {
+			t.Errorf("a file is %s, and not what the default ACL makes of it", got)
+		}
+		noTemps(t, y.path("drop"))
+		must(t, os.RemoveAll(y.path("drop")))
+	})
+}
+
 // TestACLIsNotKept copies between file systems of which one has no ACLs. Nobody may have more rights to the copy than to the source.
 func TestACLIsNotKept(t *testing.T) {
 	y := yard{t, t.TempDir()}

@@ -39,7 +39,7 @@ func (w *worker) inherits(ctx context.Context, f *folder, dir *fs.Dir) bool {
 		return i == inheritACL
 	}
 	has, _ := executor.Block(ctx, func() (bool, error) {
-		_, err := unix.Fgetxattr(int(dir.Fd()), aclDefault, nil)
+		_, err := dirXattrs(dir).get(aclDefault)
 		return err == nil, nil
 	})
 	i := inheritNothing
@@ -139,7 +139,7 @@ func (c *Copier) preserveDir(ctx context.Context, n *node, src, dst *fs.Dir) err
 	if err != nil {
 		return err
 	}
-	mode, err = c.copyXattrs(ctx, n.dst.path(), fdXattrs(src.Fd()), fdXattrs(dst.Fd()), mode, true)
+	mode, err = c.copyXattrs(ctx, n.dst.path(), dirXattrs(src), dirXattrs(dst), mode, true)
 	if err != nil {
 		return err
 	}

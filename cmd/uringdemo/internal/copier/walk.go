@@ -191,6 +191,13 @@ func (c *Copier) syncDir(ctx context.Context, f *folder, dir *fs.Dir) error {
 		}
 		return nil
 	}
+	if is(err, unix.EACCES) {
+		// It may be searched and written to, and not read, which is what it takes to sync it.
+		if c.journal.once("sync of what may not be read") {
+			c.journal.note(f.path(), "without the right to read this directory, it is not synced")
+		}
+		return nil
+	}
 	return err
 }
 

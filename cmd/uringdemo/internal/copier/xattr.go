@@ -46,6 +46,14 @@ type xattrs struct {
 
 func fdXattrs(fd uintptr) xattrs { return xattrs{fd: int(fd)} }
 
+// dirXattrs are those of a directory. Of one that may be searched and not read, the descriptor (O_PATH) does not give them.
+func dirXattrs(dir *fs.Dir) xattrs {
+	if flags, err := unix.FcntlInt(dir.Fd(), unix.F_GETFL, 0); err == nil && flags&unix.O_PATH != 0 {
+		return nameXattrs(dir, ".")
+	}
+	return fdXattrs(dir.Fd())
+}
+
 // nameXattrs are those of something that cannot be opened. The path leads through the open directory, so it cannot be diverted.
 func nameXattrs(dir *fs.Dir, name string) xattrs {
 	return xattrs{path: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)}
