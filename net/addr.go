@@ -196,6 +196,11 @@ func bind(fd int, sa unix.Sockaddr) error {
 	return sysError("bind", unix.Bind(fd, sa))
 }
 
+// connectUnix is bind for connecting.
+func connectUnix(fd int, name string) error {
+	return syscall.Connect(fd, &syscall.SockaddrUnix{Name: name})
+}
+
 // hasIP reports whether an address says more than any.
 func hasIP(a Addr) bool {
 	switch a := a.(type) {

@@ -201,3 +201,39 @@ func ExampleConn_Split() {
 	}
 	// Output: hello
 }
+
+// A socket has one peer after the other, and hears from nobody else meanwhile.
+func ExamplePacketConn_Connect() {
+	err := executor.Start(context.Background(), func(ctx context.Context) error {
+		c, err := net.ListenPacket(ctx, "udp", "localhost:0")
+		if err != nil {
+			return err
+		}
+		defer c.Close(ctx)
+		for _, answer := range []string{"one", "two"} {
+			peer, err := net.ListenPacket(ctx, "udp", "localhost:0")
+			if err != nil {
+				return err
+			}
+			defer peer.Close(ctx)
+			if err := c.Connect(peer.LocalAddr()); err != nil {
+				return err
+			}
+			if _, _, err := peer.SendTo(ctx, []byte(answer), c.LocalAddr()); err != nil {
+				return err
+			}
+			n, buf, from, err := c.RecvFrom(ctx, make([]byte, 64))
+			if err != nil {
+				return err
+			}
+			fmt.Printf("%s %v\n", buf[:n], from.String() == c.RemoteAddr().String())
+		}
+		return c.Disconnect()
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// one true
+	// two true
+}

@@ -14,10 +14,11 @@ import (
 )
 
 // PacketConn receives datagrams from anybody and sends them to anybody. Its methods may be called from several tasks at once. For
-// datagrams to and from one peer alone, see [Dial].
+// datagrams to and from one peer alone, see [Dial] and [PacketConn.Connect].
 type PacketConn struct {
 	endpoint
 	path string // to be removed by Close
+	peer association
 }
 
 // ListenPacket makes a socket for datagrams with an address. Networks are udp, udp4, udp6 with addresses like those of [Listen], and
@@ -106,7 +107,8 @@ func withZone(addr netip.AddrPort, zone uint32) netip.AddrPort {
 	return netip.AddrPortFrom(ip.Unmap(), addr.Port())
 }
 
-// SendTo sends b as a datagram to an address, a *[UDPAddr] or *[UnixAddr], and hands b back. Kernel 5.3, sendmsg(2).
+// SendTo sends b as a datagram to an address, a *[UDPAddr] or *[UnixAddr], and hands b back. With a peer ([PacketConn.Connect]), nil means that.
+// Kernel 5.3, sendmsg(2).
 func (c *PacketConn) SendTo(ctx context.Context, b []byte, to Addr) (int, []byte, error) {
 	n, err := c.sendTo(ctx, b, to, c.h.Free)
 	if handle.Abandoned(err) {
@@ -117,7 +119,10 @@ func (c *PacketConn) SendTo(ctx context.Context, b []byte, to Addr) (int, []byte
 
 func (c *PacketConn) sendTo(ctx context.Context, b []byte, to Addr, free func()) (int, error) {
 	if none(to) {
-		return 0, errMissingAddress
+		if c.peer.now.Load() == nil {
+			return 0, errMissingAddress
+		}
+		to = nil
 	}
 	p := packets.Get().(*packet)
 	p.bufs[0] = b
@@ -135,6 +140,9 @@ func (c *PacketConn) SendToAddrPort(ctx context.Context, b []byte, to netip.Addr
 
 // failTo is fail for a datagram with a destination.
 func (c *PacketConn) failTo(to Addr, err error) error {
+	if none(to) {
+		to = c.RemoteAddr()
+	}
 	return opError("write", "sendmsg", c.net.name, c.local, to, err)
 }
 

@@ -53,6 +53,23 @@ func prepareConnect(s *Spec, e *ring.SQE) {
 	}
 }
 
+// Disconnect takes its peer from the socket for datagrams fd. A TCP socket, which nothing else may be using, loses its connection, with a reset to
+// the peer unless both have ended it; then [Connect] can connect it again. Others refuse. It is a plain system call that does not wait.
+// connect(2) with AF_UNSPEC.
+func Disconnect(fd int) error {
+	nobody := unix.RawSockaddr{Family: unix.AF_UNSPEC}
+	for {
+		_, _, errno := syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&nobody)), unsafe.Sizeof(nobody))
+		switch errno {
+		case 0:
+			return nil
+		case syscall.EINTR:
+		default:
+			return errno
+		}
+	}
+}
+
 // readyConnect says what to wait for when a connection is being made already, as it is for an operation that is repeated. EAGAIN is
 // about a listener's queue, of which no event tells.
 func readyConnect(_ *Spec, res int32) uint32 {
