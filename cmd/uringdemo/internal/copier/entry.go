@@ -88,7 +88,11 @@ func (w *worker) once(ctx context.Context, j *job) error {
 	if a.isDir() {
 		return w.enter(ctx, *j, a, old)
 	}
-	if err := w.file(ctx, &entry{job: *j, sdir: sdir, ddir: ddir, attrs: a, old: old}); err != nil {
+	adds := w.onlyAdds(ctx, j.dst.folder, ddir)
+	if adds && old != nil && !(j.exact && isDevice(old)) {
+		return atPath(j.dst, errors.New("is not replaced: its directory is append-only"))
+	}
+	if err := w.file(ctx, &entry{job: *j, sdir: sdir, ddir: ddir, attrs: a, old: old, adds: adds}); err != nil {
 		return err
 	}
 	if j.dst.folder != j.node.dst { // a link led there, so finishing the node will not sync it
@@ -105,6 +109,7 @@ type entry struct {
 	sdir, ddir *fs.Dir
 	attrs      attrs  // of the source
 	old        *attrs // of what is at the target; nil if nothing
+	adds       bool   // names can only be added to the target's directory
 }
 
 // overFile reports whether the copy replaces a regular file.

@@ -27,6 +27,7 @@ type folder struct {
 	idle  *list.Element
 
 	inherits atomic.Int32 // see (*worker).inherits
+	adds     atomic.Int32 // see (*worker).onlyAdds
 }
 
 // path is for messages; files are never opened by it.

@@ -76,10 +76,13 @@ func (w *worker) link(ctx context.Context, e *entry, first *linked) error {
 	}
 	defer w.handles.release(ctx, first.to.folder)
 
-	t := &temp{dir: e.ddir, name: tempName()}
+	t := newTemp(e)
 	defer t.discard(ctx) // also after it was published: rename leaves two names of one file as they are
 	name := t.name
 	if err := from.Link(ctx, first.to.name, e.ddir, name); err != nil {
+		if t.final && w.opts.NoClobber && is(err, unix.EEXIST) {
+			err = errSkip
+		}
 		return atPath(e.dst, err)
 	}
 	fi, err := e.ddir.Lstat(ctx, name)

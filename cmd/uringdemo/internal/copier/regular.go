@@ -77,9 +77,8 @@ func (w *worker) newFile(ctx context.Context, e *entry) (*temp, error) {
 	if w.byDefaultACL(ctx, e) {
 		mode = fileMode(w.plainMode(&e.attrs))
 	}
-	t := &temp{dir: e.ddir, name: tempName()}
-	var err error
-	t.file, err = e.ddir.OpenFile(ctx, t.name, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
+	t := newTemp(e)
+	err := t.open(ctx, mode)
 	if err != nil && ctx.Err() != nil {
 		t.discard(ctx) // a call that was let go may have come that far
 	}

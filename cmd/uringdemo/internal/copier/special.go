@@ -2,6 +2,8 @@ package copier
 
 import (
 	"context"
+
+	"golang.org/x/sys/unix"
 )
 
 // special makes a FIFO, a socket or a device like the source, which is never opened.
@@ -17,9 +19,12 @@ func (w *worker) special(ctx context.Context, e *entry) (fileID, error) {
 
 // named makes what has no content to open: under a temporary name, for attributes have to be set by name as well.
 func (w *worker) named(ctx context.Context, e *entry, field *int64, make func(name string) error) (fileID, error) {
-	t := &temp{dir: e.ddir, name: tempName()}
+	t := newTemp(e)
 	defer t.discard(ctx)
 	if err := make(t.name); err != nil {
+		if t.final && w.opts.NoClobber && is(err, unix.EEXIST) {
+			err = errSkip
+		}
 		return fileID{}, atPath(e.dst, err)
 	}
 	fi, err := e.ddir.Lstat(ctx, t.name)

@@ -104,6 +104,21 @@ func (w *worker) existing(ctx context.Context, j job, src, dir *fs.Dir, a *attrs
 	return nil, atPath(j.dst, fmt.Errorf("is %s, not replaced by a regular file without --force", describe(old.mode)))
 }
 
+// onlyAdds reports whether the folder is append-only (chattr +a): names can be added to it, and none changed or removed. Like
+// inherits, it looks once for each.
+func (w *worker) onlyAdds(ctx context.Context, f *folder, dir *fs.Dir) bool {
+	const unknown, no, yes = 0, 1, 2
+	if i := f.adds.Load(); i != unknown {
+		return i == yes
+	}
+	i := int32(no)
+	if st, err := dir.Statx(ctx, ".", unix.STATX_TYPE); err == nil && st.Attributes&unix.STATX_ATTR_APPEND != 0 {
+		i = yes
+	}
+	f.adds.Store(i)
+	return i == yes
+}
+
 // leadsTo reports whether a symbolic link ends at the given file.
 func leadsTo(ctx context.Context, dir *fs.Dir, name string, id fileID) bool {
 	st, err := executor.Block(ctx, func() (st unix.Stat_t, err error) {

@@ -3,9 +3,12 @@ package copier
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
+	"uringo/executor"
 	"uringo/fs"
 )
 
@@ -16,10 +19,32 @@ const tempPrefix = ".uringdemo-"
 func tempName() string { return tempPrefix + rand.Text() }
 
 // A temp is what will be an entry of dir, under a name of its own until it is complete.
+//
+// Where names can only be added, it could not get another one, nor go away. There a regular file has no name until it is complete
+// (O_TMPFILE), and everything else has its final one from the start.
 type temp struct {
-	dir  *fs.Dir
-	name string
-	file *fs.File // nil if it is no regular file
+	dir   *fs.Dir
+	name  string
+	file  *fs.File // nil if it is no regular file
+	final bool     // name is the final one
+}
+
+// newTemp prepares what will be the copy of an entry.
+func newTemp(e *entry) *temp {
+	if e.adds {
+		return &temp{dir: e.ddir, name: e.dst.name, final: true}
+	}
+	return &temp{dir: e.ddir, name: tempName()}
+}
+
+// open creates a regular file.
+func (t *temp) open(ctx context.Context, mode os.FileMode) (err error) {
+	name, flags := t.name, os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW
+	if t.final {
+		name, flags = ".", unix.O_TMPFILE
+	}
+	t.file, err = t.dir.OpenFile(ctx, name, os.O_RDWR|flags, mode)
+	return err
 }
 
 // discard removes what was not published, if it exists. It works after ctx has ended: that may be why it is called.
@@ -28,13 +53,20 @@ func (t *temp) discard(ctx context.Context) {
 	if t.file != nil {
 		_ = t.file.Close(ctx) // its content is of no interest any more
 	}
-	if t.name != "" {
+	if t.name != "" && !t.final {
 		_ = t.dir.Remove(ctx, t.name) // the error that led here matters more
 	}
 }
 
-// close closes the file, which is the last chance of some file systems to say that they lost data.
+// close closes the file, which is the last chance of some file systems to say that they lost data. One without a name gets that first.
 func (t *temp) close(ctx context.Context) error {
+	if t.final {
+		return nil
+	}
+	return t.closeFile(ctx)
+}
+
+func (t *temp) closeFile(ctx context.Context) error {
 	f := t.file
 	t.file = nil
 	return f.Close(context.WithoutCancel(ctx))
@@ -42,6 +74,9 @@ func (t *temp) close(ctx context.Context) error {
 
 // publish gives it its final name, in place of what has that now, or with noClobber only if nothing has.
 func (t *temp) publish(ctx context.Context, name string, noClobber bool) error {
+	if t.final {
+		return t.settle(ctx, noClobber)
+	}
 	var flags uint
 	if noClobber {
 		flags = unix.RENAME_NOREPLACE
@@ -60,4 +95,22 @@ func (t *temp) publish(ctx context.Context, name string, noClobber bool) error {
 		t.name = ""
 	}
 	return err
+}
+
+// settle gives a file without a name the one that it is to have.
+func (t *temp) settle(ctx context.Context, noClobber bool) error {
+	if t.file == nil {
+		return nil
+	}
+	_, err := executor.Block(ctx, func() (struct{}, error) {
+		from := fmt.Sprintf("/proc/self/fd/%d", t.file.Fd())
+		return struct{}{}, unix.Linkat(unix.AT_FDCWD, from, int(t.dir.Fd()), t.name, unix.AT_SYMLINK_FOLLOW)
+	})
+	if noClobber && is(err, unix.EEXIST) {
+		return errSkip
+	}
+	if err != nil {
+		return err
+	}
+	return t.closeFile(ctx)
 }
