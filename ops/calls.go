@@ -70,6 +70,7 @@ const (
 	ebadf       = -int32(syscall.EBADF)
 	einprogress = -int32(syscall.EINPROGRESS)
 	einval      = -int32(syscall.EINVAL)
+	enotsock    = -int32(syscall.ENOTSOCK)
 	enosys      = -int32(syscall.ENOSYS)
 	eopnotsupp  = -int32(syscall.EOPNOTSUPP)
 	espipe      = -int32(syscall.ESPIPE)

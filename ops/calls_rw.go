@@ -42,16 +42,37 @@ func nowWritev(e *ring.SQE) int32  { return writerv.now(e) }
 
 // move makes the one call that fits the offset and the flags.
 func (m *mover) move(e *ring.SQE, off uint64, flags uint32) int32 {
+	var r int32
 	switch {
 	case flags != 0 && m.vec:
-		return call(m.flagged, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), offsetLow(off), offsetHigh(off), uintptr(flags))
+		r = call(m.flagged, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), offsetLow(off), offsetHigh(off), uintptr(flags))
 	case flags != 0, off != position && !m.vec && !wide:
-		return m.moveOne(e, off, flags)
+		r = m.moveOne(e, off, flags)
 	case off != position:
-		return call(m.at, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), offsetLow(off), offsetHigh(off), 0)
+		r = call(m.at, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), offsetLow(off), offsetHigh(off), 0)
+	case m.vec:
+		r = call(m.here, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), 0, 0, 0)
 	default:
 		return call(m.here, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), 0, 0, 0)
 	}
+	if r == 0 && m.poll == unix.POLLOUT {
+		return sendNothing(e, flags)
+	}
+	return r
+}
+
+// sendNothing writes nothing to a socket: of those for packets that sends an empty one, with the ring and with write(2), but the calls that want a
+// vector do not ask the socket.
+func sendNothing(e *ring.SQE, flags uint32) int32 {
+	how := uintptr(unix.MSG_NOSIGNAL)
+	if flags&unix.RWF_NOWAIT != 0 {
+		how |= unix.MSG_DONTWAIT
+	}
+	r := call(unix.SYS_SENDTO, uintptr(e.FD), 0, 0, how, 0, 0)
+	if r == enotsock {
+		return 0
+	}
+	return r
 }
 
 // oneAt chooses the call for one buffer at an offset. Where words have 32 bits, it is the one that wants a vector: pread(2) has the halves of the
