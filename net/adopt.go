@@ -20,7 +20,7 @@ func NewConn(ctx context.Context, fd int) (*Conn, error) {
 		return nil, opError("file", "getsockopt", "", nil, nil, err)
 	}
 	c := newConn(d, n, fd, nil, nil)
-	c.slow.Store(handle.Lingers(fd))
+	c.slow.Store(true) // for all we know
 	return c, nil
 }
 
@@ -136,6 +136,7 @@ func adopt(ctx context.Context, fd int, listening bool) (*driver.Driver, network
 
 // File returns a file of package os with a descriptor of its own of the same socket, as that of *net.TCPConn does.
 func (s *socket) File() (*os.File, error) {
+	s.slow.Store(true) // for all we know
 	var file *os.File
 	err := s.control("file", "dup", func(fd int) error {
 		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)

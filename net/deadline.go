@@ -115,7 +115,7 @@ func (d *deadlines) SetWriteDeadline(t time.Time) error { return d.s.setDeadline
 
 // SyscallConn implements syscall.Conn.
 func (d *deadlines) SyscallConn() (syscall.RawConn, error) {
-	return &rawConn{d.s, d.read, d.write}, nil
+	return newRawConn(d.s, d.read, d.write), nil
 }
 
 // stop releases the timers.

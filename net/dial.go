@@ -337,9 +337,7 @@ func (t attempt) connect(ctx context.Context, a Addr) (*Conn, error) {
 		return nil, opError("dial", "connect", t.n.name, t.LocalAddr, a, err)
 	}
 	c := newConn(t.d, t.n, fd, nil, a)
-	if t.Control != nil || t.ControlContext != nil {
-		c.slow.Store(handle.Lingers(fd))
-	}
+	c.slow.Store(t.Control != nil || t.ControlContext != nil)
 	return c, nil
 }
 

@@ -44,5 +44,5 @@ func (a *netListener) SetDeadline(t time.Time) error {
 
 // SyscallConn implements syscall.Conn.
 func (a *netListener) SyscallConn() (syscall.RawConn, error) {
-	return &rawConn{&a.l.socket, a.end, a.end}, nil
+	return newRawConn(&a.l.socket, a.end, a.end), nil
 }

@@ -99,17 +99,14 @@ func (c *Conn) SetKeepAliveConfig(cfg stdnet.KeepAliveConfig) error {
 // SetLinger sets what Close does with data that was not sent yet (SO_LINGER, socket(7)): with a negative sec, the default, it is sent in
 // the background; with 0 it is discarded and the connection reset; otherwise Close waits for at most sec seconds.
 func (c *Conn) SetLinger(sec int) error {
-	err := c.control("set", "setsockopt", func(fd int) error {
+	c.slow.Store(true)
+	return c.control("set", "setsockopt", func(fd int) error {
 		l := unix.Linger{Onoff: 1, Linger: int32(sec)}
 		if sec < 0 {
 			l = unix.Linger{}
 		}
 		return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &l)
 	})
-	if err == nil {
-		c.slow.Store(sec > 0)
-	}
-	return err
 }
 
 // SetReadBuffer sets the size in bytes of the kernel's buffer for what was received (SO_RCVBUF, socket(7)), which doubles it.
@@ -122,7 +119,7 @@ func (s *socket) SetWriteBuffer(bytes int) error {
 
 // SyscallConn gives raw access to the descriptor, which is non-blocking. Its Read and Write wait for readiness, without a deadline. It
 // never fails.
-func (s *socket) SyscallConn() (syscall.RawConn, error) { return &rawConn{s: s}, nil }
+func (s *socket) SyscallConn() (syscall.RawConn, error) { return newRawConn(s, nil, nil), nil }
 
 // SetBroadcast sets whether UDP datagrams may be sent to broadcast addresses (SO_BROADCAST, socket(7)). They may, by default.
 func (s *endpoint) SetBroadcast(on bool) error {

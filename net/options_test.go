@@ -160,6 +160,55 @@ func TestLinger(t *testing.T) {
 				}
 				return c, s, err
 			},
+			"SyscallConn": func() (ringOrNot, *net.Conn, error) {
+				c, s, err := accepted(plain, net.Dialer{})
+				if err != nil {
+					return nil, nil, err
+				}
+				raw, err := c.SyscallConn()
+				return c, s, errors.Join(err, set("", "", raw))
+			},
+			"SyscallConn of a NetConn": func() (ringOrNot, *net.Conn, error) {
+				c, s, err := accepted(plain, net.Dialer{})
+				if err != nil {
+					return nil, nil, err
+				}
+				raw, err := c.NetConn().(syscall.Conn).SyscallConn()
+				return c, s, errors.Join(err, set("", "", raw))
+			},
+			"Fd": func() (ringOrNot, *net.Conn, error) {
+				c, s, err := accepted(plain, net.Dialer{})
+				if err != nil {
+					return nil, nil, err
+				}
+				return c, s, unix.SetsockoptLinger(int(c.Fd()), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: int32(linger.Seconds())})
+			},
+			"File": func() (ringOrNot, *net.Conn, error) {
+				c, s, err := accepted(plain, net.Dialer{})
+				if err != nil {
+					return nil, nil, err
+				}
+				f, err := c.File()
+				if err != nil {
+					return nil, nil, err
+				}
+				defer f.Close()
+				raw, err := f.SyscallConn()
+				return c, s, errors.Join(err, set("", "", raw))
+			},
+			"a listener's SyscallConn": func() (ringOrNot, *net.Conn, error) {
+				l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+				if err != nil {
+					return nil, nil, err
+				}
+				defer l.Close(ctx)
+				raw, err := l.SyscallConn()
+				if err := errors.Join(err, set("", "", raw)); err != nil {
+					return nil, nil, err
+				}
+				c, s, err := accepted(l, net.Dialer{})
+				return s, c, err
+			},
 			"Dial": func() (ringOrNot, *net.Conn, error) {
 				c, s, err := accepted(plain, net.Dialer{Control: set})
 				return c, s, err

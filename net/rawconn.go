@@ -12,6 +12,11 @@ type rawConn struct {
 	read, write *deadline // nil if there are none
 }
 
+func newRawConn(s *socket, read, write *deadline) *rawConn {
+	s.slow.Store(true) // for all we know
+	return &rawConn{s, read, write}
+}
+
 // Control implements syscall.RawConn.
 func (r *rawConn) Control(f func(fd uintptr)) error {
 	return r.s.control("raw-control", "control", func(fd int) error {

@@ -51,7 +51,7 @@ func (l *Listener) acceptRing(ctx context.Context) (*RingConn, error) {
 		return nil, err
 	}
 	c := l.leftover(ctx)
-	if c == nil && d.Engine() == driver.Uring && !l.net.queuesAtPeer() && !l.slow.Load() {
+	if c == nil && d.Engine() == driver.Uring && !l.net.queuesAtPeer() && !l.lingers() {
 		var peer ops.Peer
 		switch place, err := l.acceptPlace(ctx, &peer); err {
 		case nil:
@@ -119,7 +119,7 @@ func (dl *Dialer) DialRing(ctx context.Context, network, address string) (*RingC
 // of a table or of room, because bytes were received that nobody has read, or after [Conn.SetLinger] or [Conn.NetConn], the RingConn is c
 // under another name. With an error, c is closed. Kernel 6.0.
 func (c *Conn) IntoRing(ctx context.Context) (*RingConn, error) {
-	if c.h.Driver.Engine() != driver.Uring || c.net.queuesAtPeer() || c.net.typ == unix.SOCK_DGRAM || c.slow.Load() || c.adapter.Load() != nil || c.hasLeftover() {
+	if c.h.Driver.Engine() != driver.Uring || c.net.queuesAtPeer() || c.net.typ == unix.SOCK_DGRAM || c.lingers() || c.adapter.Load() != nil || c.hasLeftover() {
 		return &RingConn{c: c}, nil
 	}
 	place, err := onDriverOf(ctx, &c.h, ops.PutDirect(c.h.FD), c.h.Free)

@@ -20,7 +20,7 @@ type socket struct {
 	net    network
 	local  Addr
 	remote Addr        // nil for what is not connected
-	slow   atomic.Bool // closing may wait: SO_LINGER is set
+	slow   atomic.Bool // closing may wait: somebody had the descriptor who may have set SO_LINGER
 	noMore atomic.Bool // is received: CloseRead was called
 	inbox  atomic.Pointer[inbox]
 	hope   hope // of finding something when receiving is tried
@@ -75,6 +75,7 @@ func (s *socket) Fd() uintptr {
 	if s.h.Closing() {
 		return ^uintptr(0)
 	}
+	s.slow.Store(true) // for all we know
 	return uintptr(s.h.FD)
 }
 
@@ -92,6 +93,15 @@ func (s *socket) fail(op, call string, err error) error {
 // close ends the use of the socket and closes it.
 func (s *socket) close(ctx context.Context) error { return s.closeAfter(ctx, nil) }
 
+// lingers reports whether closing may wait.
+func (s *socket) lingers() bool {
+	if !s.slow.Load() || !s.h.Acquire() {
+		return false
+	}
+	defer s.h.Release()
+	return handle.Lingers(s.h.FD)
+}
+
 // closeAfter is close, and calls last, if not nil, when the socket is no longer used and not closed yet.
 func (s *socket) closeAfter(ctx context.Context, last func()) error {
 	first, err := s.h.Shut(ctx)
@@ -105,7 +115,7 @@ func (s *socket) closeAfter(ctx context.Context, last func()) error {
 	case !first:
 		err = ErrClosed
 	case err != nil:
-	case s.slow.Load():
+	case s.slow.Load() && handle.Lingers(s.h.FD):
 		err = s.h.CloseApart(ctx)
 	default:
 		err = ops.CloseNow(s.h.FD)
