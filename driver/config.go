@@ -85,6 +85,10 @@ type Config struct {
 	// times the number of CPUs, at least 64.
 	Calls int
 
+	// Restrict narrows what the ring may do, see [DataOnly], [FilesOnly], [SocketsOnly] and [OnlyOps]; what it excludes is done by plain system
+	// calls. The zero value restricts nothing. Kernel 5.10.
+	Restrict Restriction
+
 	// WorkersBounded and WorkersUnbounded bound the kernel's own worker threads of this ring, for regular files and for
 	// everything else (IORING_REGISTER_IOWQ_MAX_WORKERS, 5.15). Zero means max(4, 2 × CPUs) and 64.
 	WorkersBounded, WorkersUnbounded uint32
@@ -158,6 +162,8 @@ func (cfg Config) ring(locked bool) ring.Config {
 		Locked:        locked,
 		IowqBounded:   cfg.WorkersBounded,
 		IowqUnbounded: cfg.WorkersUnbounded,
+		Allow:         cfg.Restrict.allowed(),
+		AllowTables:   true,
 		Kernel:        cfg.kernel,
 	}
 }

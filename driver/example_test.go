@@ -281,3 +281,22 @@ func ExampleSubmitMulti() {
 	// accepted
 	// <nil>
 }
+
+// The ring of a service behind a seccomp filter only moves data: what names a file is a system call, and the filter sees that.
+func ExampleDataOnly() {
+	ctx := context.Background()
+	d, err := driver.Open(driver.Config{Restrict: driver.DataOnly()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer d.Close(ctx)
+	ctx = driver.NewContext(ctx, d)
+	name := filepath.Join(os.TempDir(), "uringo-restricted")
+	if err := fs.WriteFile(ctx, name, []byte("hello"), 0o600); err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(name)
+	b, err := fs.ReadFile(ctx, name)
+	fmt.Printf("%s %v\n", b, err)
+	// Output: hello <nil>
+}

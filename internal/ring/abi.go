@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -229,6 +230,12 @@ var opNames = [OpCount]string{
 	OpSocket: "socket", OpSendZC: "send_zc", OpSendmsgZC: "sendmsg_zc", OpReadMultishot: "read_multishot",
 	OpWaitid: "waitid", OpFixedFdInstall: "fixed_fd_install", OpFtruncate: "ftruncate", OpBind: "bind",
 	OpListen: "listen", OpReadvFixed: "readv_fixed", OpWritevFixed: "writev_fixed", OpPipe: "pipe",
+}
+
+// OpNamed is the inverse of Op.String.
+func OpNamed(name string) (Op, bool) {
+	i := slices.Index(opNames[:], name)
+	return Op(i), i >= 0 && name != ""
 }
 
 // String returns the kernel's name of the opcode in lower case.

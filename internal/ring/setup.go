@@ -83,7 +83,7 @@ func Open(cfg Config) (_ *Ring, err error) {
 	if err = r.limitWorkers(cfg); err != nil {
 		return nil, err
 	}
-	if err = r.restrict(cfg.Allow); err != nil {
+	if err = r.restrict(cfg.Allow, cfg.AllowTables); err != nil {
 		return nil, err
 	}
 	if r.wakeFD, err = r.k.OpenWake(); err != nil {
@@ -241,9 +241,9 @@ func (r *Ring) probe() error {
 	return nil
 }
 
-// restrict locks the ring down to the given opcodes, and to what the ring needs for itself: nothing can be registered
-// afterwards. The kernel refuses rules about opcodes that it does not know, so those are left out.
-func (r *Ring) restrict(allow []Op) error {
+// restrict locks the ring down to the given opcodes, and to what the ring needs for itself. Afterwards nothing can be registered, or nothing
+// but buffers and files. The kernel refuses rules about what it does not know: of operations the probe tells, of registration trying.
+func (r *Ring) restrict(allow []Op, tables bool) error {
 	if allow == nil {
 		return nil
 	}
@@ -254,11 +254,16 @@ func (r *Ring) restrict(allow []Op) error {
 		_      [3]uint32
 	}
 	const (
+		registerOp      = 0
 		sqeOp           = 1
 		sqeFlagsAllowed = 2
 	)
+	flags := SQEDrain | SQELink | SQEHardlink | SQEAsync | SQECQESkip
+	if tables {
+		flags |= SQEFixedFile | SQEBufferSelect
+	}
 	rules := []restriction{
-		{opcode: sqeFlagsAllowed, value: SQEDrain | SQELink | SQEHardlink | SQEAsync | SQECQESkip},
+		{opcode: sqeFlagsAllowed, value: flags},
 		{opcode: sqeOp, value: uint8(OpRead)}, // the wake-up
 		{opcode: sqeOp, value: uint8(OpAsyncCancel)},
 	}
@@ -272,10 +277,22 @@ func (r *Ring) restrict(allow []Op) error {
 	for op := range r.ops {
 		r.ops[op] = r.ops[op] && allowed[op]
 	}
-	if _, errno := r.k.Register(r.fd, registerRestrictions, unsafe.Pointer(&rules[0]), uint32(len(rules))); errno != 0 {
-		return registerError("restrictions, Linux 5.10", errno)
+	for left := len(forTables); ; left-- {
+		all := rules
+		if tables {
+			for _, op := range forTables[:left] {
+				all = append(all, restriction{opcode: registerOp, value: uint8(op)})
+			}
+		}
+		_, errno := r.k.Register(r.fd, registerRestrictions, unsafe.Pointer(&all[0]), uint32(len(all)))
+		runtime.KeepAlive(all)
+		if errno == 0 {
+			break
+		}
+		if errno != syscall.EINVAL || !tables || left == 0 {
+			return registerError("restrictions, Linux 5.10", errno)
+		}
 	}
-	runtime.KeepAlive(rules)
 	if _, errno := r.k.Register(r.fd, registerEnableRings, nil, 0); errno != 0 {
 		return registerError("enable, Linux 5.10", errno)
 	}

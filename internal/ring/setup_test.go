@@ -294,7 +294,7 @@ func TestSetupLadder(t *testing.T) {
 					lockThread(t)
 					sim := ring.NewSim(ring.SimConfig{Version: c.version})
 					k := &ladder{Kernel: sim}
-					r, err := ring.Open(ring.Config{Kernel: k, Entries: 8, Locked: locked, Allow: allow})
+					r, err := ring.Open(ring.Config{Kernel: k, Entries: 8, Locked: locked, Allow: allow, AllowTables: locked})
 					if allow != nil && c.version < ring.V(5, 10) {
 						if !errors.Is(err, ring.ErrUnavailable) {
 							t.Fatalf("restrictions before 5.10: %v", err)

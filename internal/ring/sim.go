@@ -557,6 +557,9 @@ func (s *Sim) registerRestrictions(arg unsafe.Pointer, n uint32) syscall.Errno {
 		value := rule[2]
 		switch rule[0] {
 		case 0: // IORING_RESTRICTION_REGISTER_OP
+			if s.cfg.Version < registerSince[uint32(value)] {
+				return syscall.EINVAL
+			}
 			s.allowRegister[value] = true
 		case 1: // IORING_RESTRICTION_SQE_OP
 			if int(value) >= OpCount || !s.hasOp[value] {

@@ -65,6 +65,12 @@ func flags(table since[uint32], v Version) (all uint32) {
 	return all
 }
 
+// registerSince is when the kernel learned to register something, of what restrictions of rings name.
+var registerSince = map[uint32]Version{
+	registerFiles2: V(5, 13), registerBuffers2: V(5, 13), registerBuffersUpdate: V(5, 13),
+	registerPbufRing: V(5, 19), unregisterPbufRing: V(5, 19), registerFileRange: V(6, 0),
+}
+
 // Smaller differences that the model shows.
 var (
 	sinceRestrictions  = V(5, 10)
