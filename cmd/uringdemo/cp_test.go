@@ -106,6 +106,8 @@ var cpCases = []cpCase{
 	{name: "to a link to a file, archive", args: "-a a l", make: func(y yard) { y.file("a", 10); y.file("b", 20); y.symlink("b", "l") }},
 	{name: "to a dangling link", args: "a l", make: func(y yard) { y.file("a", 10); y.symlink("no", "l") }},
 	{name: "to a loop", args: "a l", make: func(y yard) { y.file("a", 10); y.symlink("l", "l") }},
+	{name: "over a loop", args: "-f a l", make: func(y yard) { y.file("a", 10); y.symlink("l", "l") }},
+	{name: "to a dangling link, with force", args: "-f a l", make: func(y yard) { y.file("a", 10); y.symlink("no", "l") }},
 	{name: "link over loop", args: "-a a l", make: func(y yard) { y.symlink("no", "a"); y.symlink("l", "l") }},
 	{name: "to a loop with slash", args: "-a a l/", make: func(y yard) { y.symlink("no", "a"); y.symlink("l", "l") }},
 	{name: "several to a loop", args: "a b l", make: func(y yard) { y.file("a", 10); y.file("b", 10); y.symlink("l", "l") }},
@@ -196,6 +198,10 @@ var cpCases = []cpCase{
 
 	// Flags.
 	{name: "no clobber", args: "-n a b", make: func(y yard) { y.file("a", 10); y.file("b", 20) }},
+	{name: "no clobber of itself", args: "-n a a", make: func(y yard) { y.file("a", 10) }},
+	{name: "no clobber of a hard link", args: "-rn a d", make: func(y yard) { y.file("a", 10); y.mkdir("d"); y.hardlink("a", "d/a") }},
+	{name: "no clobber of a directory", args: "-n a d", make: func(y yard) { y.file("a", 10); y.mkdir("d/a") }},
+	{name: "no clobber of what was just made", args: "-n a/x b/x d", make: func(y yard) { y.file("a/x", 10); y.file("b/x", 20); y.mkdir("d") }},
 	{name: "no clobber in a tree", args: "-an d e", make: func(y yard) { smallTree(y); y.file("e/d/a", 1); y.symlink("no", "e/d/sub") }, code: 1},
 	{name: "no clobber and a link", args: "-n a l", make: func(y yard) { y.file("a", 10); y.file("b", 20); y.symlink("b", "l") }},
 	{name: "not sparse", args: "a b", cp: "--sparse=never a b", make: func(y yard) { y.file("a", 70000) }},

@@ -149,7 +149,7 @@ func (w *worker) throughLink(ctx context.Context, j *job) error {
 	if err != nil || fi.Mode().Type() != fs.ModeSymlink {
 		return nil // not there, or not a link; errors are those of the real look at it
 	}
-	to, err := writeThrough(ctx, j.dst)
+	to, err := writeThrough(ctx, j.dst, w.opts.Force)
 	if err != nil {
 		return atPath(j.dst, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -109,6 +110,10 @@ func split(path string) (dir, name string) {
 func follow(ctx context.Context, p place) (place, error) {
 	real, err := executor.Block(ctx, func() (string, error) { return filepath.EvalSymlinks(p.path()) })
 	if err != nil {
+		var errno syscall.Errno
+		if !errors.As(err, &errno) { // it says in words only that there are too many links
+			err = unix.ELOOP
+		}
 		return p, err
 	}
 	dir, name := split(real)
@@ -116,11 +121,14 @@ func follow(ctx context.Context, p place) (place, error) {
 }
 
 // writeThrough finds where a copy to a named symbolic link goes. Like cp, it does not create what a dangling link leads to: in
-// /tmp, somebody else may have put the link there.
-func writeThrough(ctx context.Context, p place) (place, error) {
+// /tmp, somebody else may have put the link there. A loop of links leads nowhere; with force it is replaced.
+func writeThrough(ctx context.Context, p place, force bool) (place, error) {
 	to, err := follow(ctx, p)
-	if is(err, unix.ENOENT) {
+	switch {
+	case is(err, unix.ENOENT):
 		return p, errors.New("not writing through a dangling symbolic link")
+	case is(err, unix.ELOOP) && force:
+		return p, nil
 	}
 	return to, err
 }

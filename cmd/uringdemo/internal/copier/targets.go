@@ -74,6 +74,9 @@ func (w *worker) existing(ctx context.Context, j job, src, dir *fs.Dir, a *attrs
 		return nil, atPath(j.dst, err)
 	}
 	old := attrsOf(fi)
+	if w.opts.NoClobber && !a.isDir() {
+		return nil, errSkip
+	}
 	same := old.id == a.id
 	switch uint32(unix.S_IFLNK) {
 	case a.kind(): // a link that leads to what it would replace
@@ -92,8 +95,6 @@ func (w *worker) existing(ctx context.Context, j job, src, dir *fs.Dir, a *attrs
 		return &old, nil
 	case j.arg && w.targets.madeHere(old.id):
 		return nil, atPath(j.dst, fmt.Errorf("was just created, not replaced by %s", Quote(j.src.path())))
-	case w.opts.NoClobber:
-		return nil, errSkip
 	case a.kind() != unix.S_IFREG:
 		return &old, nil
 	case old.kind() == unix.S_IFREG:
