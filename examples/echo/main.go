@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/net"
 )
@@ -23,7 +25,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second one ends the program
-	err := executor.Start(ctx, func(ctx context.Context) error { return serve(ctx, address, log.Printf) })
+	err := executor.Start(ctx, func(ctx context.Context) error { return serve(ctx, address, log.Printf) },
+		executor.WithDriver(driver.Config{Logger: driver.Slog(slog.Default().Handler())})) // to hear of panics in tasks, which nobody joins
 	if err != nil && !errors.Is(err, context.Canceled) {
 		log.Fatal(err)
 	}

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/net"
 )
@@ -24,7 +26,8 @@ func main() {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second one ends the program
 	err := executor.Start(ctx, func(ctx context.Context) error { return serve(ctx, os.Args[1], os.Args[2], log.Printf) },
-		executor.WithExecutor(executor.Workers(1)))
+		executor.WithExecutor(executor.Workers(1)),
+		executor.WithDriver(driver.Config{Logger: driver.Slog(slog.Default().Handler())})) // to hear of panics in tasks, which nobody joins
 	if err != nil && !errors.Is(err, context.Canceled) {
 		log.Fatal(err)
 	}
