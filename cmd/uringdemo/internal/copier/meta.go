@@ -79,7 +79,7 @@ func (w *worker) dress(ctx context.Context, e *entry, src, dst *fs.File, a *attr
 		if os.Geteuid() != 0 {
 			mode = afterWrite(mode)
 		}
-		mode, err = w.copyXattrs(ctx, e.dst.path(), nameXattrs(e.ddir, e.dst.name), fdXattrs(dst.Fd()), mode, false)
+		mode, err = w.keepXattrs(ctx, e, dst, mode)
 		if is(err, unix.ENOENT) {
 			err = errReplaced
 		}
@@ -155,9 +155,11 @@ func (w *worker) preserveNamed(ctx context.Context, e *entry, name string) error
 	if err != nil {
 		return err
 	}
-	mode, err = w.copyXattrs(ctx, e.dst.path(), nameXattrs(e.sdir, e.src.name), nameXattrs(e.ddir, name), mode, false)
-	if err != nil {
-		return err
+	if e.attrs.kind() != unix.S_IFLNK || w.opts.Security { // links have neither attributes of users nor ACLs
+		mode, err = w.copyXattrs(ctx, e.dst.path(), nameXattrs(e.sdir, e.src.name), nameXattrs(e.ddir, name), mode, false)
+		if err != nil {
+			return err
+		}
 	}
 	if err := w.lacking(e.dst.path(), "times", e.ddir.Chtimes(ctx, name, e.attrs.atime, e.attrs.mtime)); err != nil {
 		return err
@@ -166,6 +168,20 @@ func (w *worker) preserveNamed(ctx context.Context, e *entry, name string) error
 		return nil
 	}
 	return e.ddir.Chmod(ctx, name, fileMode(mode))
+}
+
+// keepXattrs gives a new file the attributes of the one that it replaces. Without /proc that takes the right to read it.
+func (w *worker) keepXattrs(ctx context.Context, e *entry, dst *fs.File, mode uint32) (uint32, error) {
+	old := nameXattrs(e.ddir, e.dst.name)
+	if !haveProc() {
+		f, err := e.ddir.OpenFile(ctx, e.dst.name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return mode, err
+		}
+		defer f.Close(context.WithoutCancel(ctx))
+		old = fdXattrs(f.Fd())
+	}
+	return w.copyXattrs(ctx, e.dst.path(), old, fdXattrs(dst.Fd()), mode, false)
 }
 
 // copyXattrs copies extended attributes. Those that dst has by inheritance and src has not are ACLs, which have to go: they would

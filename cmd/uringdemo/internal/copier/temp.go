@@ -103,8 +103,12 @@ func (t *temp) settle(ctx context.Context, noClobber bool) error {
 		return nil
 	}
 	_, err := executor.Block(ctx, func() (struct{}, error) {
-		from := fmt.Sprintf("/proc/self/fd/%d", t.file.Fd())
-		return struct{}{}, unix.Linkat(unix.AT_FDCWD, from, int(t.dir.Fd()), t.name, unix.AT_SYMLINK_FOLLOW)
+		err := unix.Linkat(int(t.file.Fd()), "", int(t.dir.Fd()), t.name, unix.AT_EMPTY_PATH) // root, and anybody since 6.10
+		if err == unix.ENOENT {
+			from := fmt.Sprintf("/proc/self/fd/%d", t.file.Fd())
+			err = unix.Linkat(unix.AT_FDCWD, from, int(t.dir.Fd()), t.name, unix.AT_SYMLINK_FOLLOW)
+		}
+		return struct{}{}, err
 	})
 	if noClobber && is(err, unix.EEXIST) {
 		return errSkip

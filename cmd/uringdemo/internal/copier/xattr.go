@@ -2,8 +2,10 @@ package copier
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -59,7 +61,16 @@ func nameXattrs(dir *fs.Dir, name string) xattrs {
 	return xattrs{path: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)}
 }
 
+// haveProc reports whether /proc is mounted, which a bare chroot may lack.
+var haveProc = sync.OnceValue(func() bool {
+	var st unix.Stat_t
+	return unix.Lstat("/proc/self/fd", &st) == nil
+})
+
 func (x xattrs) list() ([]string, error) {
+	if x.path != "" && !haveProc() {
+		return nil, errors.New("/proc is not mounted")
+	}
 	raw, err := growing(func(b []byte) (int, error) {
 		if x.path != "" {
 			return unix.Llistxattr(x.path, b)
