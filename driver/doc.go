@@ -18,8 +18,8 @@
 //
 // # Streams
 //
-// Operations that complete many times (multishot) are streams: [SubmitMulti] for connections, [RecvMulti] for what arrives on a socket, in
-// buffers that streams share ([BufferRing]). A [Stream] goes on until somebody ends it, whatever the kernel makes of it; one that is
+// Operations that complete many times (multishot) are streams: [SubmitMulti] for connections, [RecvMulti] for what arrives on a
+// socket and [ReadMulti] on a pipe, in buffers that streams share ([BufferRing]). A [Stream] goes on until somebody ends it, whatever the kernel makes of it; one that is
 // not read rests, and holds a bounded number of items.
 //
 // # Where io_uring is forbidden

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -299,4 +301,44 @@ func ExampleDataOnly() {
 	b, err := fs.ReadFile(ctx, name)
 	fmt.Printf("%s %v\n", b, err)
 	// Output: hello <nil>
+}
+
+// What a child process says is read as it comes, and while it is silent no buffer waits for it.
+func ExampleReadMulti() {
+	ctx := context.Background()
+	d, err := driver.Open(driver.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer d.Close(ctx)
+	buffers, err := driver.NewBufferRing(d, 16, 4096)
+	if err != nil {
+		log.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	child := exec.Command("echo", "hello")
+	child.Stdout = w
+	if err := child.Start(); err != nil {
+		log.Fatal(err)
+	}
+	w.Close()
+	for said := driver.ReadMulti(d, int(r.Fd()), buffers, nil); ; {
+		c, err := said.Next(ctx)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s", c.Bytes())
+		c.Release()
+	}
+	fmt.Println(child.Wait())
+	// Output:
+	// hello
+	// <nil>
 }

@@ -37,6 +37,15 @@ func RecvMsgMulti(d *Driver, fd int, b *BufferRing, room ops.Room, flags int, en
 	return in.stream(d, in.msgs.Many(b.group), ended)
 }
 
+// ReadMulti is [RecvMulti] for what is no socket and is not always ready: pipes and FIFOs, terminals, inotify(7), eventfd(2) and their like.
+// Each item is what one read brings; Next returns io.EOF at the end. Regular files, directories and disks are EINVAL, and so are
+// [Incremental] buffers for other things than pipes, whose pieces might not fit into what is left of one. Nobody else should read from fd
+// meanwhile. Multishot needs kernel 6.7; elsewhere it is one read after the other. read(2).
+func ReadMulti(d *Driver, fd int, b *BufferRing, ended func()) *Stream[Chunk] {
+	in := &receiver{b: b, fd: fd, reads: true}
+	return in.stream(d, ops.ReadGroup(fd, b.group, false), ended)
+}
+
 func (in *receiver) stream(d *Driver, first ops.Spec, ended func()) *Stream[Chunk] {
 	in.s = newStream(d, in, in.b.limit, ended)
 	in.s.begin(first, in.begin(d))
@@ -49,6 +58,9 @@ type receiver struct {
 	s      *stream
 	fd     int
 	flags  int
+	reads  bool          // it is no socket
+	asks   bool          // a round is to tell only that there is something to read,
+	ready  bool          // and has done so
 	direct uint8         // [ops.Direct], if fd is a place in the ring's table
 	ends   bool          // an empty result is the end, and not an empty datagram
 	packed bool          // but of a sequence of packets, not one that brings descriptors
@@ -58,6 +70,9 @@ type receiver struct {
 }
 
 func (in *receiver) begin(d *Driver) error {
+	if in.reads {
+		return in.beginReading(d)
+	}
 	const refused = unix.MSG_WAITALL | unix.MSG_TRUNC | unix.MSG_PEEK | unix.MSG_OOB | unix.MSG_ERRQUEUE | unix.MSG_DONTWAIT
 	if in.flags&refused != 0 {
 		return fmt.Errorf("uringo: RecvMulti with flags %#x: %w", in.flags&refused, syscall.EINVAL)
@@ -81,6 +96,23 @@ func (in *receiver) begin(d *Driver) error {
 	return in.b.join(d, in.s)
 }
 
+func (in *receiver) beginReading(d *Driver) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(in.fd, &st); err != nil {
+		return err
+	}
+	typ := st.Mode & unix.S_IFMT
+	switch typ {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFBLK:
+		return fmt.Errorf("uringo: ReadMulti of a file that never makes anybody wait: %w", syscall.EINVAL)
+	}
+	if in.b.bytesOnly && typ != unix.S_IFIFO {
+		return fmt.Errorf("uringo: ReadMulti of what is no pipe into incremental buffers: %w", syscall.EINVAL)
+	}
+	in.ends = true
+	return in.b.join(d, in.s)
+}
+
 // on has an operation work on what is received from.
 func (in *receiver) on(s ops.Spec) ops.Spec {
 	s.Flags |= in.direct
@@ -88,11 +120,16 @@ func (in *receiver) on(s ops.Spec) ops.Spec {
 }
 
 // round names the group of buffers to the kernel, or picks one for it. A picked one does not wait for bytes: it would be lost for others
-// meanwhile.
+// meanwhile. As only sockets can be asked not to wait, others are asked first whether there is something.
 func (in *receiver) round(r *Request) (ops.Spec, hold) {
 	for !in.b.await(r) {
 		switch {
+		case in.b.kernel == nil && in.reads && !in.ready:
+			in.asks = true
+			return ops.PollAdd(in.fd, unix.POLLIN).Spec, goOn
 		case in.b.kernel == nil:
+		case in.reads:
+			return ops.ReadGroup(in.fd, in.b.group, !r.single && in.s.d.ring.Supports(ring.OpReadMultishot)), goOn
 		case in.msgs == nil:
 			return in.on(ops.RecvGroup(in.fd, in.b.group, in.flags, !r.single, in.bundle && !r.single)), goOn
 		case r.single:
@@ -101,9 +138,12 @@ func (in *receiver) round(r *Request) (ops.Spec, hold) {
 			return in.msgs.Many(in.b.group), goOn
 		}
 		if c, ok := in.b.pick(); ok {
-			in.picked = c
-			if in.msgs != nil {
+			in.picked, in.ready = c, false
+			switch {
+			case in.msgs != nil:
 				return in.msgs.Into(c.mem), goOn
+			case in.reads:
+				return ops.ReadAt(in.fd, c.mem, -1).Spec, goOn
 			}
 			return in.on(ops.Recv(in.fd, c.mem, in.flags|unix.MSG_DONTWAIT).Spec), goOn
 		}
@@ -133,8 +173,12 @@ func (in *receiver) arrived(n int, flags uint32) (c Chunk, rest int, next uint32
 }
 
 func (in *receiver) items(s *stream, res int32, flags uint32) (end bool) {
-	if in.msgs != nil {
+	switch {
+	case in.msgs != nil:
 		return in.message(s, int(res), flags)
+	case in.asks:
+		in.asks, in.ready = false, true
+		return false
 	}
 	if res == 0 && in.ends {
 		in.lost(flags)

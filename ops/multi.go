@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"math"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,8 @@ var (
 		Ready: readyRecv}
 	kindRecvGroup = &Kind{Name: "recv_multi", Code: ring.OpRecv, Prepare: prepareRecvGroup, Waits: true, NoWait: unix.MSG_DONTWAIT,
 		Ready: readyRecv}
+	kindReadMulti = &Kind{Name: "read_multi", Code: ring.OpReadMultishot, Prepare: prepareReadGroup, Waits: true, Ready: readyRead}
+	kindReadGroup = &Kind{Name: "read_multi", Code: ring.OpRead, Prepare: prepareReadGroup, Waits: true, Ready: readyRead}
 )
 
 // Multi is an operation that completes many times: see driver.SubmitMulti.
@@ -82,4 +85,26 @@ func prepareRecvGroup(s *Spec, e *ring.SQE) {
 	}
 	e.BufIndex = uint16(s.off)
 	e.OpFlags = s.opFlags
+}
+
+// ReadGroup reads from fd, which is no regular file, into buffers that the kernel takes from a group of provided ones, again and again
+// (multishot) or once. It is for the driver, which knows the buffers: see driver.ReadMulti. Kernel 5.19; multishot 6.7.
+func ReadGroup(fd int, group uint16, again bool) Spec {
+	s := Spec{Kind: kindReadGroup, FD: int32(fd), off: uint64(group), Flags: ring.SQEBufferSelect}
+	if again {
+		s.Kind = kindReadMulti
+	}
+	return s
+}
+
+func prepareReadGroup(s *Spec, e *ring.SQE) {
+	e.Off = math.MaxUint64 // the file position, which such files do not have
+	e.BufIndex = uint16(s.off)
+}
+
+func readyRead(_ *Spec, res int32) uint32 {
+	if res != eagain {
+		return 0
+	}
+	return unix.POLLIN
 }

@@ -294,7 +294,7 @@ func (s *Sim) check(e *SQE) syscall.Errno {
 	switch {
 	case int(e.Op) >= OpCount || !s.hasOp[e.Op], e.Flags&^known != 0:
 		return syscall.EINVAL
-	case e.Flags&SQEBufferSelect != 0 && (e.Op != OpRecv && e.Op != OpRecvmsg || s.cfg.Version < sinceProvided):
+	case e.Flags&SQEBufferSelect != 0 && (!selects(e.Op) || s.cfg.Version < sinceProvided):
 		return syscall.EOPNOTSUPP
 	case s.restricted && (!s.allowOp[e.Op] || e.Flags&^s.allowFlags != 0):
 		return syscall.EACCES
@@ -302,6 +302,11 @@ func (s *Sim) check(e *SQE) syscall.Errno {
 		return syscall.EINVAL
 	}
 	return s.checkOp(e)
+}
+
+// selects reports whether an operation takes provided buffers.
+func selects(op Op) bool {
+	return op == OpRecv || op == OpRecvmsg || op == OpRead || op == OpReadMultishot
 }
 
 // queue begins a chain, or defers it behind a drain.

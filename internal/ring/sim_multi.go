@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The model's multishot requests on sockets, and its rings of provided buffers.
+// The model's multishot requests, and its rings of provided buffers.
 
 // simProvided is a ring of provided buffers as the kernel sees it.
 type simProvided struct {
@@ -56,7 +56,7 @@ func (p *simProvided) next() *providedBuffer {
 
 // isMultishot reports whether a request goes on after its first result.
 func isMultishot(e *SQE) bool {
-	return e.Op == OpAccept && e.IoPrio&AcceptMultishot != 0 || (e.Op == OpRecv || e.Op == OpRecvmsg) && e.IoPrio&RecvMultishot != 0
+	return e.Op == OpReadMultishot || e.Op == OpAccept && e.IoPrio&AcceptMultishot != 0 || (e.Op == OpRecv || e.Op == OpRecvmsg) && e.IoPrio&RecvMultishot != 0
 }
 
 // performSocket performs what the call table knows only without multishot and provided buffers.
@@ -76,8 +76,11 @@ func (s *Sim) performSocket(r *simReq) (res int32, ready bool) {
 			}
 			return -int32(syscall.ENOBUFS), true
 		}
-		if e.Op == OpRecv {
+		switch e.Op {
+		case OpRecv:
 			e.Addr, e.Len = b.addr, b.len
+		case OpRead, OpReadMultishot:
+			e.Op, e.Addr, e.Len = OpRead, b.addr, b.len
 		}
 	}
 	if e.Op == OpRecvmsg {
@@ -132,7 +135,7 @@ const recvmsgHeader = 16
 // goesOn posts a result of a multishot request that others will follow. The kernel ends one when it likes, and when it has to.
 func (s *Sim) goesOn(r *simReq, res int32) bool {
 	switch {
-	case !isMultishot(&r.sqe), res < 0, res == 0 && r.sqe.Op == OpRecv, r.empty, r.doomed, s.cfg.Delay > 0 && s.chance(0.05):
+	case !isMultishot(&r.sqe), res < 0, res == 0 && (r.sqe.Op == OpRecv || r.sqe.Op == OpReadMultishot), r.empty, r.doomed, s.cfg.Delay > 0 && s.chance(0.05):
 		return false
 	}
 	s.post(CQE{UserData: r.sqe.UserData, Res: res, Flags: r.flags | CQEMore}, false)

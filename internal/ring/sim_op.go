@@ -53,6 +53,10 @@ func (s *Sim) checkOp(e *SQE) syscall.Errno {
 			(s.cfg.Version < sinceRecvMultishot || e.Flags&SQEBufferSelect == 0 || e.Op == OpRecv && e.Len != 0 || writes(e.Op)) {
 			return syscall.EINVAL
 		}
+	case OpReadMultishot:
+		if e.Flags&SQEBufferSelect == 0 || e.Addr != 0 || e.Len != 0 {
+			return syscall.EINVAL
+		}
 	case OpSendZC, OpSendmsgZC:
 		if e.IoPrio != 0 && s.cfg.Version < sinceReportUsage {
 			return syscall.EINVAL
