@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"uringo/internal/rights"
 )
 
 // Pool performs entries as plain system calls on a bounded number of goroutines, and posts their completions. It takes as many
@@ -21,6 +23,7 @@ type Pool struct {
 	post   func(CQE)
 	closed atomic.Bool
 	worker func() // work, bound once
+	people people // of whoever calls Start
 
 	mu      sync.Mutex
 	limit   int
@@ -36,6 +39,8 @@ type Pool struct {
 type job struct {
 	e    SQE
 	rest []SQE // entries linked behind it
+
+	as []*rights.Rights // whose it and those behind it are performed with, where one is not the process's
 
 	list       *jobs // the one it is in
 	prev, next *job
@@ -58,7 +63,7 @@ func NewPool(table *CallTable, limit int, post func(CQE)) *Pool {
 	return p
 }
 
-// Start begins the entry, of which it keeps a copy, and never blocks.
+// Start begins the entry, of which it keeps a copy, and never blocks. A personality of it is one that the pool knows.
 func (p *Pool) Start(e *SQE) { p.start(e, nil) }
 
 // start begins an entry and the entries linked behind it, which it keeps.
@@ -66,12 +71,14 @@ func (p *Pool) start(e *SQE, rest []SQE) {
 	switch {
 	case p.inTable(e.Op):
 		p.mu.Lock()
-		p.enqueue(p.newJob(e, rest))
+		j := p.newJob(e, rest)
+		j.as = p.people.of(e, rest)
+		p.enqueue(j)
 		p.mu.Unlock()
 	case e.Op == OpNop && rest == nil && p.malformed(e) == 0:
 		p.answer(e, nop(e))
 	default:
-		p.begin(&job{e: *e, rest: rest})
+		p.begin(&job{e: *e, rest: rest, as: p.people.of(e, rest)})
 	}
 }
 
@@ -181,7 +188,7 @@ func (p *Pool) work() {
 			return
 		}
 		last = nil
-		if res, done := p.perform(j); done {
+		if res, done := p.performAs(j); done {
 			j.done.Store(true)
 			p.begin(p.finish(j, res))
 			last = j
@@ -274,7 +281,7 @@ func (p *Pool) finish(j *job, res int32) *job {
 		return nil
 	}
 	if !failed || e.Flags&SQEHardlink != 0 {
-		return &job{e: j.rest[0], rest: j.rest[1:]}
+		return &job{e: j.rest[0], rest: j.rest[1:], as: j.as[min(1, len(j.as)):]}
 	}
 	// A silent request that fails silences what it takes down with it; any other makes all of it heard.
 	if e.Flags&SQECQESkip == 0 {
@@ -314,7 +321,7 @@ func (p *Pool) newJob(e *SQE, rest []SQE) *job {
 func (p *Pool) recycle(j *job) {
 	const spare = 1024
 	if p.free.n < spare {
-		j.rest = nil
+		j.rest, j.as = nil, nil
 		p.free.push(j)
 	}
 }

@@ -30,6 +30,7 @@ type portable struct {
 	disabled bool
 	rules    *rules    // nil: no restrictions
 	workers  [2]uint32 // the limits as last registered
+	person   uint16    // the latest personality's number
 	mem      []byte
 	shared   *sharedHeads
 	sqes     []SQE

@@ -111,7 +111,7 @@ func (k *portable) submit(n uint32) int {
 // whoever asks, and a cancellation on the heels of the request comes too late.
 func (k *portable) tryNow(e *SQE) bool {
 	c := &k.pool.table[e.Op&(OpCount-1)]
-	if c.Now == nil || e.Flags != 0 {
+	if c.Now == nil || e.Flags != 0 || e.Personality != 0 {
 		return false
 	}
 	res := c.Now(e)
@@ -166,7 +166,7 @@ func (k *portable) check(e *SQE) syscall.Errno {
 		return syscall.EOPNOTSUPP
 	case e.Flags&SQEFixedFile != 0:
 		return syscall.EBADF // none are registered
-	case e.Flags&SQEDrain != 0 || e.Personality != 0:
+	case e.Flags&SQEDrain != 0 || !k.pool.people.know(e.Personality):
 		return syscall.EINVAL
 	}
 	return k.pool.malformed(e)

@@ -20,6 +20,7 @@ func (r *rules) allow(e *SQE) bool {
 
 func (k *portable) Register(fd int, op uint32, arg unsafe.Pointer, n uint32) (int, syscall.Errno) {
 	var errno syscall.Errno
+	res := 0
 	switch {
 	case fd != portableFD || k.pool == nil:
 		errno = syscall.EBADF
@@ -33,6 +34,10 @@ func (k *portable) Register(fd int, op uint32, arg unsafe.Pointer, n uint32) (in
 		errno = k.enable(arg, n)
 	case op == registerIowqMax:
 		errno = k.limitCalls(arg, n)
+	case op == registerPersonality && arg == nil && n == 0:
+		res, errno = k.registerPersonality()
+	case op == unregisterPersonality && arg == nil:
+		errno = k.unregisterPersonality(n)
 	default:
 		errno = syscall.EINVAL
 	}
@@ -40,7 +45,7 @@ func (k *portable) Register(fd int, op uint32, arg unsafe.Pointer, n uint32) (in
 	if errno != 0 {
 		return -1, errno
 	}
-	return 0, 0
+	return res, 0
 }
 
 // probe fills in struct io_uring_probe: a header of 16 bytes, and 8 bytes an opcode.

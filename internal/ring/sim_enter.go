@@ -292,7 +292,7 @@ func (s *Sim) check(e *SQE) syscall.Errno {
 		known |= SQECQESkip
 	}
 	switch {
-	case int(e.Op) >= OpCount || !s.hasOp[e.Op], e.Flags&^known != 0:
+	case int(e.Op) >= OpCount || !s.hasOp[e.Op], e.Flags&^known != 0, e.Personality != 0:
 		return syscall.EINVAL
 	case e.Flags&SQEBufferSelect != 0 && (!selects(e.Op) || s.cfg.Version < sinceProvided):
 		return syscall.EOPNOTSUPP
