@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"uringo/buf"
+	"uringo/internal/rights"
 	"uringo/internal/ring"
 	"uringo/ops"
 )
@@ -249,6 +250,9 @@ func (d *Driver) segment(c *chain) int {
 		if n > 0 && !c.hard[c.next+n-1] && !c.reqs[c.next+n-1].spec.Kind.Breaks || !d.linkable(r) {
 			break
 		}
+		if n > 0 && d.strays(c, &r.spec) {
+			break
+		}
 		if r.spec.Fills() {
 			fills++
 		}
@@ -260,11 +264,19 @@ func (d *Driver) segment(c *chain) int {
 	return max(n, 1)
 }
 
+// strays reports whether an operation would be performed with rights that are not its own, were it linked in a chain: the kernel takes up what is
+// linked on the thread that submitted it, at any time, and one that no driver is locked to may have taken another user's for a moment. What its
+// own threads perform has those of when it was submitted.
+func (d *Driver) strays(c *chain, s *ops.Spec) bool {
+	return d.tid == 0 && rights.Taken() && s.As == nil && s.OnName() && c.reqs[c.next].spec.Flags&ops.Async == 0
+}
+
 // linkable reports whether an operation may be part of a segment.
 func (d *Driver) linkable(r *Request) bool {
 	s := &r.spec
 	return r.cancel != r.cur && s.Kind.Code != ring.OpAsyncCancel && s.Kind.Notify == nil && s.Kind.InVain == nil && d.ring.Supports(s.Kind.Code) &&
-		(s.Route != ops.RouteCall || d.engine != Uring) && (!s.OnTable() || d.admit(s) == nil)
+		(s.Route != ops.RouteCall || d.engine != Uring) && (!s.OnTable() || d.admit(s) == nil) &&
+		(s.As == nil || d.mayAct(s.As) == nil)
 }
 
 // roomFor reports whether a segment can be submitted as a whole.

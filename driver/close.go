@@ -140,6 +140,7 @@ func (d *Driver) drained() bool {
 func (d *Driver) finish() {
 	var err error
 	d.buffers.forgetAll(d)
+	d.forgetPeople()
 	for _, b := range d.provided {
 		if err := d.closeProvided(b); err != nil {
 			d.log.Warn("a ring of buffers stays", zap.Error(err))

@@ -94,11 +94,12 @@ type Driver struct {
 	buffers   buffers
 	files     files
 	provided  map[uint16]*BufferRing // by group
-	issued    int                    // operations holding a slot
-	held      [shares]int            // of these, those of each share
-	most      int                    // how many takers there may be, and how many givers
-	mostWait  int                    // how many of both
-	pooled    int                    // of these, the ones that the pool performs
+	people    map[uint16]*Personality
+	issued    int         // operations holding a slot
+	held      [shares]int // of these, those of each share
+	most      int         // how many takers there may be, and how many givers
+	mostWait  int         // how many of both
+	pooled    int         // of these, the ones that the pool performs
 	backoff   time.Duration
 	broken    error
 	asked     bool        // Close was called
@@ -165,6 +166,7 @@ func open(cfg Config, guest Guest) (*Driver, error) {
 	}
 	d.poke.control = func() {}
 	d.cancelOut = make(map[uint64]uint64)
+	d.people = make(map[uint16]*Personality)
 	opened := make(chan error)
 	go d.life(opened)
 	if err := <-opened; err != nil {

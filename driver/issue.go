@@ -113,6 +113,12 @@ func (d *Driver) write(r *Request) bool {
 			return true
 		}
 	}
+	if r.spec.As != nil {
+		if err := d.mayAct(r.spec.As); err != nil {
+			d.deliver(r, 0, err)
+			return true
+		}
+	}
 	if k.Fixed != 0 && !r.spec.Pin() {
 		d.deliver(r, 0, buf.ErrReleased)
 		return true

@@ -98,7 +98,8 @@ func Pwrite(fd int, b []byte, off int64) (int, error) {
 	}
 }
 
-// Run performs an operation with a plain system call on the calling goroutine. It may block, and nothing can cancel it.
+// Run performs an operation with a plain system call on the calling goroutine. It may block, and nothing can cancel it. One with other rights
+// than the process's is refused: EPERM.
 func Run[T any](o *Op[T]) Result[T] {
 	if err := o.Invalid(); err != nil {
 		return o.Result(0, err)
@@ -108,6 +109,9 @@ func Run[T any](o *Op[T]) Result[T] {
 
 // call is Run without types.
 func (s *Spec) call() int32 {
+	if s.As != nil {
+		return -int32(syscall.EPERM)
+	}
 	var e ring.SQE
 	s.Prepare(&e)
 	do := calls[e.Op].Do

@@ -58,6 +58,9 @@ type Spec struct {
 	// Release, if not nil, is called when the kernel has let go of an operation that its caller abandoned; never for one
 	// whose result was delivered. It runs on the driver goroutine and must not block.
 	Release func()
+
+	// As says whose rights the operation is performed with, instead of the process's: nil for the latter. Kernel 5.6.
+	As *Identity
 }
 
 // Kind describes an opcode. Kinds are package-level values; the driver compares and counts them, and never looks inside an
@@ -130,6 +133,9 @@ func (s *Spec) Prepare(e *ring.SQE) {
 	e.Op = s.Kind.Code
 	e.Flags = s.Flags
 	e.FD = s.FD
+	if s.As != nil {
+		e.Personality = s.As.ID
+	}
 	if s.Kind.Prepare != nil {
 		s.Kind.Prepare(s, e)
 		return
