@@ -82,7 +82,7 @@ func (d *Dir) writeAtomic(ctx context.Context, name, shown string, data []byte, 
 	step, err := replace(ctx, f, temp, name, data)
 	if err != nil && step != "sync" {
 		// If it was renamed in spite of all, there is none of that name. It is no operation of d, which may be closing.
-		_, _ = call(context.WithoutCancel(ctx), Call, func() (struct{}, error) {
+		_, _ = callAs(context.WithoutCancel(ctx), d.f.as, Call, func() (struct{}, error) {
 			return struct{}{}, ops.UnlinkatNow(d.f.h.FD, temp, 0)
 		})
 	}
@@ -153,11 +153,12 @@ func (d *Dir) replaceLinked(ctx context.Context, f *File, temp, name string, dat
 
 	var c driver.Chain
 	o := ops.WriteAtFlags(f.h.FD, data, 0, unix.RWF_SYNC)
+	o.As = f.whose()
 	o.Flags |= ops.Async // on a file system that does not pass it on, the driver would wait for the disk
 	o.Release = f.freeAnd(gone)
 	write := driver.Link(&c, o)
 	onDir := func(o ops.Op[struct{}]) ops.Op[struct{}] {
-		o.Release = d.f.h.Free
+		o.Release, o.As = d.f.h.Free, d.f.whose()
 		return o
 	}
 	rename := driver.Link(&c, onDir(ops.Renameat2(d.f.h.FD, temp, d.f.h.FD, name, 0)))

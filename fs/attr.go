@@ -14,7 +14,7 @@ func do[T any](ctx context.Context, f *File, op Operation, o ops.Op[T]) ops.Resu
 	if !f.h.Acquire() {
 		return o.Result(0, ErrClosed)
 	}
-	o.Release = f.h.Free
+	o.Release, o.As = f.h.Free, f.whose()
 	remote := f.known()&traitRemote != 0
 	res := perform(ctx, choose(ctx, op, f.pinned(op), remote), remote, o)
 	res.Err = f.h.Settle(res.Err, ErrClosed)
@@ -28,7 +28,7 @@ func doCall[T any](ctx context.Context, f *File, op Operation, fn func(fd int) (
 		return zero, ErrClosed
 	}
 	remote := f.known()&traitRemote != 0
-	v, err := call(ctx, choose(ctx, op, f.pinned(op), remote), func() (T, error) { return fn(f.h.FD) })
+	v, err := callAs(ctx, f.as, choose(ctx, op, f.pinned(op), remote), func() (T, error) { return fn(f.h.FD) })
 	return v, f.h.Settle(err, ErrClosed)
 }
 

@@ -47,6 +47,9 @@ func (f *File) CopyRange(ctx context.Context, off int64, src *File, srcOff, n in
 	if f.flag&unix.O_APPEND != 0 {
 		return 0, CopiedNothing, f.wrap("copy", errAppend)
 	}
+	if src.as != nil && src.as != f.as {
+		return 0, CopiedNothing, f.wrap("copy", errTwoUsers)
+	}
 	if n >= 0 {
 		if err := checkRange(max(off, srcOff), n); err != nil {
 			return 0, CopiedNothing, f.wrap("copy", err)

@@ -28,6 +28,7 @@ type Dir struct {
 	f       *File
 	reading sync.Mutex // of the entries, which the descriptor has one position for; held inside plain calls only
 	blind   bool       // opened without the right to read it (O_PATH)
+	lent    bool       // the descriptor was opened with other rights than f's
 }
 
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
@@ -108,7 +109,7 @@ func (d *Dir) OpenFile(ctx context.Context, name string, flag int, perm FileMode
 }
 
 func (d *Dir) open(ctx context.Context, drv *driver.Driver, name, shown string, flag int, perm FileMode) (*File, error) {
-	at := place{dirfd: d.f.h.FD, remote: d.remote(), resolve: beneath, free: d.f.h.Free}
+	at := place{dirfd: d.f.h.FD, remote: d.remote(), resolve: beneath, free: d.f.h.Free, as: d.f.as}
 	if !noOpenat2.Load() {
 		f, err := openAt(ctx, drv, at, name, shown, flag, perm)
 		if err != syscall.ENOSYS && (err != syscall.EPERM || openat2Works()) {
@@ -161,8 +162,14 @@ func (d *Dir) ReadDir(ctx context.Context) ([]*Entry, error) {
 	if d.blind {
 		return nil, &PathError{Op: "readdirent", Path: d.f.name, Err: syscall.EACCES}
 	}
-	l := &listing{ctx, d.f.name}
-	entries, err := doCall(ctx, d.f, OpList, func(fd int) ([]*Entry, error) {
+	l := &listing{ctx: ctx, dir: d.f.name}
+	if d.f.as != nil {
+		l.in = d
+	}
+	entries, err := doCall(ctx, d.f, OpList, func(fd int) (entries []*Entry, err error) {
+		if d.lent {
+			return readAnew(fd, l)
+		}
 		d.reading.Lock()
 		defer d.reading.Unlock()
 		return readEntries(fd, l)

@@ -33,10 +33,14 @@ func twoNames(ctx context.Context, op Operation, from *Dir, old string, to *Dir,
 	if two == "" {
 		return badName(new)
 	}
+	if from.f.as != to.f.as {
+		return errTwoUsers
+	}
 	if !to.f.h.Acquire() {
 		return ErrClosed
 	}
 	o := mk(one, two)
+	o.As = from.f.whose()
 	if !from.f.h.Acquire() {
 		to.f.h.Release()
 		return ErrClosed

@@ -41,3 +41,6 @@ func Slow(op Operation, calls int) { onNames[op].skip.Store(int32(calls)) }
 
 // Remote reports whether the file counts as one on a file system that may not answer.
 func Remote(f *File) bool { return f.known()&traitRemote != 0 }
+
+// NoOpenat2 reports whether the package believes that the kernel has no openat2.
+func NoOpenat2() bool { return noOpenat2.Load() }

@@ -13,11 +13,11 @@ import (
 
 // awaitWriter makes of a FIFO that was opened for reading, without waiting, one that has or had a writer, as a blocking open does. It
 // returns the same descriptor or, after closing that, another one.
-func awaitWriter(ctx context.Context, d *driver.Driver, fd, flag int) (int, error) {
+func awaitWriter(ctx context.Context, d *driver.Driver, as *driver.Personality, fd, flag int) (int, error) {
 	// A writer may have come and gone before anybody waits for one. What he left shows on the descriptor that was there.
 	came := driver.Submit(d, ops.PollAdd(fd, unix.POLLIN))
 	flag &^= unix.O_CREAT | unix.O_TRUNC | unix.O_NOFOLLOW
-	waited, err := openWaiting(ctx, d, place{dirfd: cwd}, procPath(fd), flag, 0, came)
+	waited, err := openWaiting(ctx, d, place{dirfd: cwd, as: as}, procPath(fd), flag, 0, came)
 	came.Cancel()
 	_, _ = executor.Block(context.WithoutCancel(ctx), func() (struct{}, error) { // the operation holds the file open
 		<-came.Done()
@@ -39,7 +39,7 @@ func openWaiting(ctx context.Context, d *driver.Driver, at place, name string, f
 	o := &opening{fd: -1}
 	if d.Engine() == driver.Uring {
 		o.byRing(d, at, name, flag, mode)
-	} else if err := o.byHand(at, name, flag); err != nil {
+	} else if err := o.byHand(ctx, at, name, flag); err != nil {
 		return -1, err
 	}
 	if enough != nil {
@@ -105,16 +105,24 @@ func (o *opening) byRing(d *driver.Driver, at place, name string, flag int, mode
 }
 
 // byHand waits on a goroutine. Its thread can only be freed by opening the other end of the FIFO for a moment.
-func (o *opening) byHand(at place, name string, flag int) error {
-	r := ops.Run(new(at.open(name, unix.O_PATH, 0)))
-	if r.Err != nil {
+func (o *opening) byHand(ctx context.Context, at place, name string, flag int) error {
+	fifo := -1
+	find := at.open(name, unix.O_PATH, 0)
+	find.As = nil // by the thread
+	err := withRights(ctx, at.as, func() error {
+		r := ops.Run(&find)
+		fifo = r.N
 		return r.Err
+	})
+	if err != nil {
+		return err
 	}
-	fifo := r.N
 	go func() {
-		o.err = ignoringEINTR(func() (err error) {
-			o.fd, err = unix.Open(procPath(fifo), flag&^(unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW)|unix.O_CLOEXEC, 0)
-			return err
+		o.err = withRights(context.WithoutCancel(ctx), at.as, func() error {
+			return ignoringEINTR(func() (err error) {
+				o.fd, err = unix.Open(procPath(fifo), flag&^(unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW)|unix.O_CLOEXEC, 0)
+				return err
+			})
 		})
 		_ = unix.Close(fifo)
 		o.end()

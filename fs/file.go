@@ -16,11 +16,12 @@ import (
 type File struct {
 	h      handle.Handle
 	name   string
-	flag   int           // how it was opened (O_*)
-	traits atomic.Uint32 // what is known about it
-	pins   atomic.Uint32 // see Pin, two bits for each Operation
-	size   int64         // when it was opened, as far as anybody looked
-	turn   handle.Turn   // for Read and Write
+	flag   int                 // how it was opened (O_*)
+	traits atomic.Uint32       // what is known about it
+	pins   atomic.Uint32       // see Pin, two bits for each Operation
+	as     *driver.Personality // whose rights it is used with; nil for the process's own
+	size   int64               // when it was opened, as far as anybody looked
+	turn   handle.Turn         // for Read and Write
 
 	aligned atomic.Uint64 // the Alignment for direct I/O, once it was asked for
 }

@@ -123,7 +123,7 @@ func (f *File) vectorFixed(ctx context.Context, r Route, o ops.Op[[]*buf.Fixed])
 		f.h.Release()
 		return 0, o.Buf, syscall.ESPIPE
 	}
-	o.Release = f.h.Free
+	o.Release, o.As = f.h.Free, f.whose()
 	res := perform(ctx, r, f.known()&traitRemote != 0, o)
 	return res.N, res.Buf, f.h.Settle(res.Err, ErrClosed)
 }

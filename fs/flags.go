@@ -64,7 +64,7 @@ func (f *File) withFlags(ctx context.Context, op Operation, o ops.Op[[]byte], fl
 	default:
 		r = Ring
 	}
-	o.Release = f.h.Free
+	o.Release, o.As = f.h.Free, f.whose()
 	res := perform(ctx, r, known&traitRemote != 0 && flags&unix.RWF_NOWAIT == 0, o)
 	err := f.h.Settle(res.Err, ErrClosed)
 	if handle.Abandoned(err) {

@@ -24,7 +24,7 @@ func (f *File) launch(d *driver.Driver, o ops.Op[[]byte]) (*flight, error) {
 	if !f.h.Acquire() {
 		return nil, ErrClosed
 	}
-	o.Release = f.h.Free
+	o.Release, o.As = f.h.Free, f.whose()
 	t := new(flight)
 	t.p = driver.Submit(d, o)
 	t.p.OnEnd(func(res ops.Result[[]byte]) {

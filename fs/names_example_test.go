@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
 )
@@ -29,6 +30,48 @@ func ExampleWriteFileAtomic() {
 		return err
 	})
 	// Output: answer = 42
+}
+
+// A client's session gets the directory with his rights, and all that is done by way of that is done as the client: here, as the user
+// that the program runs for.
+func ExampleDir_As() {
+	start(func(ctx context.Context, dir string) error {
+		d, err := executor.DriverOf(ctx)
+		if err != nil {
+			return err
+		}
+		user := driver.Credentials{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+		groups, err := os.Getgroups()
+		for _, g := range groups {
+			user.Groups = append(user.Groups, uint32(g))
+		}
+		if err != nil {
+			return err
+		}
+		p, err := d.RegisterPersonality(ctx, user)
+		if err != nil {
+			return err
+		}
+		defer p.Close(ctx)
+		root, err := fs.OpenDir(ctx, dir)
+		if err != nil {
+			return err
+		}
+		defer root.Close(ctx)
+
+		his, err := root.As(p)
+		if err != nil {
+			return err
+		}
+		defer his.Close(ctx)
+		if err := his.WriteFileAtomic(ctx, "letter", []byte("Dear client,\n"), 0o600); err != nil {
+			return err
+		}
+		entries, err := his.ReadDir(ctx)
+		fmt.Println(entries)
+		return err
+	})
+	// Output: [- letter]
 }
 
 func ExampleReadDir() {

@@ -20,13 +20,24 @@ type place struct {
 	remote  bool   // not on a local file system, as far as can be told
 	resolve uint64 // rules for the way there (RESOLVE_*)
 	free    func() // drops the reference to dirfd if the caller is let go
+	as      *driver.Personality
 }
 
 // openAt opens name, which errors show as shown.
 //
+// A file that is opened with the rights of a personality is used with them, too.
+//
 // An open can wait: for the other end of a FIFO, or for somebody's lease. So the first attempt is non-blocking, which makes no
 // difference for anything else, and only what it cannot do is left to a thread of the kernel, where ctx can end it.
 func openAt(ctx context.Context, d *driver.Driver, at place, name, shown string, flag int, perm FileMode) (*File, error) {
+	f, err := openAny(ctx, d, at, name, shown, flag, perm)
+	if err == nil && at.as != nil {
+		f.use(at.as)
+	}
+	return f, err
+}
+
+func openAny(ctx context.Context, d *driver.Driver, at place, name, shown string, flag int, perm FileMode) (*File, error) {
 	mode := uint32(0)
 	if flag&unix.O_CREAT != 0 || flag&unix.O_TMPFILE == unix.O_TMPFILE {
 		mode = modeBits(perm)
@@ -55,7 +66,7 @@ func openAt(ctx context.Context, d *driver.Driver, at place, name, shown string,
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFIFO && flag&unix.O_ACCMODE == unix.O_RDONLY {
-		if fd, err = awaitWriter(ctx, d, fd, flag); err != nil {
+		if fd, err = awaitWriter(ctx, d, at.as, fd, flag); err != nil {
 			return nil, err
 		}
 	} else if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flag&(unix.O_APPEND|unix.O_DIRECT|unix.O_NOATIME)); err != nil {
@@ -69,10 +80,14 @@ func openAt(ctx context.Context, d *driver.Driver, at place, name, shown string,
 
 // open returns the operation that opens name.
 func (at place) open(name string, flag int, mode uint32) ops.Op[struct{}] {
+	o := ops.Openat(at.dirfd, name, flag, mode)
 	if at.resolve != 0 {
-		return ops.Openat2(at.dirfd, name, unix.OpenHow{Flags: uint64(flag), Mode: uint64(mode), Resolve: at.resolve})
+		o = ops.Openat2(at.dirfd, name, unix.OpenHow{Flags: uint64(flag), Mode: uint64(mode), Resolve: at.resolve})
 	}
-	return ops.Openat(at.dirfd, name, flag, mode)
+	if at.as != nil {
+		o.As = at.as.Identity()
+	}
+	return o
 }
 
 // openOnce is open(2), by the route for it.
@@ -82,6 +97,9 @@ func openOnce(ctx context.Context, at place, name string, flag int, mode uint32)
 		op = OpCreate
 	}
 	pin := Route(pins[op].Load())
+	if at.as != nil {
+		pin = foreign(pin)
+	}
 	r := choose(ctx, op, pin, at.remote)
 	if op == OpOpen && pin == Auto && (r == Call || r == Ring && !at.remote && syscost.Cheap()) {
 		if fd, ok, err := openCached(ctx, at, name, flag); ok {

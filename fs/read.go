@@ -131,10 +131,10 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 		}
 		r = r.instead()
 	}
-	if r == Auto && f.takesLong(len(o.Buf)) {
+	if (r == Auto || f.as != nil) && f.takesLong(len(o.Buf)) {
 		o.Flags |= ops.Async
 	}
-	o.Release = free
+	o.Release, o.As = free, f.whose()
 	if ground != executor.OwnGround {
 		crowd.Add(1)
 	}

@@ -26,6 +26,7 @@ type Entry struct {
 type listing struct {
 	ctx context.Context
 	dir string
+	in  *Dir // to be asked instead of the path: it has its own rights; nil if it has not
 }
 
 // Name returns the entry's name, without its directory.
@@ -45,6 +46,9 @@ func (e *Entry) Inode() uint64 { return e.ino }
 func (e *Entry) Info() (FileInfo, error) {
 	if e.info != nil {
 		return e.info, nil
+	}
+	if e.from.in != nil {
+		return e.from.in.Lstat(e.from.ctx, e.name)
 	}
 	return Lstat(e.from.ctx, e.from.dir+"/"+e.name)
 }
@@ -87,6 +91,20 @@ func readEntries(fd int, l *listing) (entries []*Entry, err error) {
 		return nil
 	})
 	return entries, err
+}
+
+// readAnew is readEntries for a directory of which the calling thread has yet to find out whether it may read it.
+func readAnew(fd int, l *listing) ([]*Entry, error) {
+	own := -1
+	err := ignoringEINTR(func() (err error) {
+		own, err = unix.Openat(fd, ".", dirFlags|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(own)
+	return readEntries(own, l)
 }
 
 // batch makes values several at a time, for a directory's many. Whoever keeps one keeps its neighbours.

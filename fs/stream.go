@@ -78,7 +78,7 @@ func (f *File) writeSome(ctx context.Context, b []byte, off int64, free func()) 
 		return 0, ErrClosed
 	}
 	o := ops.WriteAtFlags(f.h.FD, b, -1, unix.RWF_NOSIGNAL)
-	o.Release = free
+	o.Release, o.As = free, f.whose()
 	res := perform(ctx, Ring, f.traits.Load()&traitRemote != 0, o)
 	if res.Err == syscall.EOPNOTSUPP || res.Err == syscall.EINVAL { // maybe for the flag, or for what is written
 		f.h.Release()

@@ -28,7 +28,7 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 		return 0, bufs, f.wrap("read", ErrClosed)
 	}
 	o := ops.ReadvAt(f.h.FD, bufs, off)
-	o.Release = f.h.Free
+	o.Release, o.As = f.h.Free, f.whose()
 	r := f.pinned(OpRead)
 	n, all, err := 0, false, error(nil)
 	ground := executor.GroundOf(ctx)
@@ -45,7 +45,7 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 				break
 			}
 		}
-		if r == Auto && f.takesLong(int(min(total, ops.MaxTransfer))) {
+		if (r == Auto || f.as != nil) && f.takesLong(int(min(total, ops.MaxTransfer))) {
 			o.Flags |= ops.Async
 		}
 		res := perform(ctx, r, false, o)
@@ -97,7 +97,7 @@ func (f *File) WritevAt(ctx context.Context, bufs [][]byte, off int64) (int, [][
 	n, err := 0, error(syscall.ESPIPE)
 	if r, remote := f.writeRoute(ctx); f.known()&traitStream == 0 {
 		o := ops.WritevAt(f.h.FD, bufs, off)
-		o.Release = f.h.Free
+		o.Release, o.As = f.h.Free, f.whose()
 		res := perform(ctx, r, remote, o)
 		n, err = res.N, res.Err
 	}

@@ -253,7 +253,7 @@ func (w *walk) list(path string) (entries []*Entry, err error) {
 		return nil, pathError("open", path, err)
 	}
 	defer unix.Close(fd)
-	entries, err = readEntries(fd, &listing{w.ctx, path})
+	entries, err = readEntries(fd, &listing{ctx: w.ctx, dir: path})
 	slices.SortFunc(entries, func(a, b *Entry) int { return strings.Compare(a.name, b.name) })
 	var some batch[info]
 	for _, e := range entries {

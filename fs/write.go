@@ -112,7 +112,7 @@ func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off 
 	if off >= 0 && f.known()&traitStream != 0 {
 		return 0, syscall.ESPIPE
 	}
-	o.Release = free
+	o.Release, o.As = free, f.whose()
 	res := perform(ctx, r.instead(), remote, o)
 	return res.N, res.Err
 }
