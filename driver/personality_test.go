@@ -423,6 +423,24 @@ func apart(t *testing.T, env string, look func(out string, err error)) {
 	look(string(out), err)
 }
 
+// A restricted ring takes them, too.
+func TestPersonalityRestricted(t *testing.T) {
+	testenv.NeedsRoot(t)
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{Restrict: driver.DataOnly()})
+		dir := testenv.Public(e.T)
+		p := e.act(d, client)
+		must(e, d, as(p, ops.Mkdirat(unix.AT_FDCWD, dir+"/a", 0o700))) // by a plain call
+		var st unix.Stat_t
+		if err := unix.Stat(dir+"/a", &st); err != nil || st.Uid != client.UID {
+			e.Errorf("it is owned by %d, %v", st.Uid, err)
+		}
+		if err := p.Close(e.Context()); err != nil {
+			e.Error(err)
+		}
+	})
+}
+
 // A kernel without personalities says so.
 func TestPersonalityUnsupported(t *testing.T) {
 	testenv.NeedsRoot(t)
