@@ -29,9 +29,9 @@ import (
 //
 // The driver links the operations in the kernel (IOSQE_IO_LINK, Linux 5.3), in one submission of which the kernel gets all or nothing. Where
 // a link would not hold, it waits for the result of the first operation and then goes on: behind operations of which the kernel lets a
-// failure pass (fsync, fallocate, and those on names), behind and before polls and plain calls, and on an old
-// kernel. Members with a hard link that was followed are not repeated after a short transfer, or after EINTR: their results are what the
-// kernel said.
+// failure pass (fsync, fallocate, and those on names), behind and before polls and plain calls, on an old kernel, and while so many others
+// wait for somebody that there may never be room for all of it at once. Members with a hard link that was followed are not repeated after
+// a short transfer, or after EINTR: their results are what the kernel said.
 type Chain struct {
 	links []linked
 	hard  []bool // the link behind it holds whatever became of it
@@ -177,24 +177,20 @@ func (d *Driver) endRest(c *chain, err error) {
 func (d *Driver) fillChains() {
 	waiting := d.chains
 	d.chains, d.awaited = nil, 0
-	var left []*chain
 	defer func() { // also if somebody who is told of an end makes a mistake
-		d.chains = append(append(left, waiting...), d.chains...)
+		d.chains = append(waiting, d.chains...)
 		if d.broken != nil { // just now
 			d.endChains(d.broken)
 		}
 	}()
 	for len(waiting) > 0 {
 		c := waiting[0]
-		over := d.advance(c)
-		waiting = waiting[1:]
-		if !over {
-			left = append(left, c)
-			if n := d.segment(c); d.mayWait(c, n) {
-				d.awaited = n
-				break // places are short, or entries: it is ahead of those that came later
-			}
+		if !d.advance(c) {
+			d.awaited = d.segment(c)
+			break // places are short, or entries: it is ahead of those that came later
 		}
+		waiting[0] = nil // or its memory would stay with us
+		waiting = waiting[1:]
 	}
 }
 
@@ -216,7 +212,7 @@ func (d *Driver) advance(c *chain) bool {
 		switch {
 		case c.broken || r.cancel == r.cur:
 			d.deliver(r, 0, syscall.ECANCELED)
-		case n == 1:
+		case n == 1 || !d.mayHave(c, n): // to wait for as many could be for ever, and one by one they get there, too
 			if d.place(r); r.chain != nil {
 				return true // on its way
 			}
@@ -284,21 +280,22 @@ func (d *Driver) roomFor(c *chain, n int) bool {
 	if int(d.ring.Space()) < n {
 		d.enter(d.ring.Submit())
 	}
-	return d.broken == nil && int(d.ring.Space()) >= n && d.room() >= n && d.mayWait(c, n)
+	return d.broken == nil && int(d.ring.Space()) >= n && d.room() >= n
 }
 
-// mayWait is allows, for a segment.
-func (d *Driver) mayWait(c *chain, n int) bool {
+// mayHave is allows, for a segment: whether there are places for all of it, as soon as those who wait for nobody have ended.
+func (d *Driver) mayHave(c *chain, n int) bool {
 	var more [shares]int
 	for _, r := range c.reqs[c.next : c.next+n] {
 		more[shareOf(r.spec.Kind)]++
 	}
+	wait := d.held[takers] + d.held[givers]
 	for _, i := range [...]int{takers, givers} {
-		if more[i] > 0 && (d.held[i]+more[i] > d.most || d.held[takers]+d.held[givers]+more[takers]+more[givers] > d.mostWait) {
+		if more[i] > 0 && (d.held[i]+more[i] > d.most || wait+more[takers]+more[givers] > d.mostWait) {
 			return false
 		}
 	}
-	return true
+	return wait+n <= d.places
 }
 
 // link writes the entries of a segment, for which there is room.
@@ -448,12 +445,11 @@ func (d *Driver) passed(c *chain, well bool) {
 // chainsWait reports whether a chain waits for places, which others must not take before it.
 func (d *Driver) chainsWait() bool { return d.room() < d.awaited }
 
-// chainFits reports whether a chain waits for nothing but entries in the submission queue.
+// chainFits reports whether the first chain waits for nothing but entries in the submission queue, or need not wait for places at once.
 func (d *Driver) chainFits() bool {
-	for _, c := range d.chains {
-		if n := d.segment(c); d.mayWait(c, n) {
-			return d.room() >= n
-		}
+	if len(d.chains) == 0 {
+		return false
 	}
-	return false
+	n := d.segment(d.chains[0])
+	return d.room() >= n || !d.mayHave(d.chains[0], n)
 }

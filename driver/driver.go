@@ -85,7 +85,7 @@ type Driver struct {
 	queues    [shares]list // waiting for a slot
 	first     int          // whose turn it is to be looked at first
 	chains    []*chain     // waiting for places for a whole segment
-	awaited   int          // how many, for the first of them to which its share leaves these; as of the last fillChains
+	awaited   int          // how many, for the first of them; as of the last fillChains
 	uncut     []*chain     // with a segment of which the kernel has taken nothing yet
 	cancels   []*Request   // issued, to be cancelled as soon as there is room
 	delayed   map[*Request]struct{}

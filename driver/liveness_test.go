@@ -109,3 +109,51 @@ func TestChainOfReceiversLeavesPlaces(t *testing.T) { // HAZARDS H18
 		must(e, d, ops.Nop())
 	})
 }
+
+// A chain for which there are never as many places at once goes through one by one, and holds up nobody meanwhile.
+func TestChainsAmongThoseWhoWait(t *testing.T) { // HAZARDS H18
+	on(t, engines, func(e *rig) {
+		for _, c := range []struct{ receivers, senders int }{{9, 0}, {0, 9}, {10, 2}, {10, 3}} {
+			d := e.open(driver.Config{Entries: 4, InFlight: 16}) // 10 of a kind may wait, 13 of both, and 14 run
+			for range c.receivers {
+				quiet, _ := e.sockets()
+				driver.Submit(d, ops.Recv(quiet, make([]byte, 1), 0))
+			}
+			for range c.senders {
+				full, _ := e.sockets()
+				e.stuff(full)
+				driver.Submit(d, ops.Send(full, make([]byte, 4096), 0))
+			}
+			e.eventually("they wait", func() bool { return d.Stats().InFlight == c.receivers+c.senders })
+			if c.senders == 0 {
+				r, w := e.pipe()
+				e.write(w, []byte("abc"))
+				var reads driver.Chain
+				var last *driver.Pending[[]byte]
+				for range 3 {
+					last = driver.Link(&reads, ops.ReadAt(r, make([]byte, 1), -1))
+				}
+				e.submit(d, &reads)
+				wants(e, "a read", last, 1, nil)
+			}
+			if c.receivers == 0 {
+				fd := e.file(nil)
+				var writes driver.Chain
+				var last *driver.Pending[[]byte]
+				for i := range 3 {
+					last = driver.Link(&writes, ops.WriteAt(fd, []byte{1}, int64(i)))
+				}
+				e.submit(d, &writes)
+				wants(e, "a write", last, 1, nil)
+			}
+			var others driver.Chain
+			var last *driver.Pending[struct{}]
+			for range 3 {
+				last = driver.HardLink(&others, ops.Nop())
+			}
+			e.submit(d, &others)
+			must(e, d, ops.Nop())
+			wants(e, "a no-op", last, 0, nil)
+		}
+	})
+}
