@@ -103,13 +103,22 @@ func (m *mover) moveOne(e *ring.SQE, off uint64, flags uint32) int32 {
 	}
 }
 
-// do moves bytes, and waits for them. Like the ring, and unlike pread(2), it ignores the offset where there are none.
+// do moves bytes, and waits for them. Like the ring, and unlike pread(2), it ignores the offset where there are none, but see anyOffset.
 func (m *mover) do(e *ring.SQE) int32 {
 	r := m.move(e, e.Off, e.OpFlags)
-	if r == espipe && e.Off != position {
+	if r == espipe && e.Off != position && anyOffset(e) {
 		r = m.move(e, position, e.OpFlags)
 	}
 	return r
+}
+
+// anyOffset reports whether the ring takes the entry's offset of a file without offsets. Of those, sockets take none but 0.
+func anyOffset(e *ring.SQE) bool {
+	if e.Off == 0 {
+		return true
+	}
+	var st unix.Stat_t
+	return unix.Fstat(int(e.FD), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK
 }
 
 // try moves bytes if that does not mean to wait for somebody else: for a pipe's other end, a peer, a terminal. Files with offsets
@@ -119,7 +128,7 @@ func (m *mover) try(e *ring.SQE) int32 {
 		return m.do(e)
 	}
 	if e.Off != position {
-		if r := m.move(e, e.Off, e.OpFlags); r != espipe {
+		if r := m.move(e, e.Off, e.OpFlags); r != espipe || !anyOffset(e) {
 			return r
 		}
 	} else if !hasPeer(e.FD) {

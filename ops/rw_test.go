@@ -142,6 +142,43 @@ func TestOffsetOfPipe(t *testing.T) {
 	})
 }
 
+// Sockets have no offsets either, but the ring says so, except at the beginning.
+func TestOffsetOfSocket(t *testing.T) {
+	onEngines(t, func(t *testing.T, e *engine) {
+		for _, typ := range []int{unix.SOCK_STREAM, unix.SOCK_DGRAM} {
+			p, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC, 0)
+			e.opened(p[0], err)
+			e.opened(p[1], err)
+			b := make([]byte, 1)
+			for _, off := range []int64{3, 0, -1} {
+				var want error
+				if off > 0 {
+					want = syscall.ESPIPE
+				}
+				for what, r := range map[string]func() error{
+					"write":        func() error { return do(e, WriteAt(p[0], b, off)).Err },
+					"writev":       func() error { return do(e, WritevAt(p[0], [][]byte{b}, off)).Err },
+					"read":         func() error { return do(e, ReadAt(p[1], b, off)).Err },
+					"readv":        func() error { return do(e, ReadvAt(p[1], [][]byte{b}, off)).Err },
+					"read no wait": func() error { return do(e, ReadAtFlags(p[1], b, off, unix.RWF_NOWAIT)).Err },
+					"read nothing": func() error { return do(e, ReadAt(p[1], nil, off)).Err },
+					"plain write":  func() error { o := WriteAt(p[0], b, off); return Run(&o).Err },
+					"plain read":   func() error { o := ReadAt(p[1], b, off); return Run(&o).Err },
+				} {
+					for range 2 { // what is to be read
+						if _, err := unix.Write(p[0], b); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := r(); err != want {
+						t.Errorf("%s at %d: %v, want %v", what, off, err, want)
+					}
+				}
+			}
+		}
+	})
+}
+
 // What has nothing to read yet is waited for, whatever kind of file it is.
 func TestReadWaits(t *testing.T) {
 	onEngines(t, func(t *testing.T, e *engine) {
