@@ -157,3 +157,26 @@ func TestChainsAmongThoseWhoWait(t *testing.T) { // HAZARDS H18
 		}
 	})
 }
+
+// Who splices into pipes that are full leaves places to those who read them.
+func TestBlockedSplicesLeavePlaces(t *testing.T) { // HAZARDS H18
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{Entries: 4, InFlight: 16})
+		fd := e.file([]byte("abc"))
+		var readers []int
+		var spliced []*driver.Pending[struct{}]
+		for range 20 {
+			r, w := e.pipe()
+			e.write(w, make([]byte, 1<<16))
+			readers = append(readers, r)
+			spliced = append(spliced, driver.Submit(d, ops.Splice(fd, 0, w, -1, 3, 0)))
+		}
+		for _, r := range readers {
+			p := driver.Submit(d, ops.ReadAt(r, make([]byte, 1<<16), -1))
+			e.soon("a reader", func() { <-p.Done() })
+		}
+		for _, p := range spliced {
+			wants(e, "splice", p, 3, nil)
+		}
+	})
+}
