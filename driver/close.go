@@ -26,12 +26,22 @@ type closeState struct {
 // callers get ErrAbandoned; their memory, and the ring, stay until the kernel lets go, which may be never.
 //
 // Close may be called more than once and from several goroutines. Calling it from a task that runs on this very driver's
-// goroutine is an error.
+// goroutine is an error, and so it is where such a task waits for the end of the caller's driver: they would wait for each other.
 func (d *Driver) Close(ctx context.Context) error {
 	if d.OnDriver() {
 		return fmt.Errorf("uringo: Close called from the driver's own goroutine")
 	}
+	h := d.host()
+	if h != nil {
+		if !h.await(d) {
+			return fmt.Errorf("uringo: Close of a driver whose guest closes the caller's: they would wait for each other")
+		}
+		defer h.await(nil)
+	}
 	d.later(d.beginClose)
+	if h != nil {
+		d.endWhile(ctx, h)
+	}
 	select {
 	case <-d.done:
 		return d.closeErr()
@@ -60,6 +70,41 @@ func (d *Driver) Close(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("uringo: close: %w; still in the kernel: %s", context.Cause(ctx), strings.Join(stuck, ", "))
+}
+
+// await notes that the guest of d waits for the end of another driver, or of none. It is false if that one waits for d, itself or through others.
+func (d *Driver) await(other *Driver) bool {
+	running.Lock()
+	defer running.Unlock()
+	for o := other; o != nil; o = o.awaits {
+		if o == d {
+			return false
+		}
+	}
+	d.awaits = other
+	return true
+}
+
+// endWhile waits for the end of d, or of ctx, on the goroutine of h, which goes on meanwhile: the guest of d may wait for it.
+func (d *Driver) endWhile(ctx context.Context, h *Driver) {
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+		case <-over:
+		}
+		h.Poke()
+	}()
+	h.attend(func() bool {
+		select {
+		case <-d.done:
+			return true
+		default:
+			return ctx.Err() != nil
+		}
+	})
 }
 
 // closePatience is how long Close waits beyond its context for what should take no time, but on a busy machine may wait for a processor.

@@ -60,6 +60,7 @@ type Driver struct {
 	after    chan struct{} // wakes a Survivor from then on; capacity 1
 	closing  atomic.Bool
 	closed   closeState
+	awaits   *Driver // whose end its guest waits for; under the lock of running
 
 	late    pile[ring.CQE] // results of plain calls, posted by their goroutines
 	woken   pile[*Request] // streams that can go on
@@ -309,6 +310,21 @@ func (d *Driver) Pump(done func() bool) {
 	}
 	for !done() && !d.ended {
 		d.inside((*Driver).pass)
+	}
+}
+
+// attend is Pump for a guest that waits for somebody else, who may wait for this driver in turn. When that has ended, as somebody closes it, it
+// is finished no sooner than the guest returns; until then it refuses what comes, and answers questions.
+func (d *Driver) attend(done func() bool) {
+	d.Pump(done)
+	for !done() && d.status.Load() != dead {
+		d.inside(func(d *Driver) {
+			d.takeIn()
+			d.tell()
+			if !done() && !d.spilled.some.Load() {
+				d.accept(<-d.intake)
+			}
+		})
 	}
 }
 

@@ -80,7 +80,7 @@ func (d *Driver) do(f func()) bool {
 	}
 	d.Send(&Request{control: func() { f(); over(true) }, waiter: swept(func() { over(false) })})
 	if h != nil {
-		h.Pump(func() bool { return len(ran) > 0 })
+		h.attend(func() bool { return len(ran) > 0 })
 	}
 	return <-ran
 }
