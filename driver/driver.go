@@ -335,6 +335,13 @@ func (d *Driver) tick() { d.clock = int64(time.Since(d.start)) }
 // was in the channel by then, and before what those who sent it send next: until it is done with, they find that something has spilled.
 func (d *Driver) takeIn() {
 	spilled, some := d.spilled.borrow()
+	if some { // from now on they are to be found
+		if d.taking == nil {
+			d.taking = spilled
+		} else { // within another takeIn
+			d.taking = append(slices.Clip(d.taking), spilled...)
+		}
+	}
 	for range intakeSize {
 		select {
 		case r := <-d.intake:
@@ -345,11 +352,6 @@ func (d *Driver) takeIn() {
 		break
 	}
 	if some {
-		if d.taking == nil {
-			d.taking = spilled
-		} else { // within another takeIn
-			d.taking = append(slices.Clip(d.taking), spilled...)
-		}
 		for len(d.taking) > 0 {
 			r := d.taking[0]
 			d.taking = d.taking[1:]

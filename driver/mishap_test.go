@@ -84,7 +84,8 @@ func TestMishapAmongSpilled(t *testing.T) {
 			e.Fatal(err)
 		}
 		last := make(chan *driver.Pending[struct{}], 1)
-		driver.Submit(d, ops.Nop()).OnEnd(func(ops.Result[struct{}]) {
+		r, w := e.pipe()
+		driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1)).OnEnd(func(ops.Result[[]byte]) {
 			for !driver.IntakeFull(d) {
 				driver.Submit(d, ops.Nop())
 			}
@@ -92,6 +93,7 @@ func TestMishapAmongSpilled(t *testing.T) {
 			bad.OnEnd(func(ops.Result[struct{}]) { panic("a mistake") })
 			last <- driver.Submit(d, ops.Nop())
 		})
+		e.write(w, []byte{1}) // now it ends, on the driver's goroutine
 		if r := result(e, <-last); !errors.Is(r.Err, driver.ErrBroken) {
 			e.Errorf("%+v", r)
 		}
@@ -186,5 +188,36 @@ func TestMishapOnTheStackOfATask(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What had spilled over when somebody made a mistake behind whom it was to be taken in is refused, too.
+func TestMishapAheadOfSpilled(t *testing.T) {
+	for what, mistake := range map[string]func(){"panic": func() { panic("a mistake") }, "Goexit": runtime.Goexit} {
+		on(t, []way{{what, driver.Auto, nil}}, func(e *rig) {
+			d, err := driver.Open(driver.OnKernel(driver.Config{Engine: driver.Uring}, ring.NewSim(ring.SimConfig{Calls: ops.Calls()})))
+			if err != nil {
+				e.Fatal(err)
+			}
+			last := make(chan *driver.Pending[struct{}], 1)
+			r, w := e.pipe()
+			driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1)).OnEnd(func(ops.Result[[]byte]) {
+				bad := driver.Submit(d, ops.InstallDirect(0)) // for want of a table it ends where it is taken in
+				bad.OnEnd(func(ops.Result[struct{}]) { mistake() })
+				for !driver.IntakeFull(d) {
+					driver.Submit(d, ops.Nop())
+				}
+				last <- driver.Submit(d, ops.Nop())
+			})
+			e.write(w, []byte{1}) // now it ends, on the driver's goroutine
+			if r := result(e, <-last); !errors.Is(r.Err, driver.ErrBroken) {
+				e.Errorf("%+v", r)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if err := d.Close(ctx); !errors.Is(err, driver.ErrBroken) {
+				e.Errorf("close: %v", err)
+			}
+		})
 	}
 }
