@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"uringo/driver"
 	"uringo/internal/ring"
@@ -220,4 +221,76 @@ func TestMishapAheadOfSpilled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who is told of the end by Close, when its context has ended, makes a mistake: nobody waits for ever on that account.
+func TestMishapWhileGivingUp(t *testing.T) {
+	on(t, []way{{"panic", driver.Auto, nil}}, func(e *rig) {
+		d, err := driver.Open(driver.OnKernel(driver.Config{Engine: driver.Uring}, ring.NewSim(ring.SimConfig{Calls: ops.Calls()})))
+		if err != nil {
+			e.Fatal(err)
+		}
+		r, _ := e.pipe()
+		driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1)).OnEnd(func(ops.Result[[]byte]) { panic("a mistake") })
+		e.eventually("it waits", func() bool { return d.Stats().InFlight == 1 })
+		closing := make(chan struct{})
+		d.CancelDescriptor(r, false, func() bool {
+			<-closing
+			time.Sleep(20 * time.Millisecond) // by now Close gives up
+			return false
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		close(closing)
+		if err := d.Close(ctx); !errors.Is(err, driver.ErrBroken) {
+			e.Errorf("close: %v", err)
+		}
+	})
+}
+
+// Many send to a driver that has ended, and who is told of that makes a mistake: what others sent meanwhile is refused all the same.
+func TestMishapsAfterTheEnd(t *testing.T) {
+	on(t, []way{onPortable}, func(e *rig) {
+		d := e.open(driver.Config{})
+		e.shut(d)
+		nop := ops.Nop()
+		for range size(5000, 500000) {
+			w := &tally{d: d, ended: make(chan struct{}), all: 2}
+			var both sync.WaitGroup
+			for range 2 {
+				both.Go(func() {
+					defer func() { recover() }()
+					r := new(driver.Request)
+					r.Reset(&nop.Spec, completes(func() {
+						w.Complete(r)
+						panic("a mistake")
+					}))
+					d.Send(r)
+				})
+			}
+			both.Wait()
+			e.soon("a request", func() { <-w.ended })
+		}
+	})
+}
+
+// Who collects what was told before the mistake hears of it all the same.
+func TestMishapAfterTheEndAmongMany(t *testing.T) {
+	on(t, []way{onPortable}, func(e *rig) {
+		d := e.open(driver.Config{})
+		e.shut(d)
+		w := &tally{d: d, ended: make(chan struct{}), all: 1}
+		nop := ops.Nop()
+		first, second := new(driver.Request), new(driver.Request)
+		first.Reset(&nop.Spec, w)
+		second.Reset(&nop.Spec, bomb{})
+		first.Next = second
+		func() {
+			defer func() { recover() }()
+			d.Send(first)
+		}()
+		if n := w.flushed.Load(); n != 1 {
+			e.Errorf("flushed %d times", n)
+		}
+	})
 }

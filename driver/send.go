@@ -66,7 +66,7 @@ func (d *Driver) nudge() {
 	}
 }
 
-// do has f called on the driver goroutine. If the driver is gone, f is not called and do returns false.
+// do has f called on the driver goroutine. If the driver is gone, f is not called and do returns false; or if it ends in f, not to the end.
 func (d *Driver) do(f func()) bool {
 	if d.status.Load() == dead {
 		return false
@@ -78,7 +78,12 @@ func (d *Driver) do(f func()) bool {
 			h.Poke()
 		}
 	}
-	d.Send(&Request{control: func() { f(); over(true) }, waiter: swept(func() { over(false) })})
+	d.Send(&Request{waiter: swept(func() { over(false) }), control: func() {
+		well := false
+		defer func() { over(well) }() // also if f tells somebody something who makes a mistake
+		f()
+		well = true
+	}})
 	if h != nil {
 		h.attend(func() bool { return len(ran) > 0 })
 	}
@@ -124,8 +129,14 @@ func (d *Driver) sweep() {
 
 // sweepLocked is sweep for who holds its lock, and unlocks it.
 func (d *Driver) sweepLocked() {
-	defer d.sweeping.Unlock()
+	swept := false
+	defer func() {
+		if d.sweeping.Unlock(); !swept {
+			d.sweep() // somebody who was told has made a mistake, and others may have left it to us meanwhile
+		}
+	}()
 	d.sweepAll()
+	swept = true
 }
 
 func (d *Driver) sweepAll() {
@@ -136,6 +147,7 @@ func (d *Driver) sweepAll() {
 		}
 	}()
 	for {
+		d.tell() // also what a mistake has left
 		select {
 		case r := <-d.intake:
 			d.taking = append(d.taking, r)
