@@ -78,16 +78,35 @@ func (n network) lookup() string {
 	return "ip" + string(n.only)
 }
 
-// addr makes an address of the network.
+// addr makes an address of the network, in one piece of memory.
 func (n network) addr(ip netip.Addr, port int) Addr {
-	var bytes stdnet.IP
-	if ip.IsValid() {
-		bytes = ip.AsSlice()
-	}
 	if n.proto == "udp" {
-		return &UDPAddr{IP: bytes, Port: port, Zone: ip.Zone()}
+		a := &struct {
+			UDPAddr
+			ip [16]byte
+		}{UDPAddr: UDPAddr{Port: port, Zone: ip.Zone()}}
+		a.IP = put(&a.ip, ip)
+		return &a.UDPAddr
 	}
-	return &TCPAddr{IP: bytes, Port: port, Zone: ip.Zone()}
+	a := &struct {
+		TCPAddr
+		ip [16]byte
+	}{TCPAddr: TCPAddr{Port: port, Zone: ip.Zone()}}
+	a.IP = put(&a.ip, ip)
+	return &a.TCPAddr
+}
+
+// put returns an address in the form of package net, with its bytes in b. One that is not valid is nil.
+func put(b *[16]byte, ip netip.Addr) stdnet.IP {
+	switch {
+	case ip.Is4():
+		four := ip.As4()
+		return b[:copy(b[:], four[:]):4]
+	case ip.IsValid():
+		*b = ip.As16()
+		return b[:]
+	}
+	return nil
 }
 
 // resolve returns the addresses that a name stands for, the best first; for an empty host one without an IP. Names are looked up by r,

@@ -4,6 +4,7 @@ import (
 	"context"
 	stdnet "net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -245,6 +246,9 @@ func (l *Listener) common() Addr {
 	return l.local
 }
 
+// peers has the memory for addresses of those who are accepted.
+var peers = sync.Pool{New: func() any { return new(ops.Peer) }}
+
 // accept returns the remote address, too.
 func (l *Listener) accept(ctx context.Context) (fd int, remote Addr, err error) {
 	const flags = unix.SOCK_NONBLOCK
@@ -261,9 +265,12 @@ func (l *Listener) accept(ctx context.Context) (fd int, remote Addr, err error) 
 			return n, err
 		})
 		if err == syscall.EAGAIN {
-			peer := new(ops.Peer)
+			peer := peers.Get().(*ops.Peer)
 			if fd, err = onRing(ctx, ops.AcceptFrom(l.h.FD, flags, peer), l.h.Free); err == nil {
 				remote = l.net.peer(peer)
+			}
+			if !handle.Abandoned(err) { // else the kernel may still write to it
+				peers.Put(peer)
 			}
 		}
 		if err == syscall.ECONNABORTED {

@@ -60,6 +60,9 @@ func (n network) remoteAddr(fd int) Addr {
 
 // peer returns the address of who is at the other end. Those without a name are called "@", as LocalAddr does.
 func (n network) peer(p *ops.Peer) Addr {
+	if at, zone := p.AddrPort(); at.IsValid() && zone == 0 {
+		return n.addr(at.Addr(), int(at.Port()))
+	}
 	a := n.address(p.Addr())
 	if u, ok := a.(*UnixAddr); ok && u.Name == "" {
 		u.Name = "@"

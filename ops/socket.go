@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"net/netip"
 	"syscall"
 	"unsafe"
 
@@ -106,6 +107,9 @@ type Peer struct{ name sockaddr }
 
 // Addr returns the peer's address, nil if it has none.
 func (p *Peer) Addr() unix.Sockaddr { return p.name.sockaddr() }
+
+// AddrPort returns the peer's internet address and the index of its zone, without allocating. The address is invalid if it has none.
+func (p *Peer) AddrPort() (addr netip.AddrPort, zone uint32) { return p.name.addrPort() }
 
 // Of asks who is at the other end of the socket fd. It is a plain system call, getpeername(2).
 func (p *Peer) Of(fd int) error {
