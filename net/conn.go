@@ -117,32 +117,33 @@ const (
 )
 
 // portionOf is how much of b, which is much, the caller may send.
-func portionOf(ctx context.Context, b []byte) []byte {
-	return b[:min(len(b), max(perRound/executor.CompanyOf(ctx), leastPortion), portion)]
+func portionOf(ctx context.Context, b []byte) []byte { return b[:min(len(b), portionFor(ctx))] }
+
+// portionFor is how much the caller may send at a time.
+func portionFor(ctx context.Context) int {
+	return min(max(perRound/executor.CompanyOf(ctx), leastPortion), portion)
 }
 
-// much reports whether b is to be sent in portions.
-func (c *Conn) much(b []byte) bool { return len(b) > leastPortion && c.net.typ == unix.SOCK_STREAM }
+// much reports whether n bytes are to be sent in portions.
+func (s *socket) much(n int) bool { return n > leastPortion && s.net.typ == unix.SOCK_STREAM }
 
 // sendPart sends of b what it may, once; see receive. Who has much to send waits for room, and not in an operation that sends: when those
 // who read slowly go on, the kernel would perform all that wait for them at a stroke, each as large as it was when its caller was alone.
 func (c *Conn) sendPart(ctx context.Context, b []byte, free func()) (int, error) {
-	if !c.much(b) {
+	if !c.much(len(b)) {
 		return c.send(ctx, b, 0, free)
 	}
 	if Route(pins[OpWrite].Load()) == Ring {
 		return c.send(ctx, portionOf(ctx, b), 0, free)
 	}
-	return c.sendInPlace(ctx, b)
+	return c.sendInPlace(ctx, func() (int, error) { return ops.TrySend(c.h.FD, portionOf(ctx, b), 0) })
 }
 
-// sendInPlace sends a portion of b as soon as there is room for some of it, and lets others have their turn. The kernel has b at no other time.
-func (c *Conn) sendInPlace(ctx context.Context, b []byte) (int, error) {
-	n, err := c.attempt(ctx, unix.POLLOUT, func() (int, error) { return ops.TrySend(c.h.FD, portionOf(ctx, b), 0) })
-	switch {
-	case handle.Abandoned(err):
-		err = driver.Canceled(ctx)
-	case err == nil && executor.CompanyOf(ctx) > 1:
+// sendInPlace sends a portion of something as soon as there is room for some of it, and lets others have their turn. The kernel has it at no other
+// time.
+func (s *socket) sendInPlace(ctx context.Context, send func() (int, error)) (int, error) {
+	n, err := s.attempt(ctx, unix.POLLOUT, send)
+	if err == nil && executor.CompanyOf(ctx) > 1 {
 		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
 	}
 	return n, err

@@ -41,14 +41,14 @@ func (c *Conn) sendFixedPart(ctx context.Context, b *buf.Fixed, free func()) (in
 	if err := b.Usable(); err != nil {
 		return 0, err
 	}
-	if !c.much(b.Bytes()) || Route(pins[OpWrite].Load()) == Ring {
+	if !c.much(b.Len()) || Route(pins[OpWrite].Load()) == Ring {
 		return c.sendFixed(ctx, b, free)
 	}
 	if !b.Pin() {
 		return 0, buf.ErrReleased // just now
 	}
 	defer b.Unpin()
-	return c.sendInPlace(ctx, b.Bytes())
+	return c.sendInPlace(ctx, func() (int, error) { return ops.TrySend(c.h.FD, portionOf(ctx, b.Bytes()), 0) })
 }
 
 func (c *Conn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
@@ -68,7 +68,7 @@ func (c *Conn) allFixed(ctx context.Context, b *buf.Fixed, send func() (int, err
 	lo, hi := b.Bounds()
 	at := lo
 	n, err := c.sendAllBy(ctx, b.Bytes(), func(rest []byte) (int, error) {
-		if c.much(rest) {
+		if c.much(len(rest)) {
 			rest = portionOf(ctx, rest)
 		}
 		b.View(at, at+len(rest))
@@ -102,11 +102,31 @@ func (r *RingConn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixe
 	if !r.inRing {
 		return r.c.WriteFixed(ctx, b)
 	}
-	n, err := r.sendFixed(ctx, b, r.c.h.Free)
-	if handle.Abandoned(err) {
+	if err := b.Usable(); err != nil {
+		return 0, b, r.c.fail("write", "send", err)
+	}
+	lo, hi := b.Bounds()
+	if r.c.much(hi - lo) {
+		b.View(lo, lo+len(portionOf(ctx, b.Bytes())))
+	}
+	n, err := r.sendFixedPart(ctx, b, r.c.h.Free)
+	switch {
+	case handle.Abandoned(err):
 		b = nil
+	case hi-lo > b.Len():
+		b.View(lo, hi)
 	}
 	return n, b, r.c.fail("write", "send", err)
+}
+
+// sendFixedPart is sendPart of the view of b, which is no more than a portion.
+func (r *RingConn) sendFixedPart(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
+	if r.c.much(b.Len()) {
+		if err := new(await).event(ctx, &r.c.socket, unix.POLLOUT); err != nil {
+			return 0, err
+		}
+	}
+	return r.sendFixed(ctx, b, free)
 }
 
 func (r *RingConn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
@@ -118,7 +138,7 @@ func (r *RingConn) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.F
 	if !r.inRing {
 		return r.c.WriteFixedAll(ctx, b)
 	}
-	return r.c.allFixed(ctx, b, func() (int, error) { return r.sendFixed(ctx, b, r.c.freeWrite) })
+	return r.c.allFixed(ctx, b, func() (int, error) { return r.sendFixedPart(ctx, b, r.c.freeWrite) })
 }
 
 // fixed moves bytes of b once. If the caller is let go while the kernel still has b, free is called later.

@@ -11,11 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/buf"
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/testenv"
 	"uringo/net"
+	"uringo/ops"
 )
 
 // largest is the most that a test of large sends has one call send.
@@ -44,7 +47,7 @@ func largeSenders(t *testing.T, ctx context.Context, pool *buf.Pool, room int) (
 		return c, peer
 	}
 	for _, network := range []string{"tcp", "unix"} {
-		for _, way := range []string{"Write", "WriteAll", "WriteFixedAll", "NetConn",
+		for _, way := range []string{"Write", "WriteAll", "WriteFixedAll", "NetConn", "Writev", "SendMsg", "WriteZeroCopy", "SendMsgZeroCopy",
 			"Write in the ring", "WriteAll in the ring", "WriteFixedAll in the ring"} {
 			c, peer := connect(network)
 			if c == nil {
@@ -68,6 +71,28 @@ func largeSenders(t *testing.T, ctx context.Context, pool *buf.Pool, room int) (
 				s.write = sameBuffer(s, w.WriteAll)
 			case "WriteFixedAll":
 				s.write = sameView(t, ctx, s, pool, w.WriteFixedAll)
+			case "Writev":
+				s.write = sameBuffer(s, func(ctx context.Context, b []byte) (int, []byte, error) {
+					n, bufs, err := c.Writev(ctx, [][]byte{b[:len(b)/3], nil, b[len(b)/3:]})
+					return n, whole(b, bufs), err
+				})
+			case "SendMsg":
+				s.write = sameBuffer(s, func(ctx context.Context, b []byte) (int, []byte, error) {
+					m := net.Message{Bufs: [][]byte{b[:len(b)/3], b[len(b)/3:]}}
+					n, err := c.SendMsg(ctx, &m)
+					return n, whole(b, m.Bufs), err
+				})
+			case "WriteZeroCopy":
+				s.write = sameBuffer(s, func(ctx context.Context, b []byte) (int, []byte, error) {
+					n, b, _, err := c.WriteZeroCopy(ctx, b)
+					return n, b, err
+				})
+			case "SendMsgZeroCopy":
+				s.write = sameBuffer(s, func(ctx context.Context, b []byte) (int, []byte, error) {
+					m := net.Message{Bufs: [][]byte{b[:len(b)/3], b[len(b)/3:]}}
+					n, _, err := c.SendMsgZeroCopy(ctx, &m)
+					return n, whole(b, m.Bufs), err
+				})
 			case "NetConn":
 				std := c.NetConn()
 				s.write = func(ctx context.Context, n int) (int, error) {
@@ -82,6 +107,14 @@ func largeSenders(t *testing.T, ctx context.Context, pool *buf.Pool, room int) (
 		}
 	}
 	return all
+}
+
+// whole is b, whose parts came back, or nil if they did not.
+func whole(b []byte, parts [][]byte) []byte {
+	if parts == nil {
+		return nil
+	}
+	return b
 }
 
 // largeWriter is a connection, in the ring's table or not.
@@ -279,6 +312,13 @@ func TestLargeSendsToHalfClosed(t *testing.T) {
 		}
 		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: largest, Count: 4}}})
 		for i, s := range largeSenders(t, ctx, pool, 64<<10) {
+			if strings.Contains(s.name, "ZeroCopy") { // which returns when the peer has taken it all
+				closeAll(t, ctx, s.peer)
+				if err := s.close(ctx); err != nil {
+					t.Error(err)
+				}
+				continue
+			}
 			if err := s.peer.CloseWrite(); err != nil {
 				t.Error(err)
 			}
@@ -331,8 +371,23 @@ func TestLargeSendsInPortions(t *testing.T) {
 		if n, _, err := c.Write(ctx, b.Bytes()); n == 0 || n > portion || err != nil {
 			t.Errorf("Write = %d, %v", n, err)
 		}
+		if n, _, err := c.Writev(ctx, [][]byte{b.Bytes()[:100], b.Bytes()[100:]}); n == 0 || n > portion || err != nil {
+			t.Errorf("Writev = %d, %v", n, err)
+		}
+		if n, err := c.SendMsg(ctx, &net.Message{Bufs: [][]byte{b.Bytes()}}); n == 0 || n > portion || err != nil {
+			t.Errorf("SendMsg = %d, %v", n, err)
+		}
 		if n, _, err := c.WriteFixed(ctx, b); n == 0 || n > portion || b.Len() != largest || err != nil {
 			t.Errorf("WriteFixed = %d, %v", n, err)
+		}
+		r, err := c.IntoRing(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer r.Close(ctx)
+		if n, _, err := r.WriteFixed(ctx, b); n == 0 || n > portion || b.Len() != largest || err != nil {
+			t.Errorf("WriteFixed in the ring = %d, %v", n, err)
 		}
 	})
 }
@@ -342,9 +397,6 @@ func TestLargeSendsLetGo(t *testing.T) {
 	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
 		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: largest, Count: 4}}})
 		for _, s := range largeSenders(t, ctx, pool, 64<<10) {
-			if strings.Contains(s.name, "WriteFixedAll in the ring") {
-				continue // which waits with the buffer
-			}
 			lost, waits := 0, 0
 			for tries := 0; waits < 4 && tries < 1000; tries++ {
 				short, cancel := context.WithTimeout(ctx, 8*time.Millisecond)
@@ -368,6 +420,65 @@ func TestLargeSendsLetGo(t *testing.T) {
 				t.Error(err)
 			}
 			closeAll(t, ctx, s.peer)
+		}
+	})
+}
+
+// TestLargeSendsStamped asks the kernel when packets were sent, and leaves the answers where they are: that is an error for poll(2), as long as they
+// are there. Who waits for room does not try over and over.
+func TestLargeSendsStamped(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c, s := connect(t, ctx, "tcp")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		const when = unix.SOF_TIMESTAMPING_TX_SCHED | unix.SOF_TIMESTAMPING_TX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE
+		if err := unix.SetsockoptInt(int(c.Fd()), unix.SOL_SOCKET, unix.SO_TIMESTAMPING_NEW, when); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(c.SetWriteBuffer(64<<10), s.SetReadBuffer(64<<10)); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := c.Write(ctx, []byte("stamped")); err != nil {
+			t.Error(err)
+		}
+		if r := executor.Do(ctx, ops.PollAdd(int(c.Fd()), 0)); r.N != unix.POLLERR || r.Err != nil { // for the stamp
+			t.Errorf("poll: %x, %v", r.N, r.Err)
+		}
+		for full, sent := false, 0; !full && sent < 64<<20; {
+			before := d.Stats().Submitted
+			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+			n, _, err := c.Write(short, make([]byte, largest))
+			cancel()
+			sent += n
+			full = n == 0 && err != nil
+			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Write: %v", err)
+			}
+			if tries := d.Stats().Submitted - before; tries > 100 {
+				t.Errorf("%d operations sent %d bytes", tries, n)
+			}
+		}
+		err = together(ctx, func(ctx context.Context) error {
+			_, _, err := c.WriteAll(ctx, make([]byte, largest))
+			return errors.Join(err, c.CloseWrite())
+		}, func(ctx context.Context) (err error) {
+			for err == nil {
+				_, _, err = s.Read(ctx, make([]byte, 64<<10))
+			}
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	})
 }

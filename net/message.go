@@ -189,6 +189,13 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 		n, err := s.sendPatiently(ctx, func() (int, error) { return ops.TrySendMsg(&o) })
 		return n, s.h.Settle(err, ErrClosed)
 	}
+	if n := lengthOf(bufs); s.much(n) {
+		p.Limit(portionFor(ctx))
+		if Route(pins[OpWrite].Load()) != Ring {
+			s.h.Release()
+			return s.sendInPlace(ctx, func() (int, error) { return ops.TrySendMsg(&o) })
+		}
+	}
 	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySendMsg(&o) })
 	if err == syscall.EAGAIN {
 		n, err = onRing(ctx, o, free)

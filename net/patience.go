@@ -9,7 +9,47 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/handle"
+	"uringo/ops"
 )
+
+// await waits, between one attempt that found nothing to do and the next, for one of the events on a socket. The zero await is for the first time.
+type await struct {
+	vain  bool // the last poll told of nothing but an error
+	pause time.Duration
+}
+
+// event waits. The kernel has nothing of the caller's meanwhile, who always keeps it.
+//
+// An error that an attempt does not tell of is one in the error queue, such as the time at which a packet was sent, for which poll(2) ends at once as
+// long as nobody takes it. Then the wait is a pause.
+func (w *await) event(ctx context.Context, s *socket, events uint32) error {
+	if w.vain {
+		w.vain = false
+		w.pause = min(max(2*w.pause, 50*time.Microsecond), 5*time.Millisecond)
+		return executor.Sleep(ctx, w.pause)
+	}
+	seen, err := s.poll(ctx, events)
+	if handle.Abandoned(err) {
+		err = driver.Canceled(ctx)
+	}
+	w.vain = seen == unix.POLLERR
+	return err
+}
+
+// poll waits for one of the events, once.
+func (s *socket) poll(ctx context.Context, events uint32) (seen int, err error) {
+	o := ops.PollAdd(s.h.FD, events)
+	if s.h.InTable() {
+		o.Flags |= ops.Direct
+		return onDriverOf(ctx, &s.h, o, s.h.Free)
+	}
+	if !s.h.Acquire() {
+		return 0, ErrClosed
+	}
+	seen, err = onRing(ctx, o, s.h.Free)
+	return seen, s.h.Settle(err, ErrClosed)
+}
 
 // queuesAtPeer reports whether sending may fail because the peer's queue is full, as packets of Unix sockets do. The ring must not send
 // them: the kernel finds the queue full when it has taken the data, and what io_uring then tries again is an empty packet (seen on

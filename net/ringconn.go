@@ -235,19 +235,15 @@ func (r *RingConn) Write(ctx context.Context, b []byte) (int, []byte, error) {
 
 // sendPart is [Conn.sendPart].
 func (r *RingConn) sendPart(ctx context.Context, b []byte, free func()) (int, error) {
-	if !r.c.much(b) {
+	if !r.c.much(len(b)) {
 		return onTable(ctx, r, ops.Send(r.c.h.FD, b, 0), free)
 	}
-	for {
+	for w := (await{}); ; {
 		n, err := onTable(ctx, r, ops.Send(r.c.h.FD, portionOf(ctx, b), unix.MSG_DONTWAIT), free)
 		if err != syscall.EAGAIN {
 			return n, err
 		}
-		_, err = onTable(ctx, r, ops.PollAdd(r.c.h.FD, unix.POLLOUT), r.c.h.Free)
-		if handle.Abandoned(err) {
-			err = driver.Canceled(ctx) // the kernel does not have b
-		}
-		if err != nil {
+		if err := w.event(ctx, &r.c.socket, unix.POLLOUT); err != nil {
 			return 0, err
 		}
 	}

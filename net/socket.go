@@ -200,7 +200,7 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 // attempt makes a call that does not wait, on the caller's goroutine, and, as long as there is nothing to do for it, again when the ring
 // sees one of the events on the socket.
 func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, error)) (int, error) {
-	for {
+	for w := (await{}); ; {
 		if !s.h.Acquire() {
 			return 0, ErrClosed
 		}
@@ -215,12 +215,11 @@ func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, e
 		if err != syscall.EAGAIN {
 			return n, s.h.Settle(err, ErrClosed)
 		}
+		s.h.Release()
 		if events == unix.POLLIN && s.noMore.Load() {
-			s.h.Release()
 			return 0, nil // a socket for datagrams would be ready for ever
 		}
-		_, err = onRing(ctx, ops.PollAdd(s.h.FD, events), s.h.Free)
-		if err := s.h.Settle(err, ErrClosed); err != nil {
+		if err := w.event(ctx, s, events); err != nil {
 			return 0, err
 		}
 	}

@@ -54,7 +54,7 @@ type connSink struct{ c *Conn }
 func (s connSink) drain(ctx context.Context, p *pipe) (int, error) { return s.c.drain(ctx, p) }
 
 func (s connSink) send(ctx context.Context, b []byte) (int, error) {
-	return s.c.send(ctx, b, 0, s.c.h.Free)
+	return s.c.sendPart(ctx, b, s.c.h.Free)
 }
 
 func (s connSink) fail(err error) error { return s.c.fail("write", "splice", err) }

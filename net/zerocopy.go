@@ -54,7 +54,9 @@ func (s *endpoint) tryMsgZeroCopy(ctx context.Context, m *Message) (int, bool, e
 		return 0, false, err
 	}
 	p := messages.Get().(*ops.Msg)
-	n, copied, err := lend(ctx, &s.socket, func(z *ops.ZeroCopy) ops.Op[*ops.Msg] { return p.SendZC(s.h.FD, m.Bufs, m.OOB, to, 0, z) })
+	n, copied, err := lend(ctx, &s.socket, func(z *ops.ZeroCopy) ops.Op[*ops.Msg] {
+		return p.SendZC(s.h.FD, m.Bufs, m.OOB, to, unix.MSG_DONTWAIT, z)
+	})
 	if handle.Abandoned(err) {
 		m.Bufs, m.OOB = nil, nil
 	} else {
@@ -72,17 +74,30 @@ func (c *Conn) sendZeroCopy(ctx context.Context, b []byte) (int, bool, error) {
 			return n, copied, err
 		}
 	}
-	n, err := c.send(ctx, b, 0, c.h.Free)
+	n, err := c.sendPart(ctx, b, c.h.Free)
 	return n, true, err
 }
 
 // tryZeroCopy sends once, if that can be done without a copy.
 func (c *Conn) tryZeroCopy(ctx context.Context, b []byte) (int, bool, error) {
-	return lend(ctx, &c.socket, func(z *ops.ZeroCopy) ops.Op[[]byte] { return ops.SendZC(c.h.FD, b, 0, z) })
+	return lend(ctx, &c.socket, func(z *ops.ZeroCopy) ops.Op[[]byte] { return ops.SendZC(c.h.FD, b, unix.MSG_DONTWAIT, z) })
 }
 
-// lend performs a zero-copy send. The memory may be in use for longer than the descriptor.
+// lend performs a zero-copy send that does not wait, as soon as there is room.
 func lend[T any](ctx context.Context, s *socket, op func(z *ops.ZeroCopy) ops.Op[T]) (int, bool, error) {
+	for w := (await{}); ; {
+		n, copied, err := lendOnce(ctx, s, op)
+		if err != syscall.EAGAIN {
+			return n, copied, err
+		}
+		if err := w.event(ctx, s, unix.POLLOUT); err != nil {
+			return 0, false, err
+		}
+	}
+}
+
+// lendOnce performs a zero-copy send. The memory may be in use for longer than the descriptor.
+func lendOnce[T any](ctx context.Context, s *socket, op func(z *ops.ZeroCopy) ops.Op[T]) (int, bool, error) {
 	if !s.h.Acquire() {
 		return 0, false, ErrClosed
 	}

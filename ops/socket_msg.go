@@ -69,6 +69,25 @@ func (m *Msg) Send(fd int, bufs [][]byte, oob []byte, to unix.Sockaddr, flags in
 	return m.op(kindSendmsg, fd, flags|unix.MSG_NOSIGNAL, err)
 }
 
+// Limit has no more than n bytes of data be sent, of a message for a stream that [Msg.Send] has made and that is not on its way. n is positive.
+func (m *Msg) Limit(n int) {
+	if uint64(n) >= m.vec.total {
+		return
+	}
+	m.vec.total = uint64(n)
+	for i := range m.vec.iov {
+		v := &m.vec.iov[i]
+		if have := int(v.Len); have < n {
+			n -= have
+			continue
+		}
+		v.SetLen(n)
+		m.vec.iov = m.vec.iov[:i+1]
+		m.hdr.SetIovlen(i + 1)
+		return
+	}
+}
+
 func (m *Msg) set(bufs [][]byte, oob []byte) {
 	m.Bufs, m.OOB = bufs, oob
 	m.vec.set(bufs)
