@@ -16,7 +16,11 @@ import (
 
 // unready calls f with a context that ends soon, and sees that f ends with it.
 func unready(ctx context.Context, what string, f func(ctx context.Context) error) error {
-	short, cancel := context.WithTimeout(ctx, 3*time.Millisecond)
+	return unreadyFor(ctx, 3*time.Millisecond, what, f)
+}
+
+func unreadyFor(ctx context.Context, d time.Duration, what string, f func(ctx context.Context) error) error {
+	short, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	if err := f(short); !errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("%s: %v instead of a timeout", what, err)
@@ -177,7 +181,8 @@ func TestWritable(t *testing.T) { // C26
 			}
 			fill()
 			for tries := 0; ; tries++ {
-				err := unready(ctx, "full", c.Writable)
+				// On a busy machine it takes a while to hear of room, and what comes later builds on there being none.
+				err := unreadyFor(ctx, 60*time.Millisecond, "full", c.Writable)
 				if err == nil {
 					break
 				}
