@@ -285,22 +285,27 @@ func (d *Driver) roomFor(c *chain, n int) bool {
 
 // mayHave is allows, for a segment: whether there are places for all of it, as soon as those who wait for nobody have ended.
 func (d *Driver) mayHave(c *chain, n int) bool {
-	var more [shares]int
-	for _, r := range c.reqs[c.next : c.next+n] {
-		more[shareOf(r.spec.Kind)]++
+	if c.share(n) == others {
+		return d.waiting()+n <= d.places
 	}
-	wait := d.held[takers] + d.held[givers]
-	for _, i := range [...]int{takers, givers} {
-		if more[i] > 0 && (d.held[i]+more[i] > d.most || wait+more[takers]+more[givers] > d.mostWait) {
-			return false
+	all := d.held[tied] + n
+	return all <= d.places/2 && max(d.held[takers], d.held[givers])+all <= d.most && d.waiting()+n <= d.mostWait
+}
+
+// share returns which places a segment takes: all of its members wait for the first one that does, and then for the next.
+func (c *chain) share(n int) int {
+	for _, r := range c.reqs[c.next : c.next+n] {
+		if shareOf(r.spec.Kind) != others {
+			return tied
 		}
 	}
-	return wait+n <= d.places
+	return others
 }
 
 // link writes the entries of a segment, for which there is room.
 func (d *Driver) link(c *chain, n int) {
 	c.n, c.flying, c.at = n, n, d.ring.Tail()
+	share := c.share(n)
 	for i, r := range c.reqs[c.next : c.next+n] {
 		e := d.ring.Next()
 		d.describe(&r.spec, e)
@@ -312,7 +317,7 @@ func (d *Driver) link(c *chain, n int) {
 		default:
 			e.Flags |= ring.SQELink
 		}
-		e.UserData = d.occupy(r, false)
+		e.UserData = d.occupy(r, share, false)
 	}
 	d.stats.Linked += uint64(n)
 	d.uncut = append(d.uncut, c)

@@ -39,7 +39,7 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 	d.slots[i].gen = (d.slots[i].gen + 1) & genMask
 	d.free = append(d.free, i)
 	d.issued--
-	d.held[shareOf(k)]--
+	d.held[d.slots[i].share]--
 	if pooled {
 		d.pooled--
 	}

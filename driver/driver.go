@@ -96,11 +96,11 @@ type Driver struct {
 	files     files
 	provided  map[uint16]*BufferRing // by group
 	people    map[uint16]*Personality
-	issued    int         // operations holding a slot
-	held      [shares]int // of these, those of each share
-	most      int         // how many takers there may be, and how many givers
-	mostWait  int         // how many of both
-	pooled    int         // of these, the ones that the pool performs
+	issued    int             // operations holding a slot
+	held      [shares + 1]int // of these, those of each share, and the tied ones
+	most      int             // how many takers there may be, and how many givers
+	mostWait  int             // how many of both
+	pooled    int             // of these, the ones that the pool performs
 	backoff   time.Duration
 	broken    error
 	asked     bool        // Close was called
@@ -127,6 +127,7 @@ type slot struct {
 	r      *Request
 	since  int64 // when it was issued, by the driver's clock
 	gen    uint32
+	share  uint8
 	pooled bool
 }
 

@@ -85,6 +85,7 @@ const (
 	givers        // wait until somebody takes something
 	others        // do not wait for anybody
 	shares
+	tied = shares // in the kernel, in a chain with one that waits: they may wait for whomever it does
 )
 
 func shareOf(k *ops.Kind) int {
@@ -99,8 +100,11 @@ func shareOf(k *ops.Kind) int {
 
 // allows reports whether the shares leave a place to one more operation.
 func (d *Driver) allows(i int) bool {
-	return i == others || d.held[i] < d.most && d.held[takers]+d.held[givers] < d.mostWait
+	return i == others || d.held[i]+d.held[tied] < d.most && d.waiting() < d.mostWait
 }
+
+// waiting returns how many places are held by operations that may wait for somebody.
+func (d *Driver) waiting() int { return d.held[takers] + d.held[givers] + d.held[tied] }
 
 // write gives a request a slot and writes its entry. From here on the kernel owns the operation's memory. It reports false,
 // with nothing done, if the submission queue is full. To make room there is not for here: who is told of an end meanwhile may make a mistake,
@@ -140,7 +144,7 @@ func (d *Driver) write(r *Request) bool {
 		d.describe(&r.spec, e)
 	}
 	e.Flags &^= ring.SQELink | ring.SQEHardlink // nobody ties himself to whoever comes next
-	e.UserData = d.occupy(r, false)
+	e.UserData = d.occupy(r, shareOf(k), false)
 	return true
 }
 
@@ -211,14 +215,14 @@ func (d *Driver) call(r *Request) {
 	} else {
 		r.spec.Prepare(e)
 	}
-	e.UserData = d.occupy(r, true)
+	e.UserData = d.occupy(r, shareOf(r.spec.Kind), true)
 	d.pooled++
 	d.stats.Calls++
 	d.pool.Start(e)
 }
 
-// occupy puts a request into a free slot and returns the user data that stands for it.
-func (d *Driver) occupy(r *Request, pooled bool) uint64 {
+// occupy puts a request into a free slot, which is one of a share's, and returns the user data that stands for it.
+func (d *Driver) occupy(r *Request, share int, pooled bool) uint64 {
 	i := uint32(len(d.slots))
 	if n := len(d.free); n > 0 {
 		i, d.free = d.free[n-1], d.free[:n-1]
@@ -226,11 +230,11 @@ func (d *Driver) occupy(r *Request, pooled bool) uint64 {
 		d.slots = append(d.slots, slot{})
 	}
 	s := &d.slots[i]
-	s.r, s.pooled = r, pooled
+	s.r, s.share, s.pooled = r, uint8(share), pooled
 	s.since = d.clock
 	r.slot, r.state = i, stateIssued
 	d.issued++
-	d.held[shareOf(r.spec.Kind)]++
+	d.held[share]++
 	if r.ready == 0 { // else it is the descriptor that we wait for
 		d.files.promise(&r.spec)
 	}

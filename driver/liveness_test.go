@@ -180,3 +180,35 @@ func TestBlockedSplicesLeavePlaces(t *testing.T) { // HAZARDS H18
 		}
 	})
 }
+
+// What is linked behind those who wait leaves places to others, too.
+func TestChainsBehindThoseWhoWaitLeavePlaces(t *testing.T) { // HAZARDS H18
+	type adds func(c *driver.Chain, empty, full int)
+	read := func(c *driver.Chain, empty, _ int) { driver.HardLink(c, ops.ReadAt(empty, make([]byte, 1), -1)) }
+	write := func(c *driver.Chain, _, full int) { driver.HardLink(c, ops.WriteAt(full, make([]byte, 1), -1)) }
+	nop := func(c *driver.Chain, _, _ int) { driver.HardLink(c, ops.Nop()) }
+	on(t, engines, func(e *rig) {
+		for i, links := range [][2]adds{{read, nop}, {read, read}, {read, write}, {write, nop}, {write, read}, {write, write}} {
+			d := e.open(driver.Config{Entries: 4, InFlight: 16})
+			for range 8 {
+				empty, _ := e.pipe()
+				_, full := e.pipe()
+				e.write(full, make([]byte, 1<<16))
+				var c driver.Chain
+				links[0](&c, empty, full)
+				links[1](&c, empty, full)
+				links[1](&c, empty, full)
+				e.submit(d, &c)
+			}
+			d.Stats() // it has all of them, and has made a pass
+			must(e, d, ops.Nop())
+			r, w := e.pipe()
+			if i < 3 { // they wait for somebody who writes
+				must(e, d, ops.WriteAt(w, []byte{1}, -1))
+			} else {
+				e.write(w, []byte{1})
+				must(e, d, ops.ReadAt(r, make([]byte, 1), -1))
+			}
+		}
+	})
+}
