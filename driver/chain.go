@@ -364,7 +364,7 @@ func (d *Driver) answered(r *Request, res int32) bool {
 		}
 		c.n--
 		c.at++
-		n, err := r.spec.Finish(r.res)
+		n, err := d.outcome(r, r.res)
 		d.deliver(r, n, err)
 	}
 	return true
@@ -421,7 +421,7 @@ func (d *Driver) judge(c *chain, r *Request, repeatable bool) bool {
 	case repeatable && !c.broken && res < 0 && d.refused(r, res):
 		return r.chain == nil
 	default:
-		n, err := r.spec.Finish(res)
+		n, err := d.outcome(r, res)
 		d.deliver(r, n, err)
 	}
 	return true

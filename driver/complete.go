@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"syscall"
 	"time"
 
@@ -124,8 +125,22 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		}
 		return
 	}
-	n, err := r.spec.Finish(c.Res)
+	n, err := d.outcome(r, c.Res)
 	d.deliver(r, n, err)
+}
+
+// outcome is what the maker of an operation gets to know of its result.
+func (d *Driver) outcome(r *Request, res int32) (int, error) {
+	n, err := r.spec.Finish(res)
+	return n, d.meant(r, err)
+}
+
+// meant is what an error means: with EINVAL the kernel also refuses an entry whose personality was closed before the kernel took it.
+func (d *Driver) meant(r *Request, err error) error {
+	if err == syscall.EINVAL && r.spec.As != nil {
+		return cmp.Or(d.mayAct(r.spec.As), err)
+	}
+	return err
 }
 
 // refused handles what is special about an operation that ended with an error. It reports false if nothing is.

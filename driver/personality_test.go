@@ -476,3 +476,35 @@ func TestPersonalityStuck(t *testing.T) {
 	_, err = d.RegisterPersonality(t.Context(), client)
 	t.Errorf("went on: %v", err)
 }
+
+// What a closing overtakes says so, whoever of driver and kernel finds out.
+func TestPersonalityOvertaken(t *testing.T) {
+	testenv.NeedsRoot(t)
+	on(t, actors, func(e *rig) {
+		d := e.open(driver.Config{})
+		fd := e.file([]byte("x"))
+		for range size(50, 500) {
+			p := e.act(d, client)
+			var all []*driver.Pending[[]byte]
+			for range 8 {
+				all = append(all, driver.Submit(d, as(p, ops.ReadAt(fd, make([]byte, 1), 0))))
+			}
+			var c driver.Chain
+			first, second := driver.Link(&c, as(p, ops.ReadAt(fd, make([]byte, 1), 0))), driver.Link(&c, as(p, ops.ReadAt(fd, make([]byte, 1), 0)))
+			if err := c.Submit(d); err != nil {
+				e.Fatal(err)
+			}
+			if err := p.Close(e.Context()); err != nil {
+				e.Error(err)
+			}
+			for i, r := range append(all, first) {
+				if err := result(e, r).Err; err != nil && err != driver.ErrPersonality {
+					e.Fatalf("read %d: %v", i, err)
+				}
+			}
+			if err := result(e, second).Err; err != nil && err != driver.ErrPersonality && err != syscall.ECANCELED {
+				e.Fatalf("the second of the chain: %v", err)
+			}
+		}
+	})
+}

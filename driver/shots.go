@@ -102,7 +102,7 @@ func (d *Driver) settle(r *Request, c *ring.CQE) {
 func (d *Driver) settleError(r *Request, c *ring.CQE) {
 	s := r.stream
 	s.src.lost(c.Flags)
-	err := ops.Errno(c.Res)
+	err := d.meant(r, ops.Errno(c.Res))
 	what, silent := s.src.meaning(err)
 	switch {
 	case ops.Interrupted(c.Res), err == syscall.ECANCELED:
