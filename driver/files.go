@@ -93,7 +93,7 @@ func (f *files) settle(s *ops.Spec, performed bool) {
 }
 
 // onTable are the opcodes without which a file or socket in the table is of no use, as no plain call can stand in for them.
-var onTable = []ring.Op{ring.OpRead, ring.OpWrite, ring.OpFsync, ring.OpRecv, ring.OpSend, ring.OpShutdown, ring.OpClose}
+var onTable = []ring.Op{ring.OpRead, ring.OpWrite, ring.OpFsync, ring.OpRecv, ring.OpSend, ring.OpShutdown, ring.OpClose, ring.OpPollAdd}
 
 func (f *files) open(d *Driver) {
 	f.state = refused

@@ -11,9 +11,9 @@ import (
 // is refused by the kernel, whoever got hold of the ring's descriptor. The driver makes plain system calls instead, so everything
 // works as before, and what a seccomp filter says of those calls holds. The zero Restriction restricts nothing.
 //
-// Besides them the ring cancels, reads, which its wake-up takes, and registers buffers and places for files, and nothing else: no
-// personalities, no buffers or messages of other rings. Kernels before 5.10 cannot restrict a ring, so there Auto takes the portable
-// engine, and Uring is an error. io_uring_register(2), IORING_REGISTER_RESTRICTIONS.
+// Besides them the ring cancels, reads, which its wake-up takes, and registers personalities, which are what the thread may that does so, buffers and
+// places for files. It does nothing else: no buffers or messages of other rings. Kernels before 5.10 cannot restrict a ring, so there Auto
+// takes the portable engine, and Uring is an error. io_uring_register(2), IORING_REGISTER_RESTRICTIONS.
 type Restriction struct {
 	on  bool
 	ops uint64 // a bit for each opcode

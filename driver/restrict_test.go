@@ -125,6 +125,27 @@ func TestRestrictDirect(t *testing.T) {
 	})
 }
 
+// Without the ring's polls there is no table: a plain call would wait for whatever descriptor has the number of the place.
+func TestRestrictDirectPolls(t *testing.T) {
+	names := []string{"openat", "read", "write", "fsync", "recv", "send", "shutdown", "close"}
+	on(t, engines, func(e *rig) {
+		for _, with := range []string{"poll_add", "nop"} {
+			only, err := driver.OnlyOps(append(names, with)...)
+			if err != nil {
+				e.Fatal(err)
+			}
+			d := e.open(driver.Config{Restrict: only})
+			want := error(syscall.ENXIO)
+			if with == "poll_add" && e.registers() {
+				want = nil
+			}
+			if r := do(e, d, ops.OpenDirect(unix.AT_FDCWD, "/dev/null", unix.O_RDWR, 0)); r.Err != want {
+				e.Errorf("with %s: %+v, want %v", with, r, want)
+			}
+		}
+	})
+}
+
 func TestRestrictionNames(t *testing.T) {
 	if ops := (driver.Restriction{}).Ops(); ops != nil {
 		t.Errorf("the zero restriction allows only %v", ops)

@@ -40,7 +40,7 @@ type Config struct {
 	IowqBounded, IowqUnbounded uint32
 
 	// Allow, if not nil, restricts the ring to these opcodes for its whole life (IORING_REGISTER_RESTRICTIONS, 5.10).
-	// AllowTables leaves such a ring the registration of buffers, rings of buffers and files; else nothing can be registered.
+	// AllowTables leaves such a ring the registration of users, buffers, rings of buffers and files; else nothing can be registered.
 	Allow       []Op
 	AllowTables bool
 

@@ -242,7 +242,7 @@ func (r *Ring) probe() error {
 }
 
 // restrict locks the ring down to the given opcodes, and to what the ring needs for itself. Afterwards nothing can be registered, or nothing
-// but buffers and files. The kernel refuses rules about what it does not know: of operations the probe tells, of registration trying.
+// but users, buffers and files. The kernel refuses rules about what it does not know: of operations the probe tells, of registration trying.
 func (r *Ring) restrict(allow []Op, tables bool) error {
 	if allow == nil {
 		return nil
