@@ -264,7 +264,7 @@ func (d *Driver) segment(c *chain) int {
 // linked on the thread that submitted it, at any time, and one that no driver is locked to may have taken another user's for a moment. What its
 // own threads perform has those of when it was submitted.
 func (d *Driver) strays(c *chain, s *ops.Spec) bool {
-	return d.tid == 0 && rights.Taken() && s.As == nil && s.OnName() && c.reqs[c.next].spec.Flags&ops.Async == 0
+	return d.tid == 0 && rights.Taken() && s.As == nil && s.Judged() && c.reqs[c.next].spec.Flags&ops.Async == 0
 }
 
 // linkable reports whether an operation may be part of a segment.

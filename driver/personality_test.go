@@ -333,26 +333,45 @@ func TestPersonalityStrays(t *testing.T) {
 		e.act(d, client)
 		fd := e.file(nil)
 		dir := testenv.Public(e.T)
-		linked := func(head uint8) uint64 {
+		linked := func(head uint8, behind ops.Op[struct{}]) uint64 {
 			before := d.Stats().Linked
 			var c driver.Chain
 			w := ops.WriteAt(fd, []byte("x"), 0)
 			w.Flags |= head
 			driver.Link(&c, w)
-			made := driver.Link(&c, ops.Mkdirat(unix.AT_FDCWD, fmt.Sprint(dir, "/", head), 0o755))
+			made := driver.Link(&c, behind)
 			if err := c.Submit(d); err != nil {
 				e.Fatal(err)
 			}
-			if err := result(e, made).Err; err != nil {
-				e.Error(err)
+			r := result(e, made)
+			if r.Err != nil {
+				e.Error(r.Err)
+			}
+			if behind.Kind.Name == "socket" {
+				e.keep(r.N, nil)
 			}
 			return d.Stats().Linked - before
 		}
-		if n := linked(0); n != 0 {
-			e.Errorf("%d were linked", n)
-		}
-		if n := linked(ops.Async); n != 2 {
-			e.Errorf("%d were linked behind what the kernel's own threads begin", n)
+		unixSocket := func() int { return e.keep(unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)) }
+		for name, behind := range map[string]func(i int) ops.Op[struct{}]{
+			"mkdirat":   func(i int) ops.Op[struct{}] { return ops.Mkdirat(unix.AT_FDCWD, fmt.Sprint(dir, "/", i), 0o755) },
+			"fallocate": func(int) ops.Op[struct{}] { return ops.Fallocate(fd, 0, 0, 1) },
+			"ftruncate": func(int) ops.Op[struct{}] { return ops.Ftruncate(fd, 0) },
+			"socket":    func(int) ops.Op[struct{}] { return ops.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0) },
+			"connect": func(i int) ops.Op[struct{}] {
+				to := &unix.SockaddrUnix{Name: fmt.Sprint(dir, "/to", i)}
+				if err := unix.Bind(unixSocket(), to); err != nil {
+					e.Fatal(err)
+				}
+				return ops.Connect(unixSocket(), to)
+			},
+		} {
+			if n := linked(0, behind(0)); n != 0 {
+				e.Errorf("%s: %d were linked", name, n)
+			}
+			if n := linked(ops.Async, behind(1)); n != 2 {
+				e.Errorf("%s: %d were linked behind what the kernel's own threads begin", name, n)
+			}
 		}
 	})
 }

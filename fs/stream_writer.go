@@ -310,9 +310,10 @@ func (w *StreamWriter) writeOut() {
 	}
 	o.busy.Store(true)
 	n := min(w.flushed-o.from, ops.MaxTransfer)
-	p := driver.Submit(w.blocks.d, ops.SyncFileRange(w.f.h.FD, o.from, uint32(n), unix.SYNC_FILE_RANGE_WRITE))
+	start := ops.SyncFileRange(w.f.h.FD, o.from, uint32(n), unix.SYNC_FILE_RANGE_WRITE)
+	start.As = w.f.whose()
 	o.from += n
-	p.OnEnd(func(ops.Result[struct{}]) {
+	driver.Submit(w.blocks.d, start).OnEnd(func(ops.Result[struct{}]) {
 		w.f.h.Release()
 		o.busy.Store(false)
 	})

@@ -37,15 +37,6 @@ func (s *Spec) setPaths(first, second string) {
 	s.off = uint64(len(first) + 1)
 }
 
-// OnName reports whether the operation looks up a name.
-func (s *Spec) OnName() bool {
-	switch s.aux.(type) {
-	case *cpath, *howPath:
-		return true
-	}
-	return false
-}
-
 // path returns the address of the path, or of the first one: zero, which the kernel answers with EFAULT, if the operation is
 // invalid.
 func (s *Spec) path() uint64 {
