@@ -1,8 +1,6 @@
 package driver
 
 import (
-	"unsafe"
-
 	"uringo/internal/ring"
 	"uringo/ops"
 )
@@ -57,9 +55,6 @@ type Request struct {
 	control  func()   // instead of an operation: to be called on the driver goroutine
 	touch    toucher  // race builds only
 }
-
-// done and what is behind it is for incidents. The operation is larger than a cache line, and this does not compile if that costs a fourth one.
-var _ [3*64 - unsafe.Offsetof(Request{}.done)]byte
 
 type state uint8
 
