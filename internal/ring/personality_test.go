@@ -61,7 +61,10 @@ func TestPersonalities(t *testing.T) {
 				return e
 			}
 			b := batch{r: r}
-			b.run(t, []ring.SQE{mkdir("a", ids[0], 0), mkdir("b", ids[1], ring.SQELink), mkdir("c", 0, ring.SQELink), mkdir("d", ids[2], 0)})
+			b.all(t, []ring.SQE{mkdir("a", ids[0], 0), mkdir("b", ids[1], ring.SQELink), mkdir("c", 0, ring.SQELink), mkdir("d", ids[2], 0)})
+			if len(b.got) != 4 {
+				t.Errorf("%d completions of 4", len(b.got))
+			}
 			for _, c := range b.got {
 				if c.Res != 0 {
 					t.Errorf("%+v", c)

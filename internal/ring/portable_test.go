@@ -202,7 +202,7 @@ func TestPortableEntryFlags(t *testing.T) {
 func one(t *testing.T, r *ring.Ring, e ring.SQE) int32 {
 	t.Helper()
 	b := batch{r: r}
-	b.run(t, []ring.SQE{e})
+	b.all(t, []ring.SQE{e})
 	if len(b.got) != 1 {
 		t.Fatalf("%+v: %+v", e, b.got)
 	}
@@ -515,6 +515,14 @@ func (b *batch) run(t fataler, entries []ring.SQE) {
 		t.Fatal(err)
 	}
 	b.more(t, 2*time.Millisecond)
+}
+
+// all is run for entries that all have a completion, and waits for these.
+func (b *batch) all(t fataler, entries []ring.SQE) {
+	b.run(t, entries)
+	for deadline := time.Now().Add(10 * time.Second); len(b.got) < len(entries) && time.Now().Before(deadline); {
+		b.more(t, 2*time.Millisecond)
+	}
 }
 
 // more collects completions until there are none for a while.
