@@ -13,6 +13,7 @@ import (
 
 	"uringo/buf"
 	"uringo/driver"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
@@ -89,8 +90,8 @@ func TestRestrictKeepsBuffers(t *testing.T) {
 		if r := do(e, d, ops.ReadFixedAt(e.file([]byte("hello")), one, 0)); r.Err != nil || r.N != 5 {
 			e.Errorf("%+v", r)
 		}
-		if s := d.Stats(); (s.Fixed > 0) != e.registers() {
-			e.Errorf("%d operations on registered memory", s.Fixed)
+		if want := e.registers() && testenv.MayRegister(e); (d.Stats().Fixed > 0) != want {
+			e.Errorf("%d operations on registered memory; want some: %v", d.Stats().Fixed, want)
 		}
 		b, err := driver.NewBufferRing(d, 4, 64)
 		if err != nil {
