@@ -52,25 +52,21 @@ func (f *File) use(p *driver.Personality) {
 }
 
 // whose returns whose rights the file's operations have, nil for the process's.
-func (f *File) whose() *ops.Identity {
-	if f.as == nil {
+func (f *File) whose() *ops.Identity { return identityOf(f.as) }
+
+// identityOf is what makes an operation one with the rights of p, nil for the process's.
+func identityOf(p *driver.Personality) *ops.Identity {
+	if p == nil {
 		return nil
 	}
-	return f.as.Identity()
+	return p.Identity()
 }
 
-// allowed is a route that the file's operations may be pinned to.
-func (f *File) allowed(r Route) Route {
-	if f.as == nil {
+// allowed is what becomes of a pinned route where p has the rights: it is the ring, or else a thread of the driver's pool, never one of the
+// process's own.
+func allowed(p *driver.Personality, r Route) Route {
+	if p == nil || r == Call {
 		return r
-	}
-	return foreign(r)
-}
-
-// foreign is the route r of an operation with a personality: the ring, or else a thread of the driver's pool, never one of the process's own.
-func foreign(r Route) Route {
-	if r == Call {
-		return Call
 	}
 	return Ring
 }

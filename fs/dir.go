@@ -41,32 +41,31 @@ const (
 // OpenDir opens the named directory, symbolic links followed. One that the caller may search and not read is opened for what that
 // allows: ReadDir, Sync and WriteFileAtomic are EACCES then. Kernel 5.6, open(2).
 func OpenDir(ctx context.Context, name string) (*Dir, error) {
-	d, err := openToRead(ctx, name)
-	if errors.Is(err, syscall.EACCES) {
-		if f, err := OpenFile(ctx, name, blindFlags, 0); err == nil {
-			return searchable(ctx, f)
-		}
-	}
-	return d, err
+	return openToSearch(ctx, func(flag int) (*File, error) { return OpenFile(ctx, name, flag, 0) })
 }
 
 // OpenDir opens a directory beneath d; see the function [OpenDir]. Kernel 5.6, openat2(2).
 func (d *Dir) OpenDir(ctx context.Context, name string) (*Dir, error) {
-	f, err := d.OpenFile(ctx, name, dirFlags, 0)
-	if errors.Is(err, syscall.EACCES) {
-		if f, err := d.OpenFile(ctx, name, blindFlags, 0); err == nil {
-			return searchable(ctx, f)
-		}
-	}
+	return openToSearch(ctx, func(flag int) (*File, error) { return d.OpenFile(ctx, name, flag, 0) })
+}
+
+// openToRead opens a directory that has to be read.
+func openToRead(ctx context.Context, name string) (*Dir, error) {
+	f, err := OpenFile(ctx, name, dirFlags, 0)
 	if err != nil {
 		return nil, err
 	}
 	return &Dir{f: f}, nil
 }
 
-// openToRead opens a directory that has to be read.
-func openToRead(ctx context.Context, name string) (*Dir, error) {
-	f, err := OpenFile(ctx, name, dirFlags, 0)
+// openToSearch opens a directory that may be read, or else one in which names may be looked up.
+func openToSearch(ctx context.Context, open func(flag int) (*File, error)) (*Dir, error) {
+	f, err := open(dirFlags)
+	if errors.Is(err, syscall.EACCES) {
+		if f, err := open(blindFlags); err == nil {
+			return searchable(ctx, f)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

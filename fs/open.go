@@ -80,13 +80,13 @@ func openAny(ctx context.Context, d *driver.Driver, at place, name, shown string
 
 // open returns the operation that opens name.
 func (at place) open(name string, flag int, mode uint32) ops.Op[struct{}] {
-	o := ops.Openat(at.dirfd, name, flag, mode)
+	var o ops.Op[struct{}]
 	if at.resolve != 0 {
 		o = ops.Openat2(at.dirfd, name, unix.OpenHow{Flags: uint64(flag), Mode: uint64(mode), Resolve: at.resolve})
+	} else {
+		o = ops.Openat(at.dirfd, name, flag, mode)
 	}
-	if at.as != nil {
-		o.As = at.as.Identity()
-	}
+	o.As = identityOf(at.as)
 	return o
 }
 
@@ -96,10 +96,7 @@ func openOnce(ctx context.Context, at place, name string, flag int, mode uint32)
 	if flag&(unix.O_CREAT|unix.O_TRUNC) != 0 {
 		op = OpCreate
 	}
-	pin := Route(pins[op].Load())
-	if at.as != nil {
-		pin = foreign(pin)
-	}
+	pin := allowed(at.as, Route(pins[op].Load()))
 	r := choose(ctx, op, pin, at.remote)
 	if op == OpOpen && pin == Auto && (r == Call || r == Ring && !at.remote && syscost.Cheap()) {
 		if fd, ok, err := openCached(ctx, at, name, flag); ok {

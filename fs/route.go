@@ -91,7 +91,7 @@ func Pin(op Operation, r Route) (old Route) { return Route(pins[op].Swap(uint32(
 
 // Pin is like the function [Pin] for one file, and precedes it.
 func (f *File) Pin(op Operation, r Route) (old Route) {
-	r = f.allowed(r)
+	r = allowed(f.as, r)
 	shift := 2 * op
 	for {
 		was := f.pins.Load()
