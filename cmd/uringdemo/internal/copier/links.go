@@ -80,10 +80,7 @@ func (w *worker) link(ctx context.Context, e *entry, first *linked) error {
 	defer t.discard(ctx) // also after it was published: rename leaves two names of one file as they are
 	name := t.name
 	if err := from.Link(ctx, first.to.name, e.ddir, name); err != nil {
-		if t.final && w.opts.NoClobber && is(err, unix.EEXIST) {
-			err = errSkip
-		}
-		return atPath(e.dst, err)
+		return atPath(e.dst, t.refused(err, w.opts.NoClobber))
 	}
 	fi, err := e.ddir.Lstat(ctx, name)
 	if err != nil {

@@ -2,8 +2,6 @@ package copier
 
 import (
 	"context"
-
-	"golang.org/x/sys/unix"
 )
 
 // special makes a FIFO, a socket or a device like the source, which is never opened.
@@ -22,10 +20,7 @@ func (w *worker) named(ctx context.Context, e *entry, field *int64, make func(na
 	t := newTemp(e)
 	defer t.discard(ctx)
 	if err := make(t.name); err != nil {
-		if t.final && w.opts.NoClobber && is(err, unix.EEXIST) {
-			err = errSkip
-		}
-		return fileID{}, atPath(e.dst, err)
+		return fileID{}, atPath(e.dst, t.refused(err, w.opts.NoClobber))
 	}
 	fi, err := e.ddir.Lstat(ctx, t.name)
 	if err != nil {

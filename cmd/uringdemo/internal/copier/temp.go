@@ -97,6 +97,14 @@ func (t *temp) publish(ctx context.Context, name string, noClobber bool) error {
 	return err
 }
 
+// refused is what an error of making t means: where it has its final name from the start, that somebody else has it is what publish would find.
+func (t *temp) refused(err error, noClobber bool) error {
+	if t.final && noClobber && is(err, unix.EEXIST) {
+		return errSkip
+	}
+	return err
+}
+
 // settle gives a file without a name the one that it is to have.
 func (t *temp) settle(ctx context.Context, noClobber bool) error {
 	if t.file == nil {
@@ -110,11 +118,8 @@ func (t *temp) settle(ctx context.Context, noClobber bool) error {
 		}
 		return struct{}{}, err
 	})
-	if noClobber && is(err, unix.EEXIST) {
-		return errSkip
-	}
 	if err != nil {
-		return err
+		return t.refused(err, noClobber)
 	}
 	return t.closeFile(ctx)
 }
