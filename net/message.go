@@ -189,7 +189,7 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 		n, err := s.sendPatiently(ctx, func() (int, error) { return ops.TrySendMsg(&o) })
 		return n, s.h.Settle(err, ErrClosed)
 	}
-	if n := lengthOf(bufs); s.much(n) {
+	if s.much(lengthOf(bufs)) {
 		p.Limit(portionFor(ctx))
 		if Route(pins[OpWrite].Load()) != Ring {
 			s.h.Release()

@@ -50,10 +50,10 @@ func (m *mover) move(e *ring.SQE, off uint64, flags uint32) int32 {
 		r = m.moveOne(e, off, flags)
 	case off != position:
 		r = call(m.at, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), offsetLow(off), offsetHigh(off), 0)
-	case m.vec:
-		r = call(m.here, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), 0, 0, 0)
 	default:
-		return call(m.here, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), 0, 0, 0)
+		if r = call(m.here, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), 0, 0, 0); !m.vec {
+			return r // write(2) asks the socket
+		}
 	}
 	if r == 0 && m.poll == unix.POLLOUT {
 		return sendNothing(e, flags)

@@ -14,8 +14,8 @@ var (
 		Ready: readyRecv}
 	kindRecvGroup = &Kind{Name: "recv_multi", Code: ring.OpRecv, Prepare: prepareRecvGroup, Waits: true, NoWait: unix.MSG_DONTWAIT,
 		Ready: readyRecv}
-	kindReadMulti = &Kind{Name: "read_multi", Code: ring.OpReadMultishot, Prepare: prepareReadGroup, Waits: true, Ready: readyRead}
-	kindReadGroup = &Kind{Name: "read_multi", Code: ring.OpRead, Prepare: prepareReadGroup, Waits: true, Ready: readyRead}
+	kindReadMulti = &Kind{Name: "read_multi", Code: ring.OpReadMultishot, Prepare: prepareReadGroup, Waits: true, Ready: readyRecv}
+	kindReadGroup = &Kind{Name: "read_multi", Code: ring.OpRead, Prepare: prepareReadGroup, Waits: true, Ready: readyRecv}
 )
 
 // Multi is an operation that completes many times: see driver.SubmitMulti.
@@ -100,11 +100,4 @@ func ReadGroup(fd int, group uint16, again bool) Spec {
 func prepareReadGroup(s *Spec, e *ring.SQE) {
 	e.Off = math.MaxUint64 // the file position, which such files do not have
 	e.BufIndex = uint16(s.off)
-}
-
-func readyRead(_ *Spec, res int32) uint32 {
-	if res != eagain {
-		return 0
-	}
-	return unix.POLLIN
 }

@@ -277,21 +277,24 @@ func (r *Ring) restrict(allow []Op, tables bool) error {
 	for op := range r.ops {
 		r.ops[op] = r.ops[op] && allowed[op]
 	}
-	for left := len(forTables); ; left-- {
+	var registered []uint32
+	if tables {
+		registered = forTables
+	}
+	for {
 		all := rules
-		if tables {
-			for _, op := range forTables[:left] {
-				all = append(all, restriction{opcode: registerOp, value: uint8(op)})
-			}
+		for _, op := range registered {
+			all = append(all, restriction{opcode: registerOp, value: uint8(op)})
 		}
 		_, errno := r.k.Register(r.fd, registerRestrictions, unsafe.Pointer(&all[0]), uint32(len(all)))
 		runtime.KeepAlive(all)
 		if errno == 0 {
 			break
 		}
-		if errno != syscall.EINVAL || !tables || left == 0 {
+		if errno != syscall.EINVAL || len(registered) == 0 {
 			return registerError("restrictions, Linux 5.10", errno)
 		}
+		registered = registered[:len(registered)-1] // the newest: this kernel may not know it
 	}
 	if _, errno := r.k.Register(r.fd, registerEnableRings, nil, 0); errno != 0 {
 		return registerError("enable, Linux 5.10", errno)
