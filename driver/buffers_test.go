@@ -311,7 +311,7 @@ func TestFixedMemlock(t *testing.T) { // HAZARDS T30
 	}
 	for _, limit := range []string{"0", "65536", "8388608"} {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestFixedMemlock$", "-test.v")
-		cmd.Env = append(os.Environ(), "URINGO_MEMLOCK="+limit)
+		cmd.Env = testenv.Environ("URINGO_MEMLOCK=" + limit)
 		out, err := cmd.CombinedOutput()
 		if err != nil || !bytes.Contains(out, []byte("--- PASS: TestFixedMemlock")) {
 			t.Errorf("with %s bytes to lock: %v\n%s", limit, err, out)

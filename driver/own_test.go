@@ -23,6 +23,7 @@ import (
 
 	"uringo/driver"
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
@@ -495,7 +496,7 @@ func TestOwnershipIsEnforced(t *testing.T) {
 		engine := e.name
 		for _, how := range append(wrong, "right") {
 			cmd := exec.Command(program, how, engine)
-			cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+			cmd.Env = testenv.Environ()
 			out, err := cmd.CombinedOutput()
 			raced := strings.Contains(string(out), "WARNING: DATA RACE")
 			switch {

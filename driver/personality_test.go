@@ -437,7 +437,7 @@ func TestPersonalityRefused(t *testing.T) {
 func apart(t *testing.T, env string, look func(out string, err error)) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), env)
+	cmd.Env = testenv.Environ(env)
 	out, err := cmd.CombinedOutput()
 	look(string(out), err)
 }

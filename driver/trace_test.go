@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"uringo/driver"
+	"uringo/internal/testenv"
 )
 
 const tracedVar = "URINGO_TRACED" // set in the program that runs under strace: the engine it is to find
@@ -50,7 +51,7 @@ func TestTraced(t *testing.T) {
 			call, _, _ := strings.Cut(c.inject, ":")
 			cmd := exec.Command(strace, "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace="+call, "-e", "inject="+c.inject,
 				os.Args[0], "-test.run", "^TestTraced$", "-test.timeout", "100s")
-			cmd.Env = append(os.Environ(), tracedVar+"="+c.engine, driver.EngineVar+"=")
+			cmd.Env = testenv.Environ(tracedVar+"="+c.engine, driver.EngineVar+"=")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				e.Errorf("%s: %v\n%s", c.inject, err, out)
 			}

@@ -19,6 +19,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/testenv"
 )
 
 // echo sends a number through a pipe and checks that it comes back.
@@ -491,7 +492,7 @@ func rerun(t testing.TB, ctx context.Context, role string, env ...string) *exec.
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(ctx, exe)
-	cmd.Env = append(append(os.Environ(), roleVar+"="+role), env...)
+	cmd.Env = testenv.Environ(append(env, roleVar+"="+role)...)
 	return cmd
 }
 

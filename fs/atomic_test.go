@@ -401,7 +401,7 @@ func TestAtomicCrash(t *testing.T) {
 func killWriter(t *testing.T, name string, engine driver.Engine) {
 	t.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^TestAtomicChild$")
-	child.Env = append(os.Environ(), killedVar+"="+name, driver.EngineVar+"="+engine.String())
+	child.Env = testenv.Environ(killedVar+"="+name, driver.EngineVar+"="+engine.String())
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

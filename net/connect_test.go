@@ -19,6 +19,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/testenv"
 	"uringo/net"
 )
 
@@ -36,7 +37,7 @@ func apart(t *testing.T) bool {
 		t.Skip("needs root, for a network of its own")
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=1h")
-	cmd.Env = append(os.Environ(), apartVar+"=1")
+	cmd.Env = testenv.Environ(apartVar + "=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, syscall.EPERM) {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/internal/testenv"
 	"uringo/net"
 )
 
@@ -68,7 +69,7 @@ func TestPeerOutside(t *testing.T) {
 	end := os.NewFile(uintptr(fds[1]), "peer")
 	defer end.Close()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), roleVar+"=peer outside")
+	cmd.Env = testenv.Environ(roleVar + "=peer outside")
 	cmd.ExtraFiles = []*os.File{end}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
 	if os.Getuid() != 0 {

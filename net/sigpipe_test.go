@@ -41,7 +41,7 @@ func TestSIGPIPE(t *testing.T) { // HAZARDS T35
 			r.Close()
 			defer w.Close()
 			cmd := exec.CommandContext(t.Context(), os.Args[0])
-			cmd.Env = append(os.Environ(), roleVar+"="+role)
+			cmd.Env = testenv.Environ(roleVar + "=" + role)
 			var said strings.Builder
 			cmd.Stdout, cmd.Stderr = w, &said
 			if err := cmd.Run(); err != nil {

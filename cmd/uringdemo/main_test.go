@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"uringo/driver"
+	"uringo/internal/testenv"
 )
 
 // mainVar makes the test binary be the program, for what a test cannot do in its own process.
@@ -85,7 +86,7 @@ func (w way) command(ctx context.Context, t *testing.T, args ...string) *exec.Cm
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(ctx, self, w.args(args)...)
-	cmd.Env = append(os.Environ(), mainVar+"=1", driver.EngineVar+"=") // the engine is w's choice
+	cmd.Env = testenv.Environ(mainVar+"=1", driver.EngineVar+"=") // the engine is w's choice
 	return cmd
 }
 

@@ -28,7 +28,7 @@ func Main(m *testing.M, main func(), args ...string) {
 // second interrupt ends it. The answer must be one that begins and does not end, with a client who does nothing.
 func EndsAtOnce(t *testing.T, dir, request string) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), mainVar+"=1")
+	cmd.Env = Environ(mainVar + "=1")
 	cmd.Dir = dir
 	says, err := cmd.StderrPipe()
 	if err != nil {
