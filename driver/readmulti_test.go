@@ -14,6 +14,7 @@ import (
 
 	"uringo/driver"
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
@@ -236,7 +237,7 @@ func TestReadMultiEvents(t *testing.T) {
 			}
 			// O_NONBLOCK has the kernel give up where it would wait.
 			if n := d.Stats().Submitted - before - 10; flags&unix.EFD_NONBLOCK == 0 && e.name != oneByOne.name && d.Engine() == driver.Uring &&
-				release(e) >= 607 && n != 1 {
+				release(e) >= 607 && testenv.MayRegister(e) && n != 1 {
 				e.Errorf("%d submissions for one stream", n)
 			}
 			if err := s.Close(ctx); err != nil {
