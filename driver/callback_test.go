@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"uringo/driver"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
@@ -36,6 +37,7 @@ func TestSubmitFromOnEnd(t *testing.T) {
 
 // Who is told of an end goes on submitting while the driver ends, and after.
 func TestSubmitFromOnEndAtTheEnd(t *testing.T) {
+	testenv.SkipShort(t)
 	on(t, everywhere, func(e *rig) {
 		for range size(5, 100) {
 			d := e.open(driver.Config{})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"uringo/driver"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
@@ -144,6 +145,7 @@ func TestSpillAtTheEnd(t *testing.T) {
 
 // What one guest sends to another's driver arrives in order, whether there is room in the channel or not.
 func TestSpillKeepsOrder(t *testing.T) {
+	testenv.SkipShort(t)
 	on(t, []way{onUring, onLocked}, func(e *rig) {
 		d := e.open(driver.Config{})
 		other := new(crew)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"uringo/internal/testenv"
 )
 
 // goTool runs the go command.
@@ -110,6 +112,7 @@ func TestModuleOutside(t *testing.T) {
 
 // On one processor, and on many more than there are. The environment variable keeps the inner runs from doing the same.
 func TestProcessors(t *testing.T) {
+	testenv.SkipShort(t)
 	const inner = "URINGO_EXECUTOR_TEST_INNER"
 	if os.Getenv(inner) != "" {
 		t.Skip("within itself")

@@ -22,6 +22,7 @@ import (
 
 // TestEveryOpcodeMissing takes one opcode away after the other: what needs it is a plain call, with the same results.
 func TestEveryOpcodeMissing(t *testing.T) { // N7
+	testenv.SkipShort(t)
 	if testenv.Engines(t)[0] != driver.Uring {
 		t.Skip("needs io_uring")
 	}

@@ -22,6 +22,7 @@ import (
 
 // TestEveryOpcodeMissing takes one opcode away after the other: what needs it is done in another way, with the same results.
 func TestEveryOpcodeMissing(t *testing.T) { // N7
+	testenv.SkipShort(t)
 	if testenv.Engines(t)[0] != driver.Uring {
 		t.Skip("needs io_uring")
 	}
@@ -42,6 +43,7 @@ func TestEveryOpcodeMissing(t *testing.T) { // N7
 
 // TestTransientResults injects results that mean "again" into everything: nobody notices.
 func TestTransientResults(t *testing.T) { // N8
+	testenv.SkipShort(t)
 	if testenv.Engines(t)[0] != driver.Uring {
 		t.Skip("needs io_uring")
 	}

@@ -302,6 +302,7 @@ func TestLargeSends(t *testing.T) { // HAZARDS T1, T23, T25
 // TestLargeSendsToHalfClosed sends to peers who send no more, and take nothing for a while: who waits for room does not try over and over, and goes
 // on when there is some.
 func TestLargeSendsToHalfClosed(t *testing.T) {
+	testenv.SkipShort(t)
 	const much = 256 << 10
 	each(t, func(t *testing.T, ctx context.Context) {
 		rng := random(t)
@@ -394,6 +395,7 @@ func TestLargeSendsInPortions(t *testing.T) {
 
 // TestLargeSendsLetGo has callers be let go at once while they wait for room: the kernel has nothing of theirs then, and they keep it.
 func TestLargeSendsLetGo(t *testing.T) {
+	testenv.SkipShort(t)
 	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
 		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: largest, Count: 4}}})
 		for _, s := range largeSenders(t, ctx, pool, 64<<10) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/executor"
+	"uringo/internal/testenv"
 	"uringo/net"
 	"uringo/ops"
 )
@@ -128,6 +129,7 @@ const linger = 20 * time.Second
 
 // TestLinger closes connections that wait for a peer who takes nothing: that holds up neither the ring nor other tasks, whoever set it.
 func TestLinger(t *testing.T) {
+	testenv.SkipShort(t)
 	set := func(_, _ string, raw syscall.RawConn) (err error) {
 		return errors.Join(raw.Control(func(fd uintptr) {
 			err = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: int32(linger.Seconds())})

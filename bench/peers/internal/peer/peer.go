@@ -24,7 +24,7 @@ type Contender struct {
 
 // All lists the contenders in the order of the tables: the product, then its peers.
 func All() []Contender {
-	return append(slices.Concat(uringos(), uringosFixed(), uringosInRing(), uringosAlone()),
+	return append(slices.Concat(uringos(), uringosFixed(), uringosInRing(), uringosMulti(), uringosAlone()),
 		goOS(),
 		goOSAlone(),
 		goOSBlocks(),

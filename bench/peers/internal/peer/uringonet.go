@@ -72,6 +72,37 @@ func (rt uringoRuntime) serve(ctx context.Context, j job.Job, up func(port, pid 
 	})
 }
 
+// uringosMulti are rows of the product whose servers iterate over what arrives, which is one multishot operation for each connection, with buffers
+// that the kernel picks.
+func uringosMulti() []Contender {
+	var all []Contender
+	for _, e := range executors() {
+		rt := uringoRuntime{e.exec}
+		all = append(all, Contender{Name: e.name + "-multi", Works: map[string]Measure{
+			job.Echo:      underLoad(rt.echoOfChunks),
+			job.Pipelined: underLoad(rt.echoOfChunks),
+			job.Accept:    underLoad(rt.echoOfChunks),
+		}})
+	}
+	return all
+}
+
+// echoOfChunks is echo in this form.
+func (rt uringoRuntime) echoOfChunks(ctx context.Context, j job.Job, up func(port, pid int)) error {
+	return rt.serve(ctx, j, up, func(ctx context.Context, c *net.Conn) error {
+		for chunk, err := range c.Receives(ctx, nil) {
+			if err == nil {
+				_, _, err = c.WriteAll(ctx, chunk.Bytes())
+				chunk.Release()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // uringosInRing are rows of the product whose connections are in the ring's table, without descriptors.
 func uringosInRing() []Contender {
 	var all []Contender

@@ -30,6 +30,7 @@ var (
 	servers = []who{{"local", oneCore}, {"workers1", oneCore}, {"goroutines", oneCore}}
 	inRing  = []who{{"local-ring", oneCore}, {"workers1-ring", oneCore}, {"goroutines-ring", oneCore}}
 	std     = []who{{"os", both}}
+	multi   = []who{{"local-multi", oneCore}, {"workers1-multi", oneCore}, {"goroutines-multi", oneCore}}
 	// Registered buffers and the ring's table of files, beside the same executors without.
 	fixed = []who{{"local-fixed", oneCore}, {"workers1-fixed", oneCore}, {"workers4-fixed", anyCores}, {"goroutines-fixed", anyCores}, {"pool-fixed", anyCores}}
 	// Works that wait for a device, or that one task does, need no more of the product than this.
@@ -67,9 +68,9 @@ var tables = []table{
 	{job.FilesWarm, []int{64}, slices.Concat(some, std)},
 	{job.Flood, []int{20000}, slices.Concat(some, std, []who{{"fio", both}})},
 	{job.Beside, []int{16, 1000}, slices.Concat(some, std, alone)},
-	{job.Echo, []int{64}, slices.Concat(servers, inRing, nets)},
-	{job.Pipelined, []int{16}, slices.Concat(servers, nets)},
-	{job.Accept, []int{16}, slices.Concat(servers, inRing, nets)},
+	{job.Echo, []int{64}, slices.Concat(servers, inRing, multi, nets)},
+	{job.Pipelined, []int{16}, slices.Concat(servers, multi, nets)},
+	{job.Accept, []int{16}, slices.Concat(servers, inRing, multi, nets)},
 	{job.SendFile, []int{4}, slices.Concat(servers, []who{{"net", oneCore}})},
 	{job.Hello, []int{64}, []who{{"workers1", oneCore}, {"goroutines", oneCore}, {"net", oneCore}}},
 }
