@@ -16,18 +16,27 @@ import (
 //
 // A ctx that has ended fails the operation before it is submitted. One that ends later cancels it; Do then waits for the
 // operation's own outcome, so what was read or written by then is returned and not lost.
-func Do[T any](ctx context.Context, op ops.Op[T]) ops.Result[T] {
+func Do[T any](ctx context.Context, op ops.Op[T]) (r ops.Result[T]) { // small enough to be inlined
+	if r.N, r.Err = Perform(ctx, &op.Spec); r.Err != driver.ErrAbandoned {
+		r.Buf = op.Buf
+	}
+	return r
+}
+
+// Perform is [Do] for callers who keep the buffer themselves: what s borrows is theirs again when it returns, except with
+// driver.ErrAbandoned. It copies s, and nothing else: an operation is larger than a cache line.
+func Perform(ctx context.Context, s *ops.Spec) (int, error) {
 	t, ok := ctx.(*task)
-	if !ok || t.co == nil || !t.here() || op.Invalid() != nil {
-		return result(op.Buf)(do(ctx, &op.Spec))
+	if !ok || t.co == nil || !t.here() || s.Invalid() != nil {
+		return do(ctx, s)
 	}
 	// A task's own coroutine with its own context: the path that has to be fast, so it is all in one frame. After a switch of
 	// stacks the processor foresees no return, and each costs as much as a system call's entry used to.
 	if t.Over() {
-		return ops.Result[T]{Buf: op.Buf, Err: driver.Canceled(ctx)}
+		return 0, driver.Canceled(ctx)
 	}
 	r := t.req
-	t.opSeq = r.Reset(&op.Spec, t.waiter) // by this the home finds what to cancel when it learns that the context has ended
+	t.opSeq = r.Reset(s, t.waiter) // by this the home finds what to cancel when it learns that the context has ended
 	switch l := t.local; {
 	case l == nil:
 		t.home.submit(r)
@@ -51,19 +60,9 @@ func Do[T any](ctx context.Context, op ops.Op[T]) ops.Result[T] {
 	t.opSeq = 0
 	n, err := r.Outcome()
 	if err != nil {
-		return result(op.Buf)(t.outcome(ctx, r))
+		return t.outcome(ctx, r)
 	}
-	return ops.Result[T]{N: n, Buf: op.Buf}
-}
-
-// result makes a result around a buffer, which an abandoned operation does not give back.
-func result[T any](buf T) func(n int, err error) ops.Result[T] {
-	return func(n int, err error) ops.Result[T] {
-		if err == driver.ErrAbandoned {
-			return ops.Result[T]{Err: err}
-		}
-		return ops.Result[T]{N: n, Buf: buf, Err: err}
-	}
+	return n, nil
 }
 
 // do is Do for all other callers, and for contexts with an end of their own.
@@ -351,6 +350,14 @@ var crews atomic.Uint32
 
 // sharer returns the task that runs on the calling goroutine, if tasks share that, and else nil.
 func sharer(ctx context.Context) *task {
+	if t, ok := ctx.(*task); ok && t.home != nil && t.here() {
+		return t
+	}
+	return sharerBehind(ctx)
+}
+
+// sharerBehind is sharer for whoever is not a coroutine with its own context.
+func sharerBehind(ctx context.Context) *task {
 	switch t := taskOf(ctx); {
 	case t == nil:
 	case t.home == nil && !t.scope.foreign && t.here():

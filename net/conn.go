@@ -50,6 +50,9 @@ func (c *Conn) RemoteAddr() Addr { return c.remote }
 // than b loses its end. Allocates nothing. Kernel 5.6, recv(2).
 func (c *Conn) Read(ctx context.Context, b []byte) (int, []byte, error) {
 	n, err := c.receive(ctx, b, 0, c.h.Free)
+	if err == nil {
+		return n, b, nil
+	}
 	if handle.Abandoned(err) {
 		b = nil
 	}
@@ -100,6 +103,9 @@ func (c *Conn) Write(ctx context.Context, b []byte) (int, []byte, error) {
 // all of its bytes before the next begins.
 func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
 	n, err := c.sendAll(ctx, b, c.freeWrite)
+	if err == nil {
+		return n, b, nil
+	}
 	if handle.Abandoned(err) {
 		b = nil
 	}
@@ -149,9 +155,24 @@ func (s *socket) sendInPlace(ctx context.Context, send func() (int, error)) (int
 	return n, err
 }
 
-// sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn.
+// sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn. Mostly the first operation sends it all; while
+// that waits, few functions are to be under way, see executor.Perform.
 func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, err error) {
-	return c.sendAllBy(ctx, b, func(rest []byte) (int, error) { return c.sendPart(ctx, rest, free) })
+	if err := c.writes.Take(ctx); err != nil {
+		return 0, err
+	}
+	if c.much(len(b)) {
+		done, err = c.sendPart(ctx, b, free)
+	} else {
+		done, err = c.send(ctx, b, 0, free)
+	}
+	if err == nil && done < len(b) {
+		done, err = sendRest(b, done, func(rest []byte) (int, error) { return c.sendPart(ctx, rest, free) })
+	}
+	if !handle.Abandoned(err) {
+		c.writes.Give()
+	}
+	return done, err
 }
 
 // sendAllBy is sendAll by a function that sends once, not necessarily all.
@@ -159,21 +180,27 @@ func (c *Conn) sendAllBy(ctx context.Context, b []byte, send func([]byte) (int, 
 	if err := c.writes.Take(ctx); err != nil {
 		return 0, err
 	}
-	for {
-		var n int
-		n, err = send(b[done:])
-		done += n
-		if err == nil && n == 0 && done < len(b) {
-			err = io.ErrShortWrite
-		}
-		if err != nil || done == len(b) {
-			break
-		}
+	if done, err = send(b); err == nil && done < len(b) {
+		done, err = sendRest(b, done, send)
 	}
 	if !handle.Abandoned(err) {
 		c.writes.Give()
 	}
 	return done, err
+}
+
+// sendRest sends what the first operation did not, and returns how much was sent in all.
+func sendRest(b []byte, done int, send func([]byte) (int, error)) (int, error) {
+	for n := done; done < len(b); done += n {
+		if n == 0 {
+			return done, io.ErrShortWrite
+		}
+		var err error
+		if n, err = send(b[done:]); err != nil {
+			return done + n, err
+		}
+	}
+	return done, nil
 }
 
 // CloseRead shuts down receiving: reads that wait and further ones end with io.EOF once they have received what had arrived, and iterations without

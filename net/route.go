@@ -81,8 +81,7 @@ func (s *socket) choose(ctx context.Context, op Operation) Route {
 // onRing performs an operation by the ring. If the caller is let go while the kernel still has what was given to it, free is called later.
 func onRing[T any](ctx context.Context, o ops.Op[T], free func()) (int, error) {
 	o.Release = free
-	res := executor.Do(ctx, o)
-	return res.N, res.Err
+	return executor.Perform(ctx, &o.Spec)
 }
 
 // toEnd is onRing that returns only when the kernel has let go of what was given to it. lost says that a caller was let go before: what
@@ -99,11 +98,16 @@ func toEnd[T any](ctx context.Context, d *driver.Driver, o ops.Op[T]) (n int, er
 
 // try performs an operation at once if it is one to be tried. EAGAIN means that the ring has to.
 func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (int, error) {
-	if ctx.Err() != nil {
-		return 0, driver.Canceled(ctx)
-	}
 	if s.choose(ctx, op) != Inline {
 		return 0, syscall.EAGAIN
+	}
+	return s.tryInline(ctx, f)
+}
+
+// tryInline is try for an operation that is one to be tried.
+func (s *socket) tryInline(ctx context.Context, f func() (int, error)) (int, error) {
+	if ctx.Err() != nil {
+		return 0, driver.Canceled(ctx)
 	}
 	n, err := f()
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -145,20 +146,24 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 		s.h.Release()
 		return 0, nil
 	}
-	if n, err, ok := s.leftover(ctx, flags, b); ok {
-		s.h.Release()
-		return n, s.endOfPackets(n, err)
+	if s.inbox.Load() != nil {
+		if n, err, ok := s.leftover(ctx, flags, b); ok {
+			s.h.Release()
+			return n, s.endOfPackets(n, err)
+		}
 	}
 	n, err := 0, error(syscall.EAGAIN)
-	if s.hope.any() {
-		n, err = s.try(ctx, OpRead, func() (int, error) {
+	if s.hope.any() && s.choose(ctx, OpRead) == Inline {
+		n, err = s.tryInline(ctx, func() (int, error) {
 			n, err := ops.TryRecv(s.h.FD, b, flags)
 			s.hope.learn(err != syscall.EAGAIN)
 			return n, err
 		})
 	}
 	if err == syscall.EAGAIN {
-		n, err = onRing(ctx, ops.Recv(s.h.FD, b, flags), free)
+		o := ops.Recv(s.h.FD, b, flags)
+		o.Release = free
+		n, err = executor.Perform(ctx, &o.Spec)
 	}
 	if err != nil {
 		return n, s.h.Settle(err, ErrClosed)
@@ -190,11 +195,20 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 		n, err := s.sendPatiently(ctx, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
 		return n, s.h.Settle(err, ErrClosed)
 	}
-	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
-	if err == syscall.EAGAIN {
-		n, err = onRing(ctx, ops.Send(s.h.FD, b, flags), free)
+	n, err := 0, error(syscall.EAGAIN)
+	if s.choose(ctx, OpWrite) == Inline {
+		n, err = s.tryInline(ctx, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
 	}
-	return n, s.h.Settle(err, ErrClosed)
+	if err == syscall.EAGAIN {
+		o := ops.Send(s.h.FD, b, flags)
+		o.Release = free
+		n, err = executor.Perform(ctx, &o.Spec)
+	}
+	if err != nil {
+		return n, s.h.Settle(err, ErrClosed)
+	}
+	s.h.Release()
+	return n, nil
 }
 
 // attempt makes a call that does not wait, on the caller's goroutine, and, as long as there is nothing to do for it, again when the ring

@@ -31,7 +31,8 @@ type ZeroCopy struct {
 // Kernel 6.2, io_uring_enter(2).
 func SendZC(fd int, b []byte, flags int, z *ZeroCopy) Op[[]byte] {
 	z.Copied = true
-	s := stream(kindSendZC, fd, b, flags|unix.MSG_NOSIGNAL)
+	var s Spec
+	s.stream(kindSendZC, fd, b, flags|unix.MSG_NOSIGNAL)
 	if s.aux == nil {
 		s.aux = z
 	}

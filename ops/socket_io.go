@@ -21,27 +21,31 @@ var (
 // unix.MSG_*: with MSG_DONTWAIT, EAGAIN is an outcome like any other; with MSG_TRUNC, N is the size of the datagram, even if it exceeds
 // the buffer. MSG_WAITALL is EINVAL: what a cancellation leaves half done could not be told. The kernel writes to b until the result is
 // in. Kernel 5.6, recv(2).
-func Recv(fd int, b []byte, flags int) Op[[]byte] {
+func Recv(fd int, b []byte, flags int) (o Op[[]byte]) {
 	k := kindRecv
 	if flags&unix.MSG_TRUNC != 0 {
 		k = kindRecvSize
 	}
-	return Op[[]byte]{Spec: stream(k, fd, b, flags), Buf: b}
+	o.stream(k, fd, b, flags)
+	o.Buf = b
+	return o
 }
 
 // Send sends b on the socket fd, once, and waits until there is room: it may be short. flags are unix.MSG_*, with MSG_NOSIGNAL always
 // among them: a broken connection is EPIPE and no signal. MSG_WAITALL is EINVAL, as with [Recv]. The kernel reads b until the result is
 // in. Kernel 5.6, send(2).
-func Send(fd int, b []byte, flags int) Op[[]byte] {
-	return Op[[]byte]{Spec: stream(kindSend, fd, b, flags|unix.MSG_NOSIGNAL), Buf: b}
+func Send(fd int, b []byte, flags int) (o Op[[]byte]) {
+	o.stream(kindSend, fd, b, flags|unix.MSG_NOSIGNAL)
+	o.Buf = b
+	return o
 }
 
-func stream(k *Kind, fd int, b []byte, flags int) Spec {
-	s := Spec{Kind: k, FD: int32(fd), mem: bytes(b), len: uint32(min(len(b), MaxTransfer)), opFlags: uint32(flags)}
+// stream fills in s, field by field: a Spec that is made and then copied costs as much again.
+func (s *Spec) stream(k *Kind, fd int, b []byte, flags int) {
+	s.Kind, s.FD, s.mem, s.len, s.opFlags = k, int32(fd), bytes(b), uint32(min(len(b), MaxTransfer)), uint32(flags)
 	if flags&unix.MSG_WAITALL != 0 {
 		s.aux = badFlags
 	}
-	return s
 }
 
 var badFlags = &invalid{unix.EINVAL}
