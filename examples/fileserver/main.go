@@ -91,14 +91,43 @@ func (h files) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Opening a FIFO or a device is not to wait.
 	f, err := h.root.OpenFile(h.ctx, name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		http.NotFound(w, r)
+		refuse(w, err)
 		return
 	}
 	defer f.Close(h.ctx)
 	info, err := f.Stat(h.ctx)
-	if err != nil || !info.Mode().IsRegular() {
-		http.NotFound(w, r)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrNotExist // for whoever asks by HTTP
+	}
+	if err != nil {
+		refuse(w, err)
 		return
 	}
 	http.ServeContent(w, r, name, info.ModTime(), f.NewReader(h.ctx, 0))
+}
+
+// refuse answers without the words of err, which are not for everybody.
+func refuse(w http.ResponseWriter, err error) {
+	code := status(err)
+	http.Error(w, http.StatusText(code), code)
+}
+
+// status is what an error of opening a file means to a client: that there is none, that he may not have it, or that the server cannot help it.
+func status(err error) int {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return http.StatusForbidden
+	case errors.Is(err, fs.ErrNotExist):
+		return http.StatusNotFound
+	}
+	for _, nowhere := range []error{
+		unix.ENOTDIR, unix.ENAMETOOLONG, unix.EINVAL, // no name of a file; the last one has a zero byte
+		unix.ELOOP, unix.EXDEV, // a symbolic link, or the way out of the directory
+		unix.ENXIO, // a socket
+	} {
+		if errors.Is(err, nowhere) {
+			return http.StatusNotFound
+		}
+	}
+	return http.StatusInternalServerError
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"uringo/fs"
 	"uringo/internal/testenv"
 )
 
@@ -22,7 +24,7 @@ func TestServer(t *testing.T) {
 	dir := filepath.Join(out, "served")
 	err := errors.Join(os.MkdirAll(filepath.Join(dir, "sub"), 0o700), os.WriteFile(filepath.Join(out, "secret"), nil, 0o600),
 		os.Symlink("../../secret", filepath.Join(dir, "sub", "link")), os.WriteFile(filepath.Join(dir, "index.html"), []byte("hello"), 0o600),
-		syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
+		syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600), os.WriteFile(filepath.Join(dir, "locked"), nil, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,15 +60,22 @@ func TestServer(t *testing.T) {
 			t.Errorf("%s, %d bytes of %d, %v", r.Status, len(got), len(want), err)
 		}
 	}
+	locked := http.StatusForbidden
+	if os.Geteuid() == 0 {
+		locked = http.StatusOK
+	}
 	for path, want := range map[string]int{
-		"/":                http.StatusOK,
-		"/missing":         http.StatusNotFound,
-		"/..%2fsecret":     http.StatusNotFound,
-		"/sub":             http.StatusNotFound,
-		"/sub/link":        http.StatusNotFound, // leads out of the directory
-		"/sub/../file.txt": http.StatusOK,
-		"/file.txt%00":     http.StatusNotFound,
-		"/fifo":            http.StatusNotFound,
+		"/":                               http.StatusOK,
+		"/locked":                         locked,
+		"/file.txt/":                      http.StatusNotFound,
+		"/" + strings.Repeat("long", 100): http.StatusNotFound,
+		"/missing":                        http.StatusNotFound,
+		"/..%2fsecret":                    http.StatusNotFound,
+		"/sub":                            http.StatusNotFound,
+		"/sub/link":                       http.StatusNotFound, // leads out of the directory
+		"/sub/../file.txt":                http.StatusOK,
+		"/file.txt%00":                    http.StatusNotFound,
+		"/fifo":                           http.StatusNotFound,
 	} {
 		r, err := client.Get("http://" + address + path)
 		if err != nil {
@@ -81,6 +90,27 @@ func TestServer(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStatus tells what is not there from what may not be had, and both from what went wrong.
+func TestStatus(t *testing.T) {
+	for errno, want := range map[syscall.Errno]int{
+		syscall.ENOENT:  http.StatusNotFound,
+		syscall.ENOTDIR: http.StatusNotFound,
+		syscall.ELOOP:   http.StatusNotFound,
+		syscall.EXDEV:   http.StatusNotFound,
+		syscall.ENXIO:   http.StatusNotFound,
+		syscall.EACCES:  http.StatusForbidden,
+		syscall.EPERM:   http.StatusForbidden,
+		syscall.EIO:     http.StatusInternalServerError,
+		syscall.EMFILE:  http.StatusInternalServerError,
+	} {
+		w := httptest.NewRecorder()
+		refuse(w, &fs.PathError{Op: "open", Path: "/srv/its name", Err: errno})
+		if w.Code != want || strings.Contains(w.Body.String(), "its name") {
+			t.Errorf("%v: %d %q, want %d", errno, w.Code, w.Body, want)
+		}
 	}
 }
 
