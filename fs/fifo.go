@@ -3,6 +3,8 @@ package fs
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -73,6 +75,8 @@ type opening struct {
 	ended executor.Event // fd and err are there
 	news  executor.Event // it ended, or something else happened that its caller waits for
 
+	unwanted atomic.Bool // byHand: nobody waits any more, and the file is to stay as it is
+
 	// cancel makes it end soon, if it can; then release is called when it has ended.
 	cancel func() (release func(), ok bool)
 }
@@ -117,28 +121,50 @@ func (o *opening) byHand(ctx context.Context, at place, name string, flag int) e
 	if err != nil {
 		return err
 	}
+	var st unix.Stat_t
+	hasEnds := unix.Fstat(fifo, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
 	go func() {
 		o.err = withRights(context.WithoutCancel(ctx), at.as, func() error {
-			return ignoringEINTR(func() (err error) {
+			err := ignoringEINTR(func() (err error) {
 				o.fd, err = unix.Open(procPath(fifo), flag&^(unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW)|unix.O_CLOEXEC, 0)
 				return err
 			})
+			if err == nil && flag&unix.O_TRUNC != 0 && !o.unwanted.Load() {
+				err = o.empty()
+			}
+			return err
 		})
 		_ = unix.Close(fifo)
 		o.end()
 	}()
 	o.cancel = func() (func(), bool) {
+		o.unwanted.Store(true)
+		if !hasEnds {
+			return nil, false // a lease, whose holder has his time
+		}
 		other := unix.O_WRONLY
 		if flag&unix.O_ACCMODE == unix.O_WRONLY {
 			other = unix.O_RDONLY
 		}
 		end, err := unix.Open(procPath(fifo), other|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return nil, false // no permission, or it waits for something else
+			return nil, false // no permission
 		}
 		return func() { _ = unix.Close(end) }, true
 	}
 	return nil
+}
+
+// empty does what O_TRUNC asks for, which takes the right to write to the file and not that it was opened for that. What waits for a lease and
+// is given up cannot be stopped, as a FIFO can: with that flag it would empty the file some time later.
+func (o *opening) empty() error {
+	err := ignoringEINTR(func() error { return unix.Truncate(procPath(o.fd), 0) })
+	if err == nil || err == syscall.EINVAL { // there is nothing to cut off a FIFO or a device
+		return nil
+	}
+	_ = unix.Close(o.fd) // it was not even written to
+	o.fd = -1
+	return err
 }
 
 func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
