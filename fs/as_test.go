@@ -440,6 +440,59 @@ func TestAsInfo(t *testing.T) {
 	})
 }
 
+// A directory is listed for whoever may read it, as package os does: he need not search it, and whoever opened it need not read it.
+func TestAsReader(t *testing.T) {
+	testenv.NeedsRoot(t)
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := served(t)
+		if err := unix.Chmod(dir+"/closed", 0o744); err != nil {
+			t.Error(err)
+		}
+		actAs(t, ctx, dir+"/closed", client, func(_, his *fs.Dir) {
+			if entries, err := his.ReadDir(ctx); len(entries) != 3 || err != nil {
+				t.Errorf("not to be searched: %v, %v", entries, err)
+			}
+		})
+		actAs(t, ctx, dir, client, func(own, his *fs.Dir) {
+			dark, err := his.OpenDir(ctx, "dark")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer dark.Close(ctx)
+			d, err := executor.DriverOf(ctx)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			owner, err := d.RegisterPersonality(ctx, driver.Credentials{UID: 4714, GID: 4714})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer owner.Close(ctx)
+			if err := own.Chown(ctx, "dark", 4714, 4714); err != nil {
+				t.Error(err)
+			}
+			owners, err := dark.As(owner)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer owners.Close(ctx)
+			if err := owners.Mkdir(ctx, "sub", 0o700); err != nil {
+				t.Error(err)
+			}
+			if entries, err := owners.ReadDir(ctx); len(entries) != 1 || err != nil {
+				t.Errorf("opened by one who may not read: %v, %v", entries, err)
+			}
+			if entries, err := dark.ReadDir(ctx); !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("read what cannot be read: %v, %v", entries, err)
+			}
+		})
+	})
+}
+
 // A personality that is none refuses everything.
 func TestAsNobody(t *testing.T) {
 	testenv.NeedsRoot(t)

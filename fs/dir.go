@@ -158,7 +158,7 @@ func (d *Dir) Sync(ctx context.Context) error {
 // ReadDir returns the directory's entries, in its own order, with types and inodes; with an error, those read before it. A directory that
 // was removed has none. getdents64(2).
 func (d *Dir) ReadDir(ctx context.Context) ([]*Entry, error) {
-	if d.blind {
+	if d.blind && !d.lent {
 		return nil, &PathError{Op: "readdirent", Path: d.f.name, Err: syscall.EACCES}
 	}
 	l := &listing{ctx: ctx, dir: d.f.name}

@@ -93,13 +93,20 @@ func readEntries(fd int, l *listing) (entries []*Entry, err error) {
 	return entries, err
 }
 
-// readAnew is readEntries for a directory of which the calling thread has yet to find out whether it may read it.
+// readAnew is readEntries for a directory of which the calling thread has yet to find out whether it may read it. To open "." takes the right to
+// search it as well, which by way of /proc it does not.
 func readAnew(fd int, l *listing) ([]*Entry, error) {
 	own := -1
-	err := ignoringEINTR(func() (err error) {
-		own, err = unix.Openat(fd, ".", dirFlags|unix.O_CLOEXEC, 0)
-		return err
-	})
+	open := func(at int, name string) error {
+		return ignoringEINTR(func() (err error) {
+			own, err = unix.Openat(at, name, dirFlags|unix.O_CLOEXEC, 0)
+			return err
+		})
+	}
+	err := open(fd, ".")
+	if err == unix.EACCES && open(cwd, procPath(fd)) == nil {
+		err = nil
+	}
 	if err != nil {
 		return nil, err
 	}
