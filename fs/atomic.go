@@ -18,7 +18,8 @@ import (
 // finds the old content or the new one, whole. When it has returned nil, the new one is on stable storage.
 //
 // It writes a new file in the same directory, syncs it, gives it the name with rename(2), and syncs the directory, where the file system
-// can; in the ring, these are one submission (kernel 5.11). So the file has the permissions perm before umask, and its owner, other names
+// can; in the ring, these are one submission (kernel 5.11). A directory that the caller may search and write to, and not read, cannot be
+// synced: there it is the whole file system (syncfs(2)), which takes the longer the more others have written, and whose errors may be theirs. So the file has the permissions perm before umask, and its owner, other names
 // and attributes are not those of the old one; a symbolic link of that name is replaced itself. An error means that the old content is
 // still there, unless it came from the last step: then it is the new one, which may not survive a crash of the machine. After
 // driver.ErrAbandoned it may be either, and the one may follow upon the other. A crash may leave the new file behind, whose name
@@ -37,12 +38,12 @@ func WriteFileAtomic(ctx context.Context, name string, data []byte, perm FileMod
 		}
 		return &PathError{Op: "open", Path: name, Err: err}
 	}
-	d, err := openToRead(ctx, dir)
+	d, err := OpenDir(ctx, dir)
 	if err != nil {
 		return named(err, name)
 	}
 	err = d.writeAtomic(ctx, base, name, data, perm)
-	_ = d.Close(context.WithoutCancel(ctx)) // which was only read
+	_ = d.Close(context.WithoutCancel(ctx)) // which was only used for names
 	return err
 }
 
@@ -54,8 +55,6 @@ func (d *Dir) WriteFileAtomic(ctx context.Context, name string, data []byte, per
 		return &PathError{Op: "open", Path: shown, Err: badName(name)}
 	case one == "", one == ".", one != name:
 		return &PathError{Op: "open", Path: shown, Err: syscall.EISDIR}
-	case d.blind: // it could not be synced
-		return &PathError{Op: "write", Path: shown, Err: syscall.EACCES}
 	}
 	return d.writeAtomic(ctx, name, shown, data, perm)
 }
@@ -76,7 +75,10 @@ func (d *Dir) writeAtomic(ctx context.Context, name, shown string, data []byte, 
 		return pathError("write", shown, named(err, shown))
 	}
 	replace := d.replace
-	if f.linksReplace(data) {
+	switch {
+	case d.blind:
+		replace = d.replaceBlind
+	case f.linksReplace(data):
 		replace = d.replaceLinked
 	}
 	step, err := replace(ctx, f, temp, name, data)
@@ -109,13 +111,35 @@ func (d *Dir) replace(ctx context.Context, f *File, temp, name string, data []by
 
 // place gives temp the name, for good.
 func (d *Dir) place(ctx context.Context, temp, name string) (step string, err error) {
-	err = twoNames(ctx, OpRename, d, temp, d, name, func(old, new string) ops.Op[struct{}] {
-		return ops.Renameat2(d.f.h.FD, old, d.f.h.FD, new, 0)
-	})
-	if err != nil {
+	if err := d.rename(ctx, temp, name); err != nil {
 		return "rename", err
 	}
 	return "sync", do(ctx, d.f, OpSync, ops.Fsync(d.f.h.FD)).Err
+}
+
+func (d *Dir) rename(ctx context.Context, temp, name string) error {
+	return twoNames(ctx, OpRename, d, temp, d, name, func(old, new string) ops.Op[struct{}] {
+		return ops.Renameat2(d.f.h.FD, old, d.f.h.FD, new, 0)
+	})
+}
+
+// replaceBlind is replace in a directory that is open for names only, and cannot be synced. Local file systems are known to bring a file's
+// name to the disk with an fsync of the file, but fsync(2) says not to rely on that; syncfs(2), by way of the new file, promises it.
+func (d *Dir) replaceBlind(ctx context.Context, f *File, temp, name string, data []byte) (step string, err error) {
+	defer f.Close(context.WithoutCancel(ctx)) // after the syncs, which would have told
+	if _, err = f.writeKept(ctx, data, 0); err == nil {
+		err = f.SyncAll(ctx)
+	}
+	if err != nil {
+		return "write", err
+	}
+	if err := d.rename(ctx, temp, name); err != nil {
+		return "rename", err
+	}
+	_, err = doCall(ctx, f, OpSync, func(fd int) (struct{}, error) {
+		return struct{}{}, ignoringEINTR(func() error { return unix.Syncfs(fd) })
+	})
+	return "sync", err
 }
 
 // linksReplace reports whether the steps for f may be one chain in the ring: the file system keeps what a write with RWF_SYNC promises, as

@@ -357,6 +357,50 @@ func TestWriteFileAtomicFull(t *testing.T) { // HAZARDS T22
 	})
 }
 
+// TestWriteFileAtomicUnreadable replaces files in a directory that the user may search and write to, and not read: that is a drop box.
+func TestWriteFileAtomicUnreadable(t *testing.T) {
+	testenv.NeedsRoot(t)
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := served(t)
+		actAs(t, ctx, dir, client, func(_, his *fs.Dir) {
+			dark, err := his.OpenDir(ctx, "dark")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer dark.Close(ctx)
+			for _, want := range []string{"", "old", strings.Repeat("new", 100_000)} {
+				if err := dark.WriteFileAtomic(ctx, "file", []byte(want), 0o600); err != nil {
+					t.Error(err)
+				}
+				if got, err := os.ReadFile(dir + "/dark/file"); string(got) != want || err != nil {
+					t.Errorf("%d bytes of %d, %v", len(got), len(want), err)
+				}
+			}
+			if err := dark.Mkdir(ctx, "dir", 0o700); err != nil {
+				t.Error(err)
+			}
+			ended, cancel := context.WithCancel(ctx)
+			cancel()
+			for op, err := range map[string]error{
+				"write":  dark.WriteFileAtomic(ended, "file", nil, 0o600),
+				"rename": dark.WriteFileAtomic(ctx, "dir", []byte("x"), 0o600),
+			} {
+				var pe *fs.PathError
+				if !errors.As(err, &pe) || pe.Op != op && err != nil && !errors.Is(err, context.Canceled) {
+					t.Errorf("%s: %v", op, err)
+				}
+			}
+		})
+		if got, err := os.ReadFile(dir + "/dark/file"); len(got) != 300_000 {
+			t.Errorf("%d bytes after errors, %v", len(got), err)
+		}
+		if entries, err := os.ReadDir(dir + "/dark"); len(entries) != 2 || err != nil {
+			t.Errorf("it left %v, %v", entries, err)
+		}
+	})
+}
+
 // killedVar names the file that a child process writes again and again until it is killed.
 const killedVar = "URINGO_FS_TEST_FILE"
 

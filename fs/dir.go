@@ -39,7 +39,7 @@ const (
 )
 
 // OpenDir opens the named directory, symbolic links followed. One that the caller may search and not read is opened for what that
-// allows: ReadDir, Sync and WriteFileAtomic are EACCES then. Kernel 5.6, open(2).
+// allows: ReadDir and Sync are EACCES then. Kernel 5.6, open(2).
 func OpenDir(ctx context.Context, name string) (*Dir, error) {
 	return openToSearch(ctx, func(flag int) (*File, error) { return OpenFile(ctx, name, flag, 0) })
 }
