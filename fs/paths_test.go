@@ -455,6 +455,86 @@ func TestRemoveAllDeep(t *testing.T) {
 	})
 }
 
+// TestChtimes sets times of all ages, each way: as package os does, where that can say them, and always what was asked for, as far as the
+// file system can keep it. A zero Time is none.
+func TestChtimes(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := t.TempDir()
+		d, err := fs.OpenDir(ctx, dir)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer d.Close(ctx)
+		f, err := fs.OpenFile(ctx, dir+"/file", os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		ways := map[string]func(a, m time.Time) error{
+			"Chtimes":      func(a, m time.Time) error { return fs.Chtimes(ctx, dir+"/file", a, m) },
+			"File.Chtimes": func(a, m time.Time) error { return f.Chtimes(ctx, a, m) },
+			"Dir.Chtimes":  func(a, m time.Time) error { return d.Chtimes(ctx, "file", a, m) },
+		}
+		if err := os.WriteFile(dir+"/twin", nil, 0o600); err != nil {
+			t.Error(err)
+		}
+		east := time.FixedZone("east", 3600)
+		before := time.Unix(1234567890, 987654321)
+		times := []time.Time{{}, time.Time{}.In(east), time.Unix(0, 0), time.Unix(-1, 999_999_999), time.Unix(-2_000_000_000, 1),
+			time.Date(1901, 1, 1, 0, 0, 0, 5, east), time.Unix(1<<31, 7), time.Date(2106, 3, 1, 0, 0, 0, 1, time.UTC),
+			time.Date(2300, 1, 1, 0, 0, 0, 123456789, time.UTC), time.Date(2446, 1, 1, 0, 0, 0, 0, time.UTC),
+			time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)}
+		for what, set := range ways {
+			for i, a := range times {
+				for _, m := range []time.Time{{}, a, before, times[(i+5)%len(times)]} {
+					for _, pair := range [][2]time.Time{{a, m}, {m, a}} {
+						err := errors.Join(os.Chtimes(dir+"/file", before, before), os.Chtimes(dir+"/twin", before, before))
+						if err != nil {
+							t.Error(err)
+						}
+						want := chtimes(dir+"/twin", pair)
+						if err := set(pair[0], pair[1]); err != want {
+							if pe := new(fs.PathError); !errors.As(err, &pe) || pe.Err != want {
+								t.Errorf("%s%v: %v, want %v", what, pair, err, want)
+							}
+						}
+						var has, twin unix.Stat_t
+						if err := errors.Join(unix.Stat(dir+"/file", &has), unix.Stat(dir+"/twin", &twin)); err != nil || has.Atim != twin.Atim || has.Mtim != twin.Mtim {
+							t.Errorf("%s%v: %v, %v, want %v, %v; %v", what, pair, has.Atim, has.Mtim, twin.Atim, twin.Mtim, err)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// chtimes is os.Chtimes, and the same for times that it cannot say.
+func chtimes(name string, times [2]time.Time) error {
+	var ts [2]unix.Timespec
+	nanos := true
+	for i, t := range times {
+		if t.IsZero() {
+			ts[i].Nsec = unix.UTIME_OMIT
+			continue
+		}
+		nanos = nanos && t.Equal(time.Unix(0, t.UnixNano()))
+		var err error
+		if ts[i], err = unix.TimeToTimespec(t); err != nil {
+			return err
+		}
+	}
+	if nanos {
+		if err := os.Chtimes(name, times[0], times[1]); err != nil {
+			return errors.Unwrap(err)
+		}
+		return nil
+	}
+	return unix.UtimesNano(name, ts[:])
+}
+
 // TestNoPermission asks for what only root may do.
 func TestNoPermission(t *testing.T) { // T41, M24, M26
 	if os.Geteuid() == 0 {
