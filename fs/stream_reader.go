@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"uringo/executor"
@@ -72,6 +73,9 @@ func (r *StreamReader) WriteTo(w io.Writer) (done int64, err error) {
 			return done, err
 		}
 		n, err := w.Write(v)
+		if n < 0 || n > len(v) {
+			return done, errBadWriter
+		}
 		r.off += int64(n)
 		done += int64(n)
 		if err == nil && n < len(v) {
@@ -82,6 +86,9 @@ func (r *StreamReader) WriteTo(w io.Writer) (done int64, err error) {
 		}
 	}
 }
+
+// errBadWriter is of an io.Writer that says that it took what it cannot have taken.
+var errBadWriter = errors.New("invalid write result")
 
 // Seek implements io.Seeker. Blocks ahead are of use still if the new position is in one of them.
 func (r *StreamReader) Seek(offset int64, whence int) (int64, error) {

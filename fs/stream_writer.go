@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"io"
+	"math"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -184,6 +185,7 @@ func (w *StreamWriter) room() ([]byte, error) {
 	if err := checkRange(w.off, 1); err != nil {
 		return nil, err
 	}
+	size = int(min(int64(size), math.MaxInt64-b.off)) // no file goes on from there
 	return b.mem[b.n:size], nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -624,3 +625,72 @@ func TestStreamReaderBehindError(t *testing.T) {
 		}
 	})
 }
+
+// TestStreamWriterAtTheEnd writes up to where offsets end: what does not fit is refused, and not forgotten.
+func TestStreamWriterAtTheEnd(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f, err := fs.Create(ctx, filepath.Join(t.TempDir(), "file"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		for _, all := range []bool{false, true} {
+			w, err := f.NewStreamWriter(ctx, math.MaxInt64-10, fs.StreamOptions{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			n := 0
+			if all {
+				var m int64
+				m, err = w.ReadFrom(bytes.NewReader(make([]byte, 100)))
+				n = int(m)
+			} else {
+				n, err = w.Write(make([]byte, 100))
+			}
+			if n != 10 || !errors.Is(err, fs.ErrInvalid) && !errors.Is(err, syscall.EINVAL) || w.Offset() != math.MaxInt64 {
+				t.Errorf("all %v: took %d, %v; then at %d", all, n, err, w.Offset())
+			}
+			if err := w.Close(); err != nil {
+				t.Errorf("all %v: Close: %v", all, err)
+			}
+		}
+	})
+}
+
+// TestStreamReaderBadWriter hands blocks to a Writer that says that it took what it cannot have: the stream stays where it is.
+func TestStreamReaderBadWriter(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		name := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(name, []byte("content"), 0o600); err != nil {
+			t.Error(err)
+		}
+		f, err := fs.Open(ctx, name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		for _, says := range []int{-1, 8} {
+			r, err := f.NewStreamReader(ctx, 0, fs.StreamOptions{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if n, err := r.WriteTo(badWriter(says)); n != 0 || err == nil {
+				t.Errorf("WriteTo one that says %d: %d, %v", says, n, err)
+			}
+			if b, err := io.ReadAll(r); string(b) != "content" || err != nil {
+				t.Errorf("after one that says %d: %q, %v", says, b, err)
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+type badWriter int
+
+func (w badWriter) Write([]byte) (int, error) { return int(w), nil }
