@@ -23,7 +23,8 @@ import (
 // RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS; without openat2, before kernel 5.6, single components only). A trailing
 // slash is dropped.
 //
-// Errors show the directory's name joined with the name. The methods may be called from several tasks at once.
+// A name that has more components than it may is EINVAL, and so is "..". A path that leads out of the directory is EXDEV, one with a
+// symbolic link ELOOP. Errors show the directory's name joined with the name. The methods may be called from several tasks at once.
 type Dir struct {
 	f       *File
 	reading sync.Mutex // of the entries, which the descriptor has one position for; held inside plain calls only
@@ -116,11 +117,12 @@ func (d *Dir) open(ctx context.Context, drv *driver.Driver, name, shown string, 
 		}
 		noOpenat2.Store(true)
 	}
-	if name = single(name); name == "" {
-		return nil, errNotSingle
+	one := single(name)
+	if one == "" {
+		return nil, badName(name)
 	}
 	at.resolve = 0
-	return openAt(ctx, drv, at, name, shown, flag|unix.O_NOFOLLOW, perm)
+	return openAt(ctx, drv, at, one, shown, flag|unix.O_NOFOLLOW, perm)
 }
 
 // openat2Works tells a filter that forbids openat2 from a file that may not be opened.
@@ -143,7 +145,7 @@ func (d *Dir) Fd() uintptr { return d.f.Fd() }
 // Close closes the directory; see [File.Close].
 func (d *Dir) Close(ctx context.Context) error { return d.f.Close(ctx) }
 
-// Stat describes the directory itself.
+// Stat describes the directory itself. Kernel 5.6, statx(2).
 func (d *Dir) Stat(ctx context.Context) (FileInfo, error) { return d.f.Stat(ctx) }
 
 // Sync brings the directory's entries to stable storage: after it, names made or renamed in it survive a crash. Some file systems

@@ -182,9 +182,21 @@ func tryToLeave(t *testing.T, ctx context.Context) {
 			"Mknod":    func() error { return d.Mknod(ctx, name, unix.S_IFIFO, 0) },
 			"Readlink": func() error { _, err := d.Readlink(ctx, name); return err },
 		} {
-			if err := call(); err == nil {
-				t.Errorf("%s(%q) succeeded", what, name)
+			want := syscall.EINVAL
+			if name == "" {
+				want = syscall.ENOENT
 			}
+			if err := call(); !errors.Is(err, want) {
+				t.Errorf("%s(%q): %v, want %v", what, name, err, want)
+			}
+		}
+	}
+	for name, want := range map[string]syscall.Errno{"../secret": syscall.EXDEV, "..": syscall.EXDEV, "sub/../../secret": syscall.EXDEV,
+		base + "/secret": syscall.EXDEV, "link": syscall.ELOOP, "up/secret": syscall.ELOOP, "": syscall.ENOENT} {
+		_, err := d.OpenFile(ctx, name, os.O_RDONLY, 0)
+		// Without openat2 only single components are looked up.
+		if !errors.Is(err, want) && !(errors.Is(err, syscall.EINVAL) && (name == ".." || strings.Contains(name, "/"))) {
+			t.Errorf("OpenFile(%q): %v, want %v", name, err, want)
 		}
 	}
 	if err := d.Chmod(ctx, "link", 0o777); !errors.Is(err, syscall.EOPNOTSUPP) {

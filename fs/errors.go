@@ -41,12 +41,10 @@ var (
 	ErrClosed     = os.ErrClosed
 )
 
-var (
-	errAppend    = errors.New("positional write to a file opened with O_APPEND: use Write")
-	errNotSingle = errors.New("name must be a single path component")
-)
+var errAppend = errors.New("positional write to a file opened with O_APPEND: use Write")
 
 const (
+	errNotSingle      badArgument = "name must be a single path component"
 	errNegativeOffset badArgument = "negative offset"
 	errNegativeSize   badArgument = "negative size"
 	errWhence         badArgument = "invalid whence"
