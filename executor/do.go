@@ -282,7 +282,7 @@ const (
 	TeamGround                 // the other tasks of its worker, while other workers go on on other processors
 )
 
-// GroundOf returns the calling goroutine's.
+// GroundOf returns what the calling goroutine would hold up.
 func GroundOf(ctx context.Context) Ground {
 	if t := sharer(ctx); t != nil {
 		return t.ground()

@@ -187,7 +187,7 @@ type poker struct{ d *driver.Driver }
 
 func (p poker) unpark() { p.d.Poke() }
 
-// Sleep waits for d, or until ctx ends.
+// Sleep waits for d, and returns nil, or until ctx ends, and returns its error. With a d that is not positive it is [Yield].
 func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return Yield(ctx)

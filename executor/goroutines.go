@@ -37,7 +37,7 @@ func (rt *goroutines) adopt(t *task, _ *task)          { t.asGoroutine(); t.laun
 // waits for an operation keeps its place. One that waits for another task, for an Event or in Sleep lends it meanwhile, so
 // tasks can start others and join them, and one that yields passes it on. A goroutine to which a task gave its context has no place
 // to lend. The root counts like any other task: where n tasks wait for operations that do not end, it does not get its place back
-// before they are cancelled.
+// before they are cancelled. With n < 1, Start fails.
 func Pool(n int) Executor { return poolExecutor(n) }
 
 type poolExecutor int

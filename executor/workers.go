@@ -12,7 +12,7 @@ import (
 
 // Workers returns an executor whose tasks are coroutines on n worker goroutines. Each worker is a single-threaded runtime: its
 // tasks never run at the same time, so they share data without locks. What the tasks of a worker submit goes to the driver in
-// one message, and completions come back in batches.
+// one message, and completions come back in batches. With n < 1, Start fails.
 func Workers(n int) Executor { return workersExecutor(n) }
 
 type workersExecutor int

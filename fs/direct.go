@@ -74,7 +74,8 @@ func (e alignError) Is(t error) bool { return t == syscall.EINVAL }
 const directChunk = 1 << 20
 
 // ReadDirectAt is [File.ReadExactAt] for files opened with O_DIRECT, whatever the alignment: what is aligned goes straight into b, and
-// anything else is read widened to whole blocks, into a buffer of its own, and copied from there. On other files it is ReadExactAt.
+// anything else is read widened to whole blocks, into a buffer of its own, and copied from there. It hands b back. On other files it is
+// ReadExactAt. Kernel 5.6, pread(2).
 func (f *File) ReadDirectAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
 	if f.flag&unix.O_DIRECT == 0 {
 		return f.ReadExactAt(ctx, b, off)
@@ -148,8 +149,8 @@ const (
 	Pad
 )
 
-// WriteDirectAt is [File.WriteAllAt] for files opened with O_DIRECT, which says clearly what is wrong with the alignment, or mends it. On
-// other files it is WriteAllAt.
+// WriteDirectAt is [File.WriteAllAt] for files opened with O_DIRECT: with [Refuse], what is not aligned is EINVAL with an error that says what
+// is needed; with [Pad], it is widened to whole blocks. It hands b back. On other files it is WriteAllAt. Kernel 5.6, pwrite(2).
 func (f *File) WriteDirectAt(ctx context.Context, b []byte, off int64, p Padding) (int, []byte, error) {
 	if f.flag&unix.O_DIRECT == 0 {
 		return f.WriteAllAt(ctx, b, off)

@@ -62,7 +62,8 @@ func OpenFile(ctx context.Context, name string, flag int, perm FileMode) (*File,
 	return f, pathError("open", name, err)
 }
 
-// NewFile returns a File for a descriptor, which from now on belongs to it. The name is for error messages.
+// NewFile returns a File for a descriptor, which from now on belongs to it. The name is for error messages. With an error, such as EBADF or
+// driver.ErrNoDriver, the descriptor is still the caller's.
 func NewFile(ctx context.Context, fd int, name string) (*File, error) {
 	d, err := driver.FromContext(ctx)
 	if err != nil {
@@ -76,6 +77,7 @@ func NewFile(ctx context.Context, fd int, name string) (*File, error) {
 }
 
 // FromOS makes a File of an open file of package os, which it closes: the two share the file position, not the descriptor.
+// With ErrClosed, driver.ErrNoDriver, or for want of a descriptor (EMFILE), f is as it was.
 func FromOS(ctx context.Context, f *os.File) (*File, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {

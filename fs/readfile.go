@@ -64,7 +64,9 @@ func (f *File) readStream(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// WriteFile writes data to the named file, which is truncated first, or created with the permissions perm before umask.
+// WriteFile writes data to the named file, which is truncated first, or created with the permissions perm before umask. It does not sync; see
+// [WriteFileAtomic]. When it has returned, the kernel has let go of data, except after driver.ErrAbandoned with a pipe or another file without
+// offsets.
 func WriteFile(ctx context.Context, name string, data []byte, perm FileMode) error {
 	f, err := OpenFile(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {

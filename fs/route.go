@@ -38,7 +38,7 @@ const (
 type Route uint8
 
 const (
-	// Auto is the best one known, see table.
+	// Auto is the fastest one that is known for the kind of operation and of file; ARCHITECTURE.md, Routes, tells how it is chosen.
 	Auto Route = iota
 	// Inline is a plain system call on the caller's own goroutine. It may hold that up, and with it the other tasks of a worker,
 	// and it cannot be cancelled. At most 64 run at once; further ones take Call.

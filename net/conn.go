@@ -70,6 +70,7 @@ func (c *Conn) Peek(ctx context.Context, b []byte) (int, []byte, error) {
 
 // ReadFull receives until b is full, and hands b back. The count says how much was received in any case; an end of the stream before
 // that is io.ErrUnexpectedEOF, or io.EOF if nothing was received. Other tasks that read meanwhile take their share.
+// See [Conn.Read].
 func (c *Conn) ReadFull(ctx context.Context, b []byte) (int, []byte, error) {
 	done := 0
 	for done < len(b) {
@@ -100,7 +101,7 @@ func (c *Conn) Write(ctx context.Context, b []byte) (int, []byte, error) {
 }
 
 // WriteAll sends all of b, and hands b back. The count says how much was sent, also with an error. Of several calls at a time each sends
-// all of its bytes before the next begins.
+// all of its bytes before the next begins. See [Conn.Write].
 func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
 	n, err := c.sendAll(ctx, b, c.freeWrite)
 	if err == nil {

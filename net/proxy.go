@@ -12,6 +12,9 @@ import (
 // Proxy sends to each of two connections what it receives from the other, by [Conn.Splice], until both have ended, and returns how many
 // bytes went to b and to a. The end of one is passed on by [Conn.CloseWrite] while the other direction goes on. The first error ends
 // both directions, and is returned; so does the end of ctx. The connections stay open: to close them is up to the caller.
+//
+// A peer that is gone ends it, by keep-alive probes if need be. One that is there and silent does not: who wants a limit ends ctx. Kernel 5.6,
+// splice(2).
 func Proxy(ctx context.Context, a, b *Conn) (toB, toA int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -26,7 +26,7 @@ const (
 type Route uint8
 
 const (
-	// Auto is the best one known, see table.
+	// Auto is the fastest one that is known for the kind of operation and of caller; ARCHITECTURE.md, Routes, tells how it is chosen.
 	Auto Route = iota
 	// Inline tries a plain system call that does not wait, on the caller's own goroutine; what would have to wait takes the ring.
 	Inline

@@ -56,12 +56,12 @@ func fixed(k *Kind, fd int, b *buf.Fixed, off int64) Op[*buf.Fixed] {
 	return Op[*buf.Fixed]{Spec: s, Buf: b}
 }
 
-// ReadIn is [ReadAt] into a part of b.
+// ReadIn is [ReadAt] into part, which is a part of b.Bytes(); see [ReadFixedAt]. Kernel 5.6; registered 5.19.
 func ReadIn(fd int, b *buf.Fixed, part []byte, off int64) Op[[]byte] {
 	return partOf(kindReadFixed, fd, b, part, off)
 }
 
-// WriteFrom is [WriteAt] of a part of b.
+// WriteFrom is [WriteAt] of part, which is a part of b.Bytes(); see [ReadFixedAt]. Kernel 5.6; registered 5.19.
 func WriteFrom(fd int, b *buf.Fixed, part []byte, off int64) Op[[]byte] {
 	return partOf(kindWriteFixed, fd, b, part, off)
 }

@@ -40,15 +40,15 @@ const (
 // Spec is the untyped half of an operation: everything that the driver and the kernel need. The memory it refers to stays
 // reachable through it.
 type Spec struct {
-	Kind    *Kind
+	Kind    *Kind          // what to do
 	mem     unsafe.Pointer // first byte of the caller's memory that the kernel touches
 	aux     any            // the operation's own memory: paths, iovecs, structures; or *invalid
 	off     uint64
-	FD      int32
+	FD      int32  // the descriptor, or with Direct the place in the ring's table
 	len     uint32 // how many bytes mem has; without mem, what the operation likes
 	opFlags uint32
-	Route   Route
-	Flags   uint8 // SQE flags
+	Route   Route // who does it
+	Flags   uint8 // SQE flags (IOSQE_*): Async, Direct
 
 	// PollFirst has an operation on a socket wait for readiness before the kernel's first attempt, which so is spared where nothing
 	// will be there for long. What is there already costs more with it than without. Kinds and kernels that do not know it ignore
@@ -66,8 +66,8 @@ type Spec struct {
 // Kind describes an opcode. Kinds are package-level values; the driver compares and counts them, and never looks inside an
 // operation otherwise.
 type Kind struct {
-	Name string
-	Code ring.Op
+	Name string  // for statistics and error messages
+	Code ring.Op // IORING_OP_*
 
 	// Prepare fills the entry. Nil means the common shape: FD, memory, length, offset and flags in their places.
 	Prepare func(*Spec, *ring.SQE)
