@@ -66,7 +66,7 @@ func (d *Driver) more(r *Request, c *ring.CQE) {
 	}
 	r.attempts = 0
 	s.src.items(s, c.Res, c.Flags)
-	if !r.pausing && r.cancel != r.cur && s.full() {
+	if s.crowded && !r.pausing && r.cancel != r.cur && s.full() {
 		r.pausing = true
 		d.cancelIssued(r)
 	}

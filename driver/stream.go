@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"uringo/internal/ring"
 	"uringo/ops"
@@ -131,7 +132,9 @@ type stream struct {
 	src     source
 	onEnd   func() // may be nil
 	limit   int
-	readers list // the requests of those who wait; the driver goroutine's
+	readers list        // the requests of those who wait; the driver goroutine's
+	crowded bool        // the latest item was one too many; the driver goroutine's
+	news    atomic.Bool // take would succeed; changed under the lock
 
 	mu       sync.Mutex
 	items    []item
@@ -150,6 +153,7 @@ func newStream(d *Driver, src source, limit int, onEnd func()) *stream {
 func (s *stream) begin(first ops.Spec, invalid error) {
 	if invalid != nil {
 		s.end = invalid
+		s.tell()
 		s.letGo()
 		return
 	}
@@ -160,14 +164,20 @@ func (s *stream) begin(first ops.Spec, invalid error) {
 }
 
 // something reports whether take would succeed.
-func (s *stream) something() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.head < len(s.items) || s.end != nil
+func (s *stream) something() bool { return s.news.Load() }
+
+// tell sets what something reports. The caller has the lock.
+func (s *stream) tell() {
+	if now := s.head < len(s.items) || s.end != nil; now != s.news.Load() {
+		s.news.Store(now)
+	}
 }
 
 // take returns the first item, or the end as an item that stays.
 func (s *stream) take() (it item, ok bool) {
+	if !s.something() {
+		return it, false
+	}
 	s.mu.Lock()
 	if s.head == len(s.items) {
 		it.err = s.end
@@ -185,6 +195,7 @@ func (s *stream) take() (it item, ok bool) {
 		s.held = false
 	}
 	drained := left == 0 && s.end != nil
+	s.tell()
 	s.mu.Unlock()
 	if goOn {
 		s.d.wake(&s.req)
@@ -224,6 +235,8 @@ func (s *stream) push(it item) {
 		s.items, s.head = s.items[:n], 0
 	}
 	s.items = append(s.items, it)
+	s.crowded = len(s.items)-s.head >= s.limit
+	s.tell()
 	onReady := s.onReady
 	s.mu.Unlock()
 	if r := s.readers.pop(); r != nil {
@@ -271,6 +284,7 @@ func (s *stream) discard() {
 	items := s.items[s.head:]
 	s.items, s.head, s.held = nil, 0, false
 	drained := s.end != nil
+	s.tell()
 	s.mu.Unlock()
 	for _, it := range items {
 		s.drop(it)
@@ -295,6 +309,7 @@ func (s *stream) Complete(r *Request) {
 func (s *stream) over(err error, abandoned bool) {
 	s.mu.Lock()
 	s.end = err
+	s.tell()
 	if abandoned {
 		s.dropping = true // what the kernel completes from now on is nobody's
 	}
