@@ -436,6 +436,14 @@ func TestUnprivileged(t *testing.T) {
 			y.xattr("d/s", "system.posix_acl_default", acl(77, 4, 4))
 			y.chmod("d/s", 0555)
 		}},
+		{"over the copy of a read-only directory", "-a d e", func(y yard) {
+			for _, top := range []string{"d", "e/d"} {
+				y.file(top+"/s/u/a", 10+len(top))
+				y.file(top+"/s/b", 10+len(top))
+				y.chmod(top+"/s/u", 0500)
+				y.chmod(top+"/s", 0555)
+			}
+		}},
 		{"directory that may not be searched", "-a d e", func(y yard) { y.mkdir("d/s"); y.chmod("d/s", 0444) }},
 		{"set-user-ID over set-user-ID", "a b", func(y yard) { y.file("a", 10); y.file("b", 20); y.chmod("b", 06755) }},
 		{"set-group-ID without execution", "a b", func(y yard) { y.file("a", 10); y.file("b", 20); y.chmod("b", 02744) }},
@@ -478,6 +486,73 @@ func TestUnprivileged(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestReadOnlyDirectory copies again over the copy of a directory that its owner may not write to. Whatever comes between, it is so in the
+// end, with nothing half done in it.
+func TestReadOnlyDirectory(t *testing.T) {
+	needRoot(t)
+	everyWay(t, func(t *testing.T, w way) {
+		dir, err := os.MkdirTemp("", "uringdemo") // t.TempDir is closed to others
+		must(t, err)
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		y := yard{t, dir}
+		y.file("src/d/a", 10)
+		y.file("src/d/new", 10)
+		y.file("src/d/big", 32<<20)
+		y.file("dst/src/d/a", 20)
+		y.file("dst/src/d/kept", 20)
+		for _, name := range []string{"dst/src", "dst/src/d", "dst/src/d/a", "dst/src/d/kept"} {
+			y.chown(name, user, user)
+		}
+		y.chmod("dst/src/d/a", 0444) // which cp does not replace either
+		y.chmod("dst/src/d", 0511)
+		y.chmod("src/d", 0555)
+		y.chmod(".", 0755)
+		readOnly := func(perm os.FileMode) {
+			t.Helper()
+			fi, err := os.Stat(y.path("dst/src/d"))
+			must(t, err)
+			if fi.Mode().Perm() != perm {
+				t.Errorf("mode %v, want %v", fi.Mode(), perm)
+			}
+			noTemps(t, y.path("dst"))
+		}
+
+		// Without -a it is as read-only as its owner wants it.
+		o := await(t, as(t, user, w.command(t.Context(), t, "-r", y.path("src"), y.path("dst"))))
+		o.want(t, exitFailed)
+		o.says(t, "/dst/src/d/new: open: permission denied")
+		readOnly(0511)
+
+		cmd := as(t, user, w.command(t.Context(), t, "-a", "--method=blocks", y.path("src"), y.path("dst")))
+		must(t, cmd.Start())
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		for at := time.Tick(time.Millisecond); ; {
+			if fi, err := os.Stat(y.path("dst/src/d")); err != nil || fi.Mode().Perm() != 0511 {
+				_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+				<-ended
+				break
+			}
+			select {
+			case err := <-ended:
+				t.Fatalf("it made nothing of it: %v", err)
+			case <-at:
+			}
+		}
+		if cmd.ProcessState.ExitCode() == exitInterrupted {
+			readOnly(0511)
+		}
+
+		o = await(t, as(t, user, w.command(t.Context(), t, "-a", y.path("src"), y.path("dst"))))
+		o.want(t, exitFailed)
+		o.says(t, "/dst/src/d/a: permission denied")
+		readOnly(0555)
+		if b, err := os.ReadFile(y.path("dst/src/d/new")); len(b) != 10 || err != nil {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+	})
 }
 
 // TestUnreadableDirectories copies out of and into directories that the user may search and not read, as homes and drop boxes are. The

@@ -18,6 +18,7 @@ type Copier struct {
 	large    buffers
 	offload  offload
 	targets  targets
+	locks    locks
 
 	mu      sync.Mutex
 	stack   []*node // directories with names that nobody has taken yet; the deepest last
@@ -51,6 +52,7 @@ func (c *Copier) Run(ctx context.Context, sources []string, target string) *Repo
 	case err == nil:
 		c.push(ctx, root)
 		c.wait(ctx)
+		c.relock(ctx)
 	case !interrupted(ctx, err):
 		c.journal.fail(target, err)
 	}

@@ -82,10 +82,16 @@ func (w *worker) enter(ctx context.Context, j job, a attrs, old *attrs) error {
 			return atPath(j.dst, err)
 		}
 	}
-	if _, err := w.handles.acquire(ctx, n.dst); err != nil {
+	dst, err := w.handles.acquire(ctx, n.dst)
+	if err != nil {
 		return atPath(j.dst, err)
 	}
 	defer w.handles.release(ctx, n.dst)
+	if w.opts.Archive && !n.created {
+		if err := w.unlock(ctx, n.dst, dst); err != nil {
+			return atPath(j.dst, err)
+		}
+	}
 	if j.arg {
 		w.targets.addTop(w.handles.idOf(n.dst))
 	}
@@ -174,6 +180,7 @@ func (c *Copier) seal(ctx context.Context, n *node) error {
 		if err := c.sealAttrs(ctx, n, dir); err != nil {
 			return err
 		}
+		c.locks.drop(n.dst) // it has its mode
 	}
 	return c.syncDir(ctx, n.dst, dir)
 }
