@@ -198,7 +198,7 @@ func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(i
 	if !c.h.Acquire() {
 		return 0, ErrClosed
 	}
-	if b.Len() == 0 && (op == OpRead || c.net.typ != unix.SOCK_DGRAM) {
+	if b.Len() == 0 && (op == OpRead || c.net.typ == unix.SOCK_STREAM) { // else an empty packet
 		c.h.Release()
 		return 0, nil
 	}

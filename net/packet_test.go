@@ -355,6 +355,47 @@ func fixedPacket(ctx context.Context, pool *buf.Pool, from, to *net.Conn) error 
 	})
 }
 
+// TestEmptyPacketsSent sends packets without data in several ways: they arrive, and look like the end.
+func TestEmptyPacketsSent(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
+		fixed, err := pool.Get(ctx, 4096)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer fixed.Release()
+		c, s := connect(t, ctx, "unixpacket")
+		if c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		for what, send := range map[string]func() error{
+			"Write":         func() error { _, _, err := c.Write(ctx, nil); return err },
+			"WriteAll":      func() error { _, _, err := c.WriteAll(ctx, nil); return err },
+			"Writev":        func() error { _, _, err := c.Writev(ctx, nil); return err },
+			"WriteZeroCopy": func() error { _, _, _, err := c.WriteZeroCopy(ctx, nil); return err },
+			"WriteFixed":    func() error { _, _, err := c.WriteFixed(ctx, fixed.View(0, 0)); return err },
+			"WriteFixedAll": func() error { _, _, err := c.WriteFixedAll(ctx, fixed.View(0, 0)); return err },
+			"SendMsg":       func() error { _, err := c.SendMsg(ctx, &net.Message{}); return err },
+		} {
+			if err := send(); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if _, _, err := c.Write(ctx, []byte("x")); err != nil {
+				t.Error(err)
+			}
+			if n, _, err := s.Read(ctx, make([]byte, 9)); n != 0 || err != io.EOF {
+				t.Errorf("%s: Read = %d, %v", what, n, err)
+				continue
+			}
+			if n, _, err := s.Read(ctx, make([]byte, 9)); n != 1 || err != nil {
+				t.Errorf("after %s: Read = %d, %v", what, n, err)
+			}
+		}
+	})
+}
+
 func TestPassDescriptor(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
 		a, b := connect(t, ctx, "pair")
