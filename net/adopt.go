@@ -153,6 +153,7 @@ func (s *socket) File() (*os.File, error) {
 // [Conn.Receives]) is to be read before, or it is lost. To have a TCP socket connected to somebody else, use ops.Disconnect, ops.Connect and [NewConn].
 func (s *socket) Detach(ctx context.Context) (fd int, err error) {
 	first, err := s.h.Shut(ctx)
+	s.bar()
 	if !first {
 		err = ErrClosed
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"uringo/driver"
+	"uringo/internal/handle"
 	"uringo/internal/notify"
 )
 
@@ -156,9 +157,10 @@ func (c *untilDeadline) Value(key any) any {
 // String describes the context in the text of derived ones.
 func (c *untilDeadline) String() string { return "deadline of a connection" }
 
-// stdError gives the end of a deadline the name that it has in the standard library.
-func stdError(err error) error {
-	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+// stdError gives the end of a deadline, which is that of ctx, the name that it has in the standard library: also where the caller was let go
+// before the kernel, of which nobody knows there.
+func stdError(ctx context.Context, err error) error {
+	if err != nil && (errors.Is(err, context.DeadlineExceeded) || handle.Abandoned(err) && ctx.Err() != nil) {
 		return os.ErrDeadlineExceeded
 	}
 	return err

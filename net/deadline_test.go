@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/testenv"
 	"uringo/net"
@@ -148,6 +149,52 @@ func meetDeadlines(ctx context.Context, c *net.Conn, receive func(context.Contex
 		}
 	}
 	return late, nil
+}
+
+// TestDeadlinesLetGo has deadlines pass on a driver that lets callers go before the kernel: in the shapes of the standard library they are deadlines
+// all the same.
+func TestDeadlinesLetGo(t *testing.T) {
+	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
+		c, s := ours(t, ctx, "unix")
+		p, l := listenPacket(t, ctx, "udp"), listenOn(t, ctx, "tcp")
+		if c == nil || p == nil || l == nil {
+			return
+		}
+		packets, listener := p.NetPacketConn(), l.NetListener()
+		defer c.Close()
+		defer s.Close()
+		defer packets.Close()
+		defer listener.Close()
+		for what, use := range map[string]struct {
+			set func(time.Time) error
+			do  func() error
+		}{
+			"Read": {c.SetReadDeadline, func() error { _, err := c.Read(make([]byte, 1)); return err }},
+			"Write": {c.SetWriteDeadline, func() error { // until there is no room any more
+				for {
+					if _, err := c.Write(make([]byte, 1000)); err != nil {
+						return err
+					}
+				}
+			}},
+			"ReadFrom": {packets.SetReadDeadline, func() error {
+				_, _, err := packets.ReadFrom(make([]byte, 1))
+				return err
+			}},
+			"Accept": {listener.(interface{ SetDeadline(time.Time) error }).SetDeadline, func() error { _, err := listener.Accept(); return err }},
+		} {
+			for range 30 {
+				if err := use.set(time.Now().Add(time.Millisecond)); err != nil {
+					t.Error(err)
+				}
+				var op *net.OpError
+				if err := use.do(); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &op) || !op.Timeout() {
+					t.Errorf("%s: %v", what, err)
+					break
+				}
+			}
+		}
+	})
 }
 
 // TestDeadlinesMoved moves deadlines while calls wait: forth, back, into the past, away.

@@ -16,7 +16,8 @@ import (
 // ReadHalf is the receiving side of a connection, for a task of its own. Its methods are those of the [Conn].
 type ReadHalf struct{ half }
 
-// WriteHalf is the sending side of a connection, for a task of its own. Its methods are those of the [Conn].
+// WriteHalf is the sending side of a connection, for a task of its own. Its methods are those of the [Conn]. On a Unix socket each call allocates
+// what it takes to be ended by Close.
 type WriteHalf struct{ half }
 
 // Split divides a connection between who receives and who sends. Each closes its half, and who comes last closes the connection: neither has
@@ -80,7 +81,9 @@ func (p *pair) close(ctx context.Context, side uint32) error {
 		return p.c.Close(ctx)
 	}
 	if side == writing {
-		return p.c.endWriting()
+		err := p.c.endWriting()
+		p.c.ways().bar(syscall.EPIPE)
+		return err
 	}
 	if err := p.c.CloseRead(); !errors.Is(err, syscall.ENOTCONN) { // if it is, the connection has ended by itself
 		return err
@@ -114,8 +117,7 @@ func (h *half) RemoteAddr() Addr { return h.pair.c.remote }
 // [Conn.CloseWrite] and [Conn.CloseRead], and the other half goes on; if that is closed already, Close is [Conn.Close]. A second Close is an error,
 // ErrClosed.
 //
-// To close the sending half does not cut short what was sent. On a Unix socket whose peer takes nothing, a write that waits for room ends when the
-// peer takes something, or the other half is closed.
+// To close the sending half does not cut short what was sent.
 func (h *half) Close(ctx context.Context) error {
 	h.cleanup.Stop()
 	return h.pair.close(ctx, h.side)
@@ -210,66 +212,90 @@ func (r *ReadHalf) ReceiveFile(ctx context.Context, f syscall.Conn, off, n int64
 // Readable is [Conn.Readable].
 func (r *ReadHalf) Readable(ctx context.Context) error { return r.outcome(r.conn().Readable(ctx)) }
 
+// begin is conn for an operation that sends, with the context for that. leave is called with its error, before outcome. To shut down sending tells
+// nobody who waits for room on a Unix socket.
+func (w *WriteHalf) begin(ctx context.Context) (c *Conn, under context.Context, leave func(error) error) {
+	c = w.conn()
+	if c.net.proto != "unix" {
+		return c, ctx, func(err error) error { return err }
+	}
+	under, leave = c.enter(ctx)
+	return c, under, leave
+}
+
 // Write is [Conn.Write].
 func (w *WriteHalf) Write(ctx context.Context, b []byte) (int, []byte, error) {
-	n, b, err := w.conn().Write(ctx, b)
-	return n, b, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, b, err := c.Write(ctx, b)
+	return n, b, w.outcome(leave(err))
 }
 
 // WriteAll is [Conn.WriteAll].
 func (w *WriteHalf) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
-	n, b, err := w.conn().WriteAll(ctx, b)
-	return n, b, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, b, err := c.WriteAll(ctx, b)
+	return n, b, w.outcome(leave(err))
 }
 
 // Writev is [Conn.Writev].
 func (w *WriteHalf) Writev(ctx context.Context, bufs [][]byte) (int, [][]byte, error) {
-	n, bufs, err := w.conn().Writev(ctx, bufs)
-	return n, bufs, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, bufs, err := c.Writev(ctx, bufs)
+	return n, bufs, w.outcome(leave(err))
 }
 
 // WriteZeroCopy is [Conn.WriteZeroCopy].
 func (w *WriteHalf) WriteZeroCopy(ctx context.Context, b []byte) (n int, buf []byte, copied bool, err error) {
-	n, b, copied, err = w.conn().WriteZeroCopy(ctx, b)
-	return n, b, copied, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, b, copied, err = c.WriteZeroCopy(ctx, b)
+	return n, b, copied, w.outcome(leave(err))
 }
 
 // WriteFixed is [Conn.WriteFixed].
 func (w *WriteHalf) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	n, b, err := w.conn().WriteFixed(ctx, b)
-	return n, b, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, b, err := c.WriteFixed(ctx, b)
+	return n, b, w.outcome(leave(err))
 }
 
 // WriteFixedAll is [Conn.WriteFixedAll].
 func (w *WriteHalf) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	n, b, err := w.conn().WriteFixedAll(ctx, b)
-	return n, b, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, b, err := c.WriteFixedAll(ctx, b)
+	return n, b, w.outcome(leave(err))
 }
 
 // SendMsg is [Conn.SendMsg].
 func (w *WriteHalf) SendMsg(ctx context.Context, m *Message) (int, error) {
-	n, err := w.conn().SendMsg(ctx, m)
-	return n, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, err := c.SendMsg(ctx, m)
+	return n, w.outcome(leave(err))
 }
 
 // SendMsgZeroCopy is [Conn.SendMsgZeroCopy].
 func (w *WriteHalf) SendMsgZeroCopy(ctx context.Context, m *Message) (n int, copied bool, err error) {
-	n, copied, err = w.conn().SendMsgZeroCopy(ctx, m)
-	return n, copied, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, copied, err = c.SendMsgZeroCopy(ctx, m)
+	return n, copied, w.outcome(leave(err))
 }
 
 // SendFile is [Conn.SendFile].
 func (w *WriteHalf) SendFile(ctx context.Context, f syscall.Conn, off, n int64) (int64, error) {
-	n, err := w.conn().SendFile(ctx, f, off, n)
-	return n, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, err := c.SendFile(ctx, f, off, n)
+	return n, w.outcome(leave(err))
 }
 
 // Splice is [Conn.Splice]. That src is closed meanwhile is an end of it.
 func (w *WriteHalf) Splice(ctx context.Context, src *ReadHalf, n int64) (int64, error) {
 	defer runtime.KeepAlive(src)
-	n, err := w.conn().Splice(ctx, src.conn(), n)
-	return n, w.outcome(err)
+	c, ctx, leave := w.begin(ctx)
+	n, err := c.Splice(ctx, src.conn(), n)
+	return n, w.outcome(leave(err))
 }
 
 // Writable is [Conn.Writable].
-func (w *WriteHalf) Writable(ctx context.Context) error { return w.outcome(w.conn().Writable(ctx)) }
+func (w *WriteHalf) Writable(ctx context.Context) error {
+	c, ctx, leave := w.begin(ctx)
+	return w.outcome(leave(c.Writable(ctx)))
+}

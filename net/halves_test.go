@@ -397,6 +397,91 @@ func TestHalvesCloseEnds(t *testing.T) {
 	})
 }
 
+// TestHalvesCloseStuck closes the sending half while somebody sends to a peer who takes nothing, and never will.
+func TestHalvesCloseStuck(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // instead of for ever
+		defer cancel()
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
+		fixed, err := pool.Get(ctx, 4096)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer fixed.Release()
+		f, err := os.CreateTemp(t.TempDir(), "")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		if _, err := f.Write(make([]byte, 4096)); err != nil {
+			t.Error(err)
+		}
+		little, much := make([]byte, 1000), make([]byte, 1<<20)
+		for what, send := range map[string]func(w *net.WriteHalf) error{
+			"Write":         func(w *net.WriteHalf) error { _, _, err := w.Write(ctx, little); return err },
+			"WriteAll":      func(w *net.WriteHalf) error { _, _, err := w.WriteAll(ctx, much); return err },
+			"Writev":        func(w *net.WriteHalf) error { _, _, err := w.Writev(ctx, [][]byte{little, little}); return err },
+			"WriteZeroCopy": func(w *net.WriteHalf) error { _, _, _, err := w.WriteZeroCopy(ctx, much); return err },
+			"WriteFixedAll": func(w *net.WriteHalf) error { _, _, err := w.WriteFixedAll(ctx, fixed); return err },
+			"SendMsg": func(w *net.WriteHalf) error {
+				_, err := w.SendMsg(ctx, &net.Message{Bufs: [][]byte{little}})
+				return err
+			},
+			"SendFile": func(w *net.WriteHalf) error { _, err := w.SendFile(ctx, f, 0, -1); return err },
+			"Writable": func(w *net.WriteHalf) error {
+				if err := w.Writable(ctx); err != nil {
+					return err
+				}
+				_, _, err := w.Write(ctx, little)
+				return err
+			},
+		} {
+			for _, network := range streams {
+				switch {
+				case network == "unixpacket" && (what == "WriteAll" || what == "WriteZeroCopy"):
+					continue // too long for a packet
+				case network == "tcp" && what == "WriteZeroCopy":
+					continue // whose end is the peer's acknowledgement
+				}
+				c, s := connect(t, ctx, network)
+				if c == nil {
+					return
+				}
+				r, w := c.Split()
+				until := func(context.Context) error {
+					for {
+						if err := send(w); err != nil {
+							if !errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+								return fmt.Errorf("%s, %s: %w", network, what, err)
+							}
+							return nil
+						}
+					}
+				}
+				senders := []func(context.Context) error{until, until}
+				if what == "WriteFixedAll" {
+					senders = senders[:1] // there is one buffer
+				}
+				err := together(ctx, append(senders, func(ctx context.Context) error {
+					return errors.Join(executor.Sleep(ctx, 5*time.Millisecond), w.Close(ctx))
+				})...)
+				if err != nil {
+					t.Error(err)
+				}
+				if _, _, err := s.Write(ctx, []byte("x")); err != nil {
+					t.Errorf("%s, %s: the other half: %v", network, what, err)
+				}
+				if n, _, err := r.Read(ctx, make([]byte, 9)); n != 1 || err != nil {
+					t.Errorf("%s, %s: the other half: %d, %v", network, what, n, err)
+				}
+				closeAll(t, ctx, c, s)
+			}
+		}
+	})
+}
+
 // TestHalvesForward uses every method of halves that are open, and of halves that are closed.
 func TestHalvesForward(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {

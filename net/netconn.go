@@ -38,17 +38,19 @@ func (a *netConn) Read(p []byte) (int, error) {
 		return 0, a.c.fail("read", "read", os.ErrDeadlineExceeded) // net/http ends a read so for every request
 	}
 	l := borrow(&a.c.socket, nil)
-	n, err := a.c.receive(a.read.context(), p, 0, l.free)
+	ctx := a.read.context()
+	n, err := a.c.receive(ctx, p, 0, l.free)
 	l.settle(err)
-	return n, a.c.fail("read", "read", stdError(err))
+	return n, a.c.fail("read", "read", stdError(ctx, err))
 }
 
 // Write implements net.Conn.
 func (a *netConn) Write(p []byte) (int, error) {
 	l := borrow(&a.c.socket, &a.c.writes)
-	n, err := a.c.sendAll(a.write.context(), p, l.free)
+	ctx := a.write.context()
+	n, err := a.c.sendAll(ctx, p, l.free)
 	l.settle(err)
-	return n, a.c.fail("write", "write", stdError(err))
+	return n, a.c.fail("write", "write", stdError(ctx, err))
 }
 
 // Close implements net.Conn.

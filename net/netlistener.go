@@ -21,9 +21,10 @@ func (l *Listener) NetListener() stdnet.Listener {
 
 // Accept implements net.Listener.
 func (a *netListener) Accept() (stdnet.Conn, error) {
-	c, err := a.l.next(a.end.context(), a.l.h.Driver)
+	ctx := a.end.context()
+	c, err := a.l.next(ctx, a.l.h.Driver)
 	if err != nil {
-		return nil, a.l.fail("accept", "accept4", stdError(err))
+		return nil, a.l.fail("accept", "accept4", stdError(ctx, err))
 	}
 	return c.NetConn(), nil
 }

@@ -17,17 +17,19 @@ func (c *PacketConn) NetPacketConn() stdnet.PacketConn {
 // ReadFrom implements net.PacketConn.
 func (a *netPacketConn) ReadFrom(p []byte) (int, Addr, error) {
 	l := borrow(&a.c.socket, nil)
-	n, from, err := a.c.recvFrom(a.read.context(), p, l.free)
+	ctx := a.read.context()
+	n, from, err := a.c.recvFrom(ctx, p, l.free)
 	l.settle(err)
-	return n, from, a.c.fail("read", "recvmsg", stdError(err))
+	return n, from, a.c.fail("read", "recvmsg", stdError(ctx, err))
 }
 
 // WriteTo implements net.PacketConn.
 func (a *netPacketConn) WriteTo(p []byte, to Addr) (int, error) {
 	l := borrow(&a.c.socket, nil)
-	n, err := a.c.sendTo(a.write.context(), p, to, l.free)
+	ctx := a.write.context()
+	n, err := a.c.sendTo(ctx, p, to, l.free)
 	l.settle(err)
-	return n, a.c.failTo(to, stdError(err))
+	return n, a.c.failTo(to, stdError(ctx, err))
 }
 
 // Close implements net.PacketConn.

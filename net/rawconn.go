@@ -54,7 +54,7 @@ func (r *rawConn) wait(end *deadline, events uint32, f func(fd uintptr) bool) er
 		}
 		return 0, syscall.EAGAIN
 	})
-	return stdError(err)
+	return stdError(ctx, err)
 }
 
 // rawFD is a syscall.RawConn of a socket that is not in use yet: for Control functions.

@@ -212,7 +212,7 @@ func (s *sending) byHand() (int, error) {
 }
 
 // ReadFrom implements io.ReaderFrom: net/http and io.Copy find it. From a connection of this package and from a file it does not copy
-// the data through the process; see [Conn.Splice] and [Conn.SendFile].
+// the data through the process; see [Conn.Splice] and [Conn.SendFile]. While it waits for something to come from a connection, others may write.
 func (a *netConn) ReadFrom(r io.Reader) (n int64, err error) {
 	n, err, ok := a.readFrom(r)
 	if ok {
@@ -232,8 +232,15 @@ func (a *netConn) readFrom(r io.Reader) (n int64, err error, ok bool) {
 	}
 	switch src := src.(type) {
 	case *netConn:
-		n, err = a.c.splice(src.read.context(), a.write.context(), src.c, left)
-		return n, stdOpError(err), true
+		if left == 0 {
+			return 0, nil, true
+		}
+		rctx, wctx := src.read.context(), a.write.context()
+		n, err = a.c.splice(rctx, wctx, piecemeal{connSink{a.c}}, src.c, left)
+		if rctx.Err() == nil {
+			rctx = wctx
+		}
+		return n, stdOpError(rctx, err), true
 	case interface {
 		syscall.Conn
 		io.Seeker
@@ -242,11 +249,12 @@ func (a *netConn) readFrom(r io.Reader) (n int64, err error, ok bool) {
 		if err != nil {
 			return 0, nil, false // no file, or a pipe
 		}
-		n, err = a.c.SendFile(a.write.context(), src, off, left)
+		ctx := a.write.context()
+		n, err = a.c.SendFile(ctx, src, off, left)
 		if _, seekErr := src.Seek(off+n, io.SeekStart); err == nil {
 			err = seekErr
 		}
-		return n, stdOpError(err), true
+		return n, stdOpError(ctx, err), true
 	}
 	return 0, nil, false
 }
@@ -262,9 +270,9 @@ func (a *netConn) WriteTo(w io.Writer) (int64, error) {
 }
 
 // stdOpError is stdError for an error that says what was tried.
-func stdOpError(err error) error {
+func stdOpError(ctx context.Context, err error) error {
 	if e, ok := err.(*stdnet.OpError); ok {
-		e.Err = stdError(e.Err)
+		e.Err = stdError(ctx, e.Err)
 	}
 	return err
 }

@@ -24,6 +24,7 @@ type socket struct {
 	slow   atomic.Bool // closing may wait: somebody had the descriptor who may have set SO_LINGER
 	noMore atomic.Bool // is received: CloseRead was called
 	inbox  atomic.Pointer[inbox]
+	way    atomic.Pointer[wayIn]
 	hope   hope // of finding something when receiving is tried
 }
 
@@ -109,6 +110,7 @@ func (s *socket) lingers() bool {
 // closeAfter is close, and calls last, if not nil, when the socket is no longer used and not closed yet.
 func (s *socket) closeAfter(ctx context.Context, last func()) error {
 	first, err := s.h.Shut(ctx)
+	s.bar()
 	if in := s.inbox.Load(); in != nil {
 		in.forget()
 	}

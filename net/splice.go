@@ -17,25 +17,27 @@ import (
 // src before n bytes is no error. Between TCP and Unix streams the bytes do not pass through the process; connections of other kinds are
 // read and written, to the same result. Other writers wait until Splice is done; other readers of src take their share.
 //
-// When sending fails or ctx ends, what was received from src and not sent is not lost: the next reads of src return it. It costs the
+// When sending fails, c is closed or ctx ends, what was received from src and not sent is not lost: the next reads of src return it. It costs the
 // kernel's memory for up to 1 MiB in flight, and nothing while nothing arrives. To a peer who is gone it is like [Conn.SendFile]. Kernel 5.6;
 // splice(2).
 func (c *Conn) Splice(ctx context.Context, src *Conn, n int64) (int64, error) {
-	return c.splice(ctx, ctx, src, n)
-}
-
-// splice is Splice that receives under another context than it sends.
-func (c *Conn) splice(rctx, wctx context.Context, src *Conn, n int64) (int64, error) {
 	if n == 0 {
 		return 0, nil
 	}
-	if err := c.writes.Take(wctx); err != nil {
+	if err := c.writes.Take(ctx); err != nil {
 		return 0, c.fail("write", "splice", err)
 	}
 	defer c.writes.Give()
-	t := transfer{rctx: rctx, wctx: wctx, dst: connSink{c}, src: src, quota: quota{left: n}}
+	return c.splice(ctx, ctx, connSink{c}, src, n)
+}
+
+// splice is Splice to dst, which is c, that receives under another context than it sends. It waits at src for most of the time, and yet ends when
+// c is closed.
+func (c *Conn) splice(rctx, wctx context.Context, dst sink, src *Conn, n int64) (int64, error) {
+	under, leave := c.enter(rctx)
+	t := transfer{rctx: under, wctx: wctx, dst: dst, src: src, quota: quota{left: n}}
 	err := t.run()
-	return t.done, err
+	return t.done, leave(err)
 }
 
 // sink is where a transfer goes.
@@ -58,6 +60,21 @@ func (s connSink) send(ctx context.Context, b []byte) (int, error) {
 }
 
 func (s connSink) fail(err error) error { return s.c.fail("write", "splice", err) }
+
+// piecemeal is a connection whose turn to write is taken for each piece that has come: others may write while none comes.
+type piecemeal struct{ connSink }
+
+func (s piecemeal) drain(ctx context.Context, p *pipe) (int, error) {
+	if err := s.c.writes.Take(ctx); err != nil {
+		return 0, err
+	}
+	defer s.c.writes.Give()
+	return s.c.drain(ctx, p)
+}
+
+func (s piecemeal) send(ctx context.Context, b []byte) (int, error) {
+	return s.c.sendAll(ctx, b, s.c.freeWrite)
+}
 
 // transfer is a [Conn.Splice] or [Conn.ReceiveFile] under way. It may receive under another context than it sends.
 type transfer struct {

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
@@ -178,6 +180,141 @@ func TestSpliceEnds(t *testing.T) {
 		b := make([]byte, 12)
 		if _, b, err = src.ReadFull(ctx, b); string(b) != "finds no way" || err != nil {
 			t.Errorf("what was not sent: %q, %v", b, err)
+		}
+	})
+}
+
+// TestSpliceNowhere ends the use of a connection, in several ways, to which is passed on what comes from one from which nothing comes, and to which
+// somebody else waits to write: both learn of it, and what comes then is received.
+func TestSpliceNowhere(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, how := range []string{"Close", "Detach", "the half"} {
+			for _, network := range []string{"tcp", "unixpacket"} {
+				if err := spliceNowhere(t, ctx, how, network); err != nil {
+					t.Errorf("%s, %s: %v", how, network, err)
+				}
+			}
+		}
+	})
+}
+
+func spliceNowhere(t *testing.T, ctx context.Context, how, network string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // instead of for ever
+	defer cancel()
+	from, src := connect(t, ctx, network)
+	dst, to := connect(t, ctx, network)
+	if from == nil || dst == nil {
+		return nil
+	}
+	defer closeAll(t, ctx, from, src, to)
+	splice := func() (int64, error) { return dst.Splice(ctx, src, -1) }
+	write := dst.WriteAll
+	end := func() error { return dst.Close(ctx) }
+	switch how {
+	case "Detach":
+		end = func() error {
+			fd, err := dst.Detach(ctx)
+			if err == nil {
+				err = unix.Close(fd)
+			}
+			return err
+		}
+	case "the half":
+		in, _ := src.Split()
+		other, out := dst.Split()
+		defer other.Close(ctx)
+		splice = func() (int64, error) { return out.Splice(ctx, in, -1) }
+		write = out.WriteAll
+		end = func() error { return out.Close(ctx) }
+	}
+	ended := func(what string, err error) error {
+		if !errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	}
+	err := together(ctx, func(context.Context) error {
+		n, err := splice()
+		if n != 5 {
+			return fmt.Errorf("Splice: %d bytes, %w", n, err)
+		}
+		return ended("Splice", err)
+	}, func(ctx context.Context) error {
+		if _, _, err := from.WriteAll(ctx, []byte("first")); err != nil {
+			return err
+		}
+		if _, _, err := to.ReadFull(ctx, make([]byte, 5)); err != nil { // now Splice is on
+			return err
+		}
+		return together(ctx, func(ctx context.Context) error {
+			_, _, err := write(ctx, []byte("behind"))
+			return ended("WriteAll", err)
+		}, func(ctx context.Context) error {
+			return errors.Join(executor.Sleep(ctx, time.Millisecond), end())
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if n, err := splice(); n != 0 || !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("Splice afterwards: %d, %w", n, err)
+	}
+	if _, _, err := from.WriteAll(ctx, []byte("rest")); err != nil {
+		return err
+	}
+	_, b, err := src.ReadFull(ctx, make([]byte, 4))
+	return same(b, []byte("rest"), err)
+}
+
+// TestCopyLetsWrite writes to a connection to which is copied what comes from one from which nothing comes.
+func TestCopyLetsWrite(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"tcp", "unix"} {
+			from, src := ours(t, ctx, network)
+			dst, to := ours(t, ctx, network)
+			if from == nil || dst == nil {
+				return
+			}
+			read := func(want string) error {
+				b := make([]byte, len(want))
+				_, err := io.ReadFull(to, b)
+				return same(b, []byte(want), err)
+			}
+			err := together(ctx, func(context.Context) error {
+				if n, err := io.Copy(dst, src); n != 10 || err != nil {
+					return fmt.Errorf("Copy: %d, %w", n, err)
+				}
+				return nil
+			}, func(context.Context) error {
+				defer from.Close()
+				if _, err := from.Write([]byte("first")); err != nil {
+					return err
+				}
+				if err := read("first"); err != nil { // now it is on
+					return err
+				}
+				if err := dst.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil { // instead of for ever
+					return err
+				}
+				if _, err := dst.Write([]byte("beside")); err != nil {
+					return err
+				}
+				if err := read("beside"); err != nil {
+					return err
+				}
+				if _, err := from.Write([]byte("third")); err != nil {
+					return err
+				}
+				return read("third")
+			})
+			if err != nil {
+				t.Errorf("%s: %v", network, err)
+			}
+			for _, c := range []stdnet.Conn{src, dst, to} {
+				if err := c.Close(); err != nil {
+					t.Error(err)
+				}
+			}
 		}
 	})
 }
