@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -58,7 +59,7 @@ type options struct {
 // Option changes how Start works.
 type Option func(*options)
 
-// WithExecutor chooses the executor. The default is Workers(1).
+// WithExecutor chooses the executor. The default is Workers(1); with nil, Start fails.
 func WithExecutor(e Executor) Option { return func(o *options) { o.executor = e } }
 
 // WithDriver configures the driver. The default is the zero Config.
@@ -75,7 +76,13 @@ func WithStallAfter(d time.Duration) Option { return func(o *options) { o.stall 
 func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Option) (err error) {
 	o := options{executor: Workers(1)}
 	for _, opt := range opts {
+		if opt == nil {
+			return errors.New("uringo: Start with an Option that is nil")
+		}
 		opt(&o)
+	}
+	if o.executor == nil {
+		return errors.New("uringo: WithExecutor(nil): tasks need an executor")
 	}
 	if o.stall == 0 {
 		o.stall = time.Second
@@ -86,6 +93,9 @@ func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Op
 	rt, err := o.executor.Open(o.config)
 	if err != nil {
 		return err
+	}
+	if rt == nil {
+		return fmt.Errorf("uringo: executor %v: Open returned no Runtime", o.executor)
 	}
 	s := newScope(ctx, rt, o)
 	if w, ok := rt.(watched); ok && o.stall > 0 {

@@ -76,6 +76,9 @@ func TestStartRefusesNonsense(t *testing.T) {
 		{"Workers(0)", executor.WithExecutor(executor.Workers(0))},
 		{"Workers(-1)", executor.WithExecutor(executor.Workers(-1))},
 		{"Pool(0)", executor.WithExecutor(executor.Pool(0))},
+		{"WithExecutor(nil)", executor.WithExecutor(nil)},
+		{"an Option that is nil", nil},
+		{"no Runtime", executor.WithExecutor(hollow{})},
 		{"Entries", executor.WithDriver(driver.Config{Entries: 1 << 30})},
 		{"CancelGrace", executor.WithDriver(driver.Config{CancelGrace: -1})},
 	} {
@@ -85,6 +88,12 @@ func TestStartRefusesNonsense(t *testing.T) {
 		}
 	}
 }
+
+// hollow is an executor that opens nothing.
+type hollow struct{}
+
+func (hollow) Open(driver.Config) (executor.Runtime, error) { return nil, nil }
+func (hollow) String() string                               { return "hollow" }
 
 func TestTheDefaultIsOneWorker(t *testing.T) {
 	clean(t)
