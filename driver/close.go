@@ -54,7 +54,7 @@ func (d *Driver) Close(ctx context.Context) error {
 		answer <- d.giveUp()
 	})
 	stuck := []string{"the driver does not answer"}
-	enough := time.After(closePatience)
+	enough := time.After(d.cfg.patience)
 	select {
 	case <-d.done:
 		return d.closeErr()

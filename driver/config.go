@@ -93,7 +93,8 @@ type Config struct {
 	// everything else (IORING_REGISTER_IOWQ_MAX_WORKERS, 5.15). Zero means max(4, 2 × CPUs) and 64.
 	WorkersBounded, WorkersUnbounded uint32
 
-	kernel ring.Kernel // for tests: what stands behind the queues
+	kernel   ring.Kernel   // for tests: what stands behind the queues
+	patience time.Duration // for tests: of Close, see closePatience
 }
 
 // OnKernel returns cfg with the given engine behind the ring. It exists for the tests of this module: the type is internal.
@@ -138,6 +139,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
+	}
+	if cfg.patience == 0 {
+		cfg.patience = closePatience
 	}
 	switch cfg.Engine {
 	case Auto:

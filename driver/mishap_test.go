@@ -226,23 +226,27 @@ func TestMishapAheadOfSpilled(t *testing.T) {
 // Who is told of the end by Close, when its context has ended, makes a mistake: nobody waits for ever on that account.
 func TestMishapWhileGivingUp(t *testing.T) {
 	on(t, []way{{"panic", driver.Auto, nil}}, func(e *rig) {
-		d, err := driver.Open(driver.OnKernel(driver.Config{Engine: driver.Uring}, ring.NewSim(ring.SimConfig{Calls: ops.Calls()})))
+		cfg := driver.WithPatience(driver.Config{Engine: driver.Uring}, time.Hour)
+		d, err := driver.Open(driver.OnKernel(cfg, ring.NewSim(ring.SimConfig{Calls: ops.Calls()})))
 		if err != nil {
 			e.Fatal(err)
 		}
 		r, _ := e.pipe()
 		driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1)).OnEnd(func(ops.Result[[]byte]) { panic("a mistake") })
 		e.eventually("it waits", func() bool { return d.Stats().InFlight == 1 })
-		closing := make(chan struct{})
+		holds := make(chan struct{})
 		d.CancelDescriptor(r, false, func() bool {
-			<-closing
-			time.Sleep(20 * time.Millisecond) // by now Close gives up
+			close(holds)
+			for driver.Waiting(d) < 2 { // until Close gives up, behind what it began with
+				time.Sleep(time.Millisecond)
+			}
 			return false
 		})
+		<-holds
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		close(closing)
-		if err := d.Close(ctx); !errors.Is(err, driver.ErrBroken) {
+		e.soon("Close", func() { err = d.Close(ctx) })
+		if !errors.Is(err, driver.ErrBroken) {
 			e.Errorf("close: %v", err)
 		}
 	})
