@@ -2,6 +2,7 @@ package ops
 
 import (
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +32,12 @@ func callSendmsg(e *ring.SQE) int32 { return untilDone(e, trySendmsg, wantsSend)
 // The flag means the same in the flags of messages, and nothing in those of accept.
 const dontWait = unix.MSG_DONTWAIT
 
+// errorPause is how long a call pauses for a descriptor that stays in error and does not tell of it, as one does with something in its queue of
+// errors (recv(2), MSG_ERRQUEUE): poll(2) cannot be told to wait for nothing but readiness.
+const errorPause = time.Millisecond
+
 func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (int32, int16)) int32 {
-	for {
+	for inError := false; ; {
 		res := try(e)
 		if res != eagain || e.OpFlags&dontWait != 0 {
 			return res
@@ -41,9 +46,15 @@ func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (in
 		if fd < 0 {
 			return res
 		}
-		if res := poll(fd, events, -1); res < 0 {
-			return res
+		ready := poll(fd, events, -1)
+		if ready < 0 {
+			return ready
 		}
+		again := ready&int32(events) == 0
+		if again && inError { // that was no news
+			time.Sleep(errorPause)
+		}
+		inError = again
 	}
 }
 

@@ -49,10 +49,11 @@ type job struct {
 	done atomic.Bool // running: its result is decided, so it can no longer be cancelled
 
 	woken  bool        // it has waited, and its descriptor was ready
+	amiss  bool        // woken: by an error or the other end's end alone
 	same   *job        // waiting: the next one with the same user data
 	fd     int32       // waiting: for this descriptor
 	events int16       // waiting: for these events of it
-	timer  *time.Timer // waiting: for this
+	timer  *time.Timer // waiting: for this, and then for no descriptor
 }
 
 // NewPool returns a pool that makes at most limit calls at a time. post is given every completion, once. It is called from any
@@ -237,7 +238,13 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 		}
 		return res, true
 	}
-	switch errno := p.await(j, fd, events); errno {
+	errno := syscall.Errno(0)
+	if j.amiss { // and the call does not tell of it
+		errno = p.pause(j)
+	} else {
+		errno = p.await(j, fd, events)
+	}
+	switch errno {
 	case 0:
 		return 0, false
 	case syscall.ECANCELED, syscall.EBADF:
@@ -311,7 +318,7 @@ func (p *Pool) newJob(e *SQE, rest []SQE) *job {
 		p.free.remove(j)
 		j.stop.Store(false)
 		j.done.Store(false)
-		j.woken = false
+		j.woken, j.amiss = false, false
 	}
 	j.e, j.rest = *e, rest
 	return j

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
@@ -715,5 +716,49 @@ func BenchmarkPool(b *testing.B) {
 				<-done
 			}
 		})
+	}
+}
+
+// A call is not tried over and over while its descriptor is in error, of which it does not tell. It can be cancelled, and it is no timeout.
+func TestPoolWaitsForWhatIsInError(t *testing.T) {
+	table, tries := *ops.Calls(), new(atomic.Int32)
+	try := table[ring.OpRecv].Try
+	table[ring.OpRecv].Try = func(e *ring.SQE) int32 { tries.Add(1); return try(e) }
+	r := newResults(t)
+	p := ring.NewPool(&table, 4, r.post)
+	defer p.Close()
+	fd, addr := testenv.ErrorQueued(t)
+	buf := make([]byte, 8)
+	recv := func(data uint64) {
+		e := readEntry(t, data, fd, buf)
+		e.Op, e.Off = ring.OpRecv, 0
+		p.Start(e)
+	}
+	begin := time.Now()
+	recv(1)
+	time.Sleep(50 * time.Millisecond)
+	n := tries.Load()
+	if most := 10 + 2*int32(time.Since(begin)/ring.ErrorPause); n > most {
+		t.Errorf("tried %d times, more than %d", n, most)
+	}
+	p.Start(&ring.SQE{Op: ring.OpTimeoutRemove, FD: -1, Addr: 1, UserData: 2})
+	if res := r.of(2); res != noent {
+		t.Errorf("taken for a timeout: %d", res)
+	}
+	p.Cancel(cancelData(1))
+	if res := r.of(1); res != canceled {
+		t.Errorf("cancelled: %d", res)
+	}
+	recv(3)
+	from, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(from)
+	if err := unix.Sendto(from, []byte("news"), 0, addr); err != nil {
+		t.Fatal(err)
+	}
+	if res := r.of(3); res != 4 || string(buf[:4]) != "news" {
+		t.Errorf("received %d, %q", res, buf)
 	}
 }

@@ -41,7 +41,7 @@ func (p *Pool) expire(j *job) {
 func (p *Pool) removeTimeout(e *SQE) int32 {
 	p.mu.Lock()
 	j := p.waiting[e.Addr]
-	for j != nil && j.timer == nil {
+	for j != nil && j.e.Op != OpTimeout {
 		j = j.same
 	}
 	if j != nil {

@@ -96,7 +96,7 @@ func (w *poller) wake(fd int32, events uint32) (lost []*job) {
 		if events&(uint32(uint16(j.events))|unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 			t.waiters.remove(j)
 			w.pool.unlist(j)
-			j.woken = true
+			j.woken, j.amiss = true, events&uint32(uint16(j.events)) == 0
 			w.pool.enqueue(j)
 		}
 		j = next
@@ -242,4 +242,33 @@ func (p *Pool) unlist(j *job) {
 		first = first.same
 	}
 	first.same, j.same = j.same, nil
+}
+
+// errorPause is how long a job pauses whose descriptor stays in error without a call that tells of it, as one does with something in its
+// queue of errors (recv(2), MSG_ERRQUEUE): epoll cannot be told to wait for nothing but readiness.
+const errorPause = time.Millisecond
+
+// pause is await for a time instead of a descriptor.
+func (p *Pool) pause(j *job) syscall.Errno {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if j.stop.Load() || p.closed.Load() {
+		return syscall.ECANCELED
+	}
+	p.running.remove(j)
+	j.timer = time.AfterFunc(errorPause, func() { p.resume(j) })
+	p.list(j)
+	return 0
+}
+
+// resume ends a pause.
+func (p *Pool) resume(j *job) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if j.timer == nil {
+		return // cancelled
+	}
+	p.unlist(j)
+	j.timer, j.amiss = nil, false
+	p.enqueue(j)
 }

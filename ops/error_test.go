@@ -1,0 +1,46 @@
+package ops_test
+
+import (
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uringo/internal/ring"
+	"uringo/internal/testenv"
+	"uringo/ops"
+)
+
+// A call that waits is not made over and over while its descriptor is in error, of which it does not tell.
+func TestCallsWaitForWhatIsInError(t *testing.T) {
+	fd, addr := testenv.ErrorQueued(t)
+	buf := make([]byte, 8)
+	op := ops.Recv(fd, buf, 0)
+	e := new(ring.SQE)
+	op.Prepare(e)
+	var tries atomic.Int32
+	got := make(chan int32)
+	begin := time.Now()
+	go func() {
+		got <- ops.UntilDone(e, func(e *ring.SQE) int32 { tries.Add(1); return ops.TryRecvCall(e) }, ops.WantsRecv)
+	}()
+	time.Sleep(50 * time.Millisecond)
+	n := tries.Load()
+	if most := 10 + int32(time.Since(begin)/ops.ErrorPause); n > most {
+		t.Errorf("tried %d times, more than %d", n, most)
+	}
+	from, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(from)
+	if err := unix.Sendto(from, []byte("news"), 0, addr); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-got; n != 4 || string(buf[:4]) != "news" {
+		t.Errorf("received %d, %q", n, buf)
+	}
+	runtime.KeepAlive(&op)
+}

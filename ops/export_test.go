@@ -1,0 +1,11 @@
+package ops
+
+// What the plain calls that wait are made of.
+var (
+	UntilDone   = untilDone
+	TryRecvCall = tryRecv
+	WantsRecv   = wantsRecv
+)
+
+// ErrorPause is how long they pause.
+const ErrorPause = errorPause
