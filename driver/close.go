@@ -97,7 +97,7 @@ func (d *Driver) endWhile(ctx context.Context, h *Driver) {
 		}
 		h.Poke()
 	}()
-	h.attend(func() bool {
+	h.Attend(func() bool {
 		select {
 		case <-d.done:
 			return true

@@ -314,9 +314,9 @@ func (d *Driver) Pump(done func() bool) {
 	}
 }
 
-// attend is Pump for a guest that waits for somebody else, who may wait for this driver in turn. When that has ended, as somebody closes it, it
+// Attend is Pump for a guest that waits for somebody else, who may wait for this driver in turn. When that has ended, as somebody closes it, it
 // is finished no sooner than the guest returns; until then it refuses what comes, and answers questions.
-func (d *Driver) attend(done func() bool) {
+func (d *Driver) Attend(done func() bool) {
 	d.Pump(done)
 	for !done() && d.status.Load() != dead {
 		d.inside(func(d *Driver) {

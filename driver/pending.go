@@ -104,7 +104,7 @@ func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 func (p *Pending[T]) pump(ctx context.Context, d *Driver) {
 	stop := context.AfterFunc(ctx, p.Cancel)
 	defer stop()
-	d.attend(func() bool {
+	d.Attend(func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return p.ended

@@ -85,7 +85,7 @@ func (d *Driver) do(f func()) bool {
 		well = true
 	}})
 	if h != nil {
-		h.attend(func() bool { return len(ran) > 0 })
+		h.Attend(func() bool { return len(ran) > 0 })
 	}
 	return <-ran
 }

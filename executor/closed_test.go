@@ -112,3 +112,58 @@ func TestDriverClosedUnderIterator(t *testing.T) {
 		})
 	})
 }
+
+// Iterators of two runtimes wait for each other's drivers while somebody closes both.
+func TestDriversClosedUnderIterators(t *testing.T) {
+	everywhere(t, func(w *world) {
+		var drivers [2]*driver.Driver
+		var here, refused, both sync.WaitGroup
+		here.Add(2)
+		refused.Add(2)
+		side := func(i int) func(ctx context.Context) error {
+			return func(ctx context.Context) (err error) {
+				if drivers[i], err = driver.FromContext(ctx); err != nil {
+					return err
+				}
+				next, stop := iter.Pull(func(yield func(int) bool) {
+					n, err := executor.Block(ctx, func() (int, error) {
+						here.Done()
+						here.Wait()
+						both.Go(func() {
+							if err := drivers[i].Close(context.Background()); err != nil {
+								w.Errorf("Close: %v", err)
+							}
+						})
+						for driver.Submit(drivers[i], ops.Nop()).Wait(context.Background()).Err == nil {
+						}
+						refused.Done()
+						refused.Wait()
+						for range 3 { // each takes a pass, so after the second there is nothing to make one for
+							drivers[1-i].Stats()
+						}
+						return 7, nil
+					})
+					if err != nil {
+						w.Errorf("Block: %v", err)
+					}
+					yield(n)
+				})
+				defer stop()
+				if n, _ := next(); n != 7 {
+					w.Errorf("the iterator yields %d", n)
+				}
+				return nil
+			}
+		}
+		w.soon(patience, "one of two runtimes", func() {
+			for i := range 2 {
+				both.Go(func() {
+					if err := w.start(context.Background(), side(i)); err != nil {
+						w.Errorf("Start: %v", err)
+					}
+				})
+			}
+			both.Wait()
+		})
+	})
+}

@@ -120,7 +120,7 @@ func (e *Event) waitOnChannel(ctx context.Context) error {
 }
 
 // waitPumping waits on the driver's own thread, outside of its task. Tasks of that thread do not run meanwhile, so waiting for
-// one of them would be for ever.
+// one of them would be for ever. Others are answered, also when somebody has closed the driver: what is waited for may need that.
 func (e *Event) waitPumping(ctx context.Context, l *local, by *task) error {
 	if by != nil && by.home == l {
 		return ErrNested
@@ -131,15 +131,12 @@ func (e *Event) waitPumping(ctx context.Context, l *local, by *task) error {
 	}
 	stop := context.AfterFunc(ctx, w.unpark)
 	defer stop()
-	l.d.Pump(func() bool { return e.set.Load() || ctx.Err() != nil })
+	l.d.Attend(func() bool { return e.set.Load() || ctx.Err() != nil })
 	if e.set.Load() {
 		return nil
 	}
 	e.drop(w)
-	if ctx.Err() != nil {
-		return driver.Canceled(ctx)
-	}
-	return e.waitOnChannel(ctx) // the driver has ended, which is not what was waited for
+	return driver.Canceled(ctx)
 }
 
 // add registers a waiter, unless the event has happened.
