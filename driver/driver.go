@@ -70,6 +70,7 @@ type Driver struct {
 	shared atomic.Pointer[BufferRing] // of Buffers
 
 	routes [routeCount]stripe.Counter
+	spares sync.Pool
 
 	// Everything below belongs to the driver goroutine.
 	ring      *ring.Ring
@@ -465,3 +466,7 @@ func (d *Driver) tell() {
 
 // Engine returns what performs the operations: Uring or Portable.
 func (d *Driver) Engine() Engine { return d.engine }
+
+// Spares is where an executor keeps what it performs operations on d with until the next wants it. A [Request] stays with one driver: that may
+// come to a cancellation of an earlier use at any time.
+func (d *Driver) Spares() *sync.Pool { return &d.spares }

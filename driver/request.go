@@ -21,7 +21,7 @@ type Batcher interface {
 // Request is one operation on its way through the driver. Most programs use [Submit] or a package above; a Request is for
 // executors, which keep one for each task and so allocate nothing.
 //
-// A Request is used again and again: Reset, send, wait for Complete, and from the start. Its fields have one owner at a time.
+// A Request is used again and again, with one driver: Reset, send, wait for Complete, and from the start. Its fields have one owner at a time.
 type Request struct {
 	// The first three cache lines are all that an operation without incidents touches.
 	spec   ops.Spec

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,4 +73,82 @@ func TestOnEachOthersDrivers(t *testing.T) {
 			both.Wait()
 		})
 	})
+}
+
+// What a goroutine needs for an operation on a driver goes to no other driver as long as that has a cancellation on its way.
+func TestLateCancellationBesideAnotherDriver(t *testing.T) {
+	if !raceEnabled {
+		t.Skip("needs a build with -race")
+	}
+	everywhere(t, func(w *world) {
+		cfg := w.config
+		cfg.Engine = w.engine
+		other, err := driver.Open(cfg)
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer func() {
+			if err := other.Close(context.Background()); err != nil {
+				w.Errorf("Close: %v", err)
+			}
+		}()
+		w.ok(func(ctx context.Context) error {
+			d, err := driver.FromContext(ctx)
+			if err != nil {
+				return err
+			}
+			for range 10 {
+				if err := cancelLate(ctx, d, other); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// cancelLate has a goroutine that uses the context of a task perform an operation on d that is cancelled when it has ended and before d says so,
+// and then one on another driver.
+func cancelLate(ctx context.Context, d, other *driver.Driver) error {
+	var p pipes
+	defer p.close()
+	first, feedFirst, err := p.open()
+	if err != nil {
+		return err
+	}
+	second, feedSecond, err := p.open()
+	if err != nil {
+		return err
+	}
+	lent := make(chan context.Context, 1)
+	owner := executor.Go(ctx, func(ctx context.Context) (int, error) {
+		lent <- ctx
+		return 0, new(executor.Event).Wait(ctx)
+	})
+	driver.Submit(d, ops.ReadAt(first, make([]byte, 1), -1)).OnEnd(func(ops.Result[[]byte]) { owner.Abort() })
+	_, err = executor.Block(ctx, func() (int, error) {
+		borrowed, done := <-lent, make(chan error)
+		go func() {
+			if r := executor.Do(borrowed, ops.ReadAt(second, make([]byte, 1), -1)); r.Err != nil && !errors.Is(r.Err, context.Canceled) {
+				done <- r.Err
+				return
+			}
+			done <- executor.Do(driver.NewContext(context.Background(), other), ops.Nop()).Err
+		}()
+		for d.Stats().InFlight < 2 {
+			time.Sleep(100 * time.Microsecond)
+		}
+		// Both end before d looks, the one behind whose end the other is cancelled first.
+		holds, release := make(chan struct{}), make(chan struct{})
+		d.CancelDescriptor(first, false, func() bool { close(holds); <-release; return false })
+		<-holds
+		for _, fd := range []int{feedFirst, feedSecond} {
+			if _, err := unix.Write(fd, []byte{1}); err != nil {
+				return 0, err
+			}
+		}
+		close(release)
+		return 0, <-done
+	})
+	return err
 }

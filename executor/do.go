@@ -3,7 +3,6 @@ package executor
 import (
 	"context"
 	"runtime"
-	"sync"
 	"sync/atomic"
 
 	"uringo/driver"
@@ -175,21 +174,25 @@ func (t *task) doElsewhere(ctx context.Context, s *ops.Spec) (int, error) {
 // foreign is a request with a channel to wait on.
 type foreign struct {
 	req  driver.Request
+	d    *driver.Driver
 	done chan struct{}
 
 	// Of a context that can be watched: what to cancel at its end.
 	watcher notify.Watcher
-	d       *driver.Driver
 	seq     driver.Seq
 }
 
 func (f *foreign) Complete(*driver.Request) { f.done <- struct{}{} }
 
-var foreigners = sync.Pool{New: func() any {
-	f := &foreign{done: make(chan struct{}, 1)}
-	f.watcher.End = func() { f.d.Cancel(&f.req, f.seq) }
+// newForeign returns one for d that was used before, or makes it.
+func newForeign(d *driver.Driver) *foreign {
+	if f, ok := d.Spares().Get().(*foreign); ok {
+		return f
+	}
+	f := &foreign{d: d, done: make(chan struct{}, 1)}
+	f.watcher.End = func() { d.Cancel(&f.req, f.seq) }
 	return f
-}}
+}
 
 // doForeign performs an operation for a goroutine: it waits on the operation's result channel.
 func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) {
@@ -202,11 +205,11 @@ func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) 
 	if current() != nil {
 		return doBeside(ctx, d, s)
 	}
-	f := foreigners.Get().(*foreign)
+	f := newForeign(d)
 	seq := f.req.Reset(s, f)
 	d.Send(&f.req)
 	if w, ok := ctx.(notify.Context); ok {
-		f.d, f.seq = d, seq
+		f.seq = seq
 		if !w.Watch(&f.watcher) {
 			d.Cancel(&f.req, seq)
 		}
@@ -253,7 +256,7 @@ func doPumping(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) 
 	if ctx.Err() != nil {
 		return 0, driver.Canceled(ctx)
 	}
-	f := foreigners.Get().(*foreign)
+	f := newForeign(d)
 	seq := f.req.Reset(s, f)
 	stop := context.AfterFunc(ctx, func() { d.Cancel(&f.req, seq) })
 	d.Issue(&f.req)
@@ -268,7 +271,7 @@ func (f *foreign) outcome(ctx context.Context) (int, error) {
 	if err == driver.ErrAbandoned {
 		return 0, err // the driver keeps the request
 	}
-	foreigners.Put(f)
+	f.d.Spares().Put(f)
 	return n, inTermsOf(ctx, err)
 }
 
