@@ -183,9 +183,9 @@ func (d *Driver) delist() {
 	}
 }
 
-// otherHere returns the driver on whose thread the caller runs, if there is one and it is not d.
+// otherHere returns the driver on whose thread the caller runs, if there is one and it is not d, which may be nil.
 func (d *Driver) otherHere() *Driver {
-	if n := running.guests.Load(); n == 0 || n == 1 && d.guest != nil {
+	if n := running.guests.Load(); n == 0 || n == 1 && d != nil && d.guest != nil {
 		return nil // without a system call
 	}
 	tid := gettid()
@@ -207,6 +207,9 @@ func (d *Driver) host() *Driver {
 	}
 	return nil
 }
+
+// Here returns the driver whose guest calls, or nil. Who is to wait there has it go on meanwhile, see [Driver.Attend].
+func Here() *Driver { return (*Driver)(nil).host() }
 
 // cancelThose cancels requests, one by one or, where the kernel has them, by a request of the user that follows.
 func (d *Driver) cancelThose(hit func(*Request) bool, each bool) {

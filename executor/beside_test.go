@@ -3,6 +3,7 @@ package executor_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"sync"
 	"testing"
 	"time"
@@ -63,6 +64,70 @@ func TestOnEachOthersDrivers(t *testing.T) {
 			}
 		}
 		w.soon(patience, "one of two runtimes", func() {
+			for i := range 2 {
+				both.Go(func() {
+					if err := w.start(context.Background(), side(i)); err != nil {
+						w.Errorf("Start: %v", err)
+					}
+				})
+			}
+			both.Wait()
+		})
+	})
+}
+
+// Iterators inside tasks of two runtimes wait for each other's drivers, and for their own, with contexts that do not tell where they are.
+func TestOnEachOthersDriversFromIterators(t *testing.T) {
+	cooperative(t, func(w *world) {
+		var ctxs [2]context.Context
+		var started, ended [2]executor.Event
+		side := func(i int) func(ctx context.Context) error {
+			return func(ctx context.Context) error {
+				ctxs[i] = ctx
+				started[i].Set()
+				if err := started[1-i].Wait(ctx); err != nil {
+					return err
+				}
+				defer func() { ended[i].Set(); _ = ended[1-i].Wait(ctx) }()
+				var ds [2]*driver.Driver
+				for k := range ds {
+					var err error
+					if ds[k], err = driver.FromContext(ctxs[k]); err != nil {
+						return err
+					}
+				}
+				next, stop := iter.Pull(func(yield func(error) bool) {
+					for _, theirs := range []context.Context{driver.NewContext(context.Background(), ds[1-i]), ctxs[1-i]} {
+						for range 500 {
+							if !yield(executor.Do(theirs, ops.Nop()).Err) {
+								return
+							}
+						}
+						short, cancel := context.WithTimeout(theirs, time.Millisecond)
+						if r := executor.Do(short, ops.Timeout(time.Hour)); !errors.Is(r.Err, context.DeadlineExceeded) {
+							w.Errorf("cancelled: %v", r.Err)
+						}
+						cancel()
+					}
+					for _, d := range ds {
+						for range 100 {
+							if !yield(executor.Await(context.Background(), driver.Submit(d, ops.Nop())).Err) {
+								return
+							}
+						}
+					}
+				})
+				defer stop()
+				for err, ok := next(); ok; err, ok = next() {
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		}
+		w.soon(patience, "one of two runtimes", func() {
+			var both sync.WaitGroup
 			for i := range 2 {
 				both.Go(func() {
 					if err := w.start(context.Background(), side(i)); err != nil {

@@ -202,7 +202,7 @@ func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) 
 	if d.OnDriver() {
 		return doPumping(ctx, d, s) // an iterator inside a task, with a context that does not tell
 	}
-	if current() != nil {
+	if current() != nil || driver.Here() != nil {
 		return doBeside(ctx, d, s)
 	}
 	f := newForeign(d)
@@ -236,8 +236,8 @@ type beside struct {
 
 func (b *beside) Complete(*driver.Request) { b.over.Set() }
 
-// doBeside performs an operation for a coroutine on a driver that is not its runtime's. Other tasks of its worker run meanwhile, and its own
-// driver if it is one of Local's: two that waited for each other's drivers would wait for ever.
+// doBeside performs an operation for a coroutine, or an iterator inside one, on a driver that is not its runtime's. Other tasks of its worker
+// run meanwhile, and its own driver if it is one of Local's: two that waited for each other's drivers would wait for ever.
 func doBeside(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) {
 	b := new(beside)
 	seq := b.req.Reset(s, b)

@@ -75,13 +75,16 @@ func (e *Event) wait(ctx context.Context, by *task) error {
 	return nil
 }
 
-// waitElsewhere waits for somebody who is no task. With a task's context it may be a coroutine inside that task.
+// waitElsewhere waits for somebody who is no task, but may be a coroutine inside one, with whatever context.
 func (e *Event) waitElsewhere(ctx context.Context, t *task, by *task) error {
 	if t != nil && t.home != nil {
 		t.home.flush()
-		if l, ok := t.home.(*local); ok && l.d.OnDriver() {
-			return e.waitPumping(ctx, l, by)
+		if t.homeIsHere() {
+			return e.waitPumping(ctx, t.scope.d, by)
 		}
+	}
+	if d := driver.Here(); d != nil {
+		return e.waitPumping(ctx, d, by)
 	}
 	return e.waitOnChannel(ctx)
 }
@@ -121,17 +124,17 @@ func (e *Event) waitOnChannel(ctx context.Context) error {
 
 // waitPumping waits on the driver's own thread, outside of its task. Tasks of that thread do not run meanwhile, so waiting for
 // one of them would be for ever. Others are answered, also when somebody has closed the driver: what is waited for may need that.
-func (e *Event) waitPumping(ctx context.Context, l *local, by *task) error {
-	if by != nil && by.home == l {
+func (e *Event) waitPumping(ctx context.Context, d *driver.Driver, by *task) error {
+	if by != nil && by.local != nil && by.scope.d == d {
 		return ErrNested
 	}
-	w := poker{l.d}
+	w := poker{d}
 	if !e.add(w) {
 		return nil
 	}
 	stop := context.AfterFunc(ctx, w.unpark)
 	defer stop()
-	l.d.Attend(func() bool { return e.set.Load() || ctx.Err() != nil })
+	d.Attend(func() bool { return e.set.Load() || ctx.Err() != nil })
 	if e.set.Load() {
 		return nil
 	}
