@@ -211,6 +211,9 @@ func (d *Driver) host() *Driver {
 // Here returns the driver whose guest calls, or nil. Who is to wait there has it go on meanwhile, see [Driver.Attend].
 func Here() *Driver { return (*Driver)(nil).host() }
 
+// OnOther reports whether the guest of another driver calls. It is quicker than [Here] where d has the only guest.
+func (d *Driver) OnOther() bool { return d.host() != nil }
+
 // cancelThose cancels requests, one by one or, where the kernel has them, by a request of the user that follows.
 func (d *Driver) cancelThose(hit func(*Request) bool, each bool) {
 	for i := range d.slots {

@@ -202,7 +202,7 @@ func doForeign(ctx context.Context, d *driver.Driver, s *ops.Spec) (int, error) 
 	if d.OnDriver() {
 		return doPumping(ctx, d, s) // an iterator inside a task, with a context that does not tell
 	}
-	if current() != nil || driver.Here() != nil {
+	if current() != nil || d.OnOther() {
 		return doBeside(ctx, d, s)
 	}
 	f := newForeign(d)
