@@ -71,6 +71,8 @@ type served struct {
 	stream *driver.Stream[driver.Chunk]
 	news   atomic.Uint32 // how often the stream told of something; 0 without a task
 	wait   func()        // for the task; nil without one
+
+	finished bool // Ended is being told, or was
 }
 
 // accept has connections served until there are no more.
@@ -213,17 +215,20 @@ func (v *served) handle(ctx context.Context) {
 	}
 }
 
-// finish ends a connection, once.
+// finish ends a connection, once. Until Ended has returned the connection is one of all: end waits for the task.
 func (v *served) finish(ctx context.Context, err error) {
 	v.close(ctx)
 	sv := v.sv
 	sv.mu.Lock()
-	_, first := sv.all[v]
-	delete(sv.all, v)
+	first := !v.finished
+	v.finished = true
 	sv.mu.Unlock()
 	if first && sv.Ended != nil {
 		sv.Ended(v.c, err)
 	}
+	sv.mu.Lock()
+	delete(sv.all, v)
+	sv.mu.Unlock()
 }
 
 // close closes the connection, and gives back what arrived for nobody.

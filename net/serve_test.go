@@ -124,6 +124,39 @@ func TestServer(t *testing.T) {
 	})
 }
 
+// A Server tells of the end of every connection before Serve returns, also of one that ends at that moment.
+func TestServerTellsBefore(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		var told atomic.Int32
+		s := &net.Server{Handle: echoChunk, Ended: func(*net.Conn, error) {
+			if err := executor.Sleep(ctx, 20*time.Millisecond); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			told.Add(1)
+		}}
+		err := serveWhile(t, ctx, s, func(addr string) error {
+			c, err := dialStd(addr)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := c.CloseWrite(); err != nil {
+				return err
+			}
+			if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+				return fmt.Errorf("at the end: %d, %w", n, err)
+			}
+			return nil
+		})
+		if !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		if n := told.Load(); n != 1 {
+			t.Errorf("told of %d ends when Serve returned", n)
+		}
+	})
+}
+
 func pattern(seed, n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
