@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +20,6 @@ func TestOnEachOthersDrivers(t *testing.T) {
 	cooperative(t, func(w *world) {
 		var ctxs [2]context.Context
 		var started, ended [2]executor.Event
-		var both sync.WaitGroup
 		side := func(i int) func(ctx context.Context) error {
 			return func(ctx context.Context) error {
 				ctxs[i] = ctx
@@ -63,16 +61,7 @@ func TestOnEachOthersDrivers(t *testing.T) {
 				return nil
 			}
 		}
-		w.soon(patience, "one of two runtimes", func() {
-			for i := range 2 {
-				both.Go(func() {
-					if err := w.start(context.Background(), side(i)); err != nil {
-						w.Errorf("Start: %v", err)
-					}
-				})
-			}
-			both.Wait()
-		})
+		w.both(side)
 	})
 }
 
@@ -126,17 +115,7 @@ func TestOnEachOthersDriversFromIterators(t *testing.T) {
 				return nil
 			}
 		}
-		w.soon(patience, "one of two runtimes", func() {
-			var both sync.WaitGroup
-			for i := range 2 {
-				both.Go(func() {
-					if err := w.start(context.Background(), side(i)); err != nil {
-						w.Errorf("Start: %v", err)
-					}
-				})
-			}
-			both.Wait()
-		})
+		w.both(side)
 	})
 }
 

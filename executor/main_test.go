@@ -216,6 +216,22 @@ func (w *world) soon(limit time.Duration, what string, f func()) {
 	soon(w.TB, limit, what, f)
 }
 
+// both starts two runtimes that have to do with each other, and sees that they end.
+func (w *world) both(side func(i int) func(ctx context.Context) error) {
+	w.Helper()
+	w.soon(patience, "one of two runtimes", func() {
+		var both sync.WaitGroup
+		for i := range 2 {
+			both.Go(func() {
+				if err := w.start(context.Background(), side(i)); err != nil {
+					w.Errorf("Start: %v", err)
+				}
+			})
+		}
+		both.Wait()
+	})
+}
+
 func soon(t testing.TB, limit time.Duration, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
