@@ -98,16 +98,11 @@ func toEnd[T any](ctx context.Context, d *driver.Driver, o ops.Op[T]) (n int, er
 
 // try performs an operation at once if it is one to be tried. EAGAIN means that the ring has to.
 func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (int, error) {
-	if s.choose(ctx, op) != Inline {
-		return 0, syscall.EAGAIN
-	}
-	return s.tryInline(ctx, f)
-}
-
-// tryInline is try for an operation that is one to be tried.
-func (s *socket) tryInline(ctx context.Context, f func() (int, error)) (int, error) {
 	if ctx.Err() != nil {
 		return 0, driver.Canceled(ctx)
+	}
+	if s.choose(ctx, op) != Inline {
+		return 0, syscall.EAGAIN
 	}
 	n, err := f()
 	if err == nil {

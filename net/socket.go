@@ -155,8 +155,8 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 		}
 	}
 	n, err := 0, error(syscall.EAGAIN)
-	if s.hope.any() && s.choose(ctx, OpRead) == Inline {
-		n, err = s.tryInline(ctx, func() (int, error) {
+	if s.hope.any() {
+		n, err = s.try(ctx, OpRead, func() (int, error) {
 			n, err := ops.TryRecv(s.h.FD, b, flags)
 			s.hope.learn(err != syscall.EAGAIN)
 			return n, err
@@ -197,10 +197,7 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 		n, err := s.sendPatiently(ctx, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
 		return n, s.h.Settle(err, ErrClosed)
 	}
-	n, err := 0, error(syscall.EAGAIN)
-	if s.choose(ctx, OpWrite) == Inline {
-		n, err = s.tryInline(ctx, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
-	}
+	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
 	if err == syscall.EAGAIN {
 		o := ops.Send(s.h.FD, b, flags)
 		o.Release = free
