@@ -2,6 +2,7 @@
 package report
 
 import (
+	"fmt"
 	"slices"
 
 	"uringo/bench/peers/internal/job"
@@ -71,6 +72,30 @@ func (all Figures) peerOf(f Figure, contender string) (Figure, bool) {
 		return Figure{}, false
 	}
 	return all[i], true
+}
+
+// over is the ratio of f to p in a quantity of their samples: the median of what it was in each round. The machine may be
+// three times as slow in one round as in the next, as those are that others have their virtual machines on, too, and
+// contenders of the same round are measured seconds apart.
+func (f Figure) over(p Figure, quantity func(job.Sample) float64) ratios {
+	var all ratios
+	for i := range min(len(f.Samples), len(p.Samples)) {
+		all = append(all, quantity(f.Samples[i])/quantity(p.Samples[i]))
+	}
+	return all
+}
+
+// ratios are those of two contenders, by round.
+type ratios []float64
+
+func (r ratios) median() float64 { return median(r) }
+
+// String gives the lowest and the highest beside the median, where there are several: how far to trust it.
+func (r ratios) String() string {
+	if len(r) == 1 {
+		return fmt.Sprintf("%.2f ×", r.median())
+	}
+	return fmt.Sprintf("%.2f × (%.2f to %.2f)", r.median(), slices.Min(r), slices.Max(r))
 }
 
 func each[T any](samples []job.Sample, figure func(job.Sample) T) []T {

@@ -79,7 +79,7 @@ func (v view) line(all Figures, f Figure) []string {
 	for _, contender := range v.against {
 		cell := "–"
 		if p, ok := all.peerOf(f, contender); ok {
-			cell = fmt.Sprintf("%.2f", f.Rate/p.Rate)
+			cell = fmt.Sprintf("%.2f", f.over(p, job.Sample.Rate).median())
 		}
 		cells = append(cells, cell)
 	}

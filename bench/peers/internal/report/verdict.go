@@ -45,21 +45,21 @@ func WriteVerdicts(w io.Writer, verdicts []Verdict) {
 	}
 }
 
-// A ratio compares one figure of two rows.
+// A ratio compares two rows in one quantity.
 type ratio struct {
 	of, than job.Row
 	what     string
-	figure   func(Figure) float64
+	quantity func(job.Sample) float64
 	factor   float64
 	atMost   bool
 }
 
 func rate(of job.Row, atLeast float64, than job.Row) ratio {
-	return ratio{of, than, "rate", func(f Figure) float64 { return f.Rate }, atLeast, false}
+	return ratio{of, than, "rate", job.Sample.Rate, atLeast, false}
 }
 
 func cpu(of job.Row, atMost float64, than job.Row) ratio {
-	return ratio{of, than, "CPU per op", func(f Figure) float64 { return f.CPU }, atMost, true}
+	return ratio{of, than, "CPU per op", job.Sample.CPUPerOp, atMost, true}
 }
 
 func (r ratio) judge(all Figures) (Verdict, bool) {
@@ -75,11 +75,11 @@ func (r ratio) judge(all Figures) (Verdict, bool) {
 			return v, true
 		}
 	}
-	got := r.figure(of) / r.figure(than)
-	v.Found = fmt.Sprintf("%.2f ×", got)
-	v.Pass = got >= r.factor
+	found := of.over(than, r.quantity)
+	v.Found = found.String()
+	v.Pass = found.median() >= r.factor
 	if r.atMost {
-		v.Pass = got <= r.factor
+		v.Pass = found.median() <= r.factor
 	}
 	return v, true
 }
