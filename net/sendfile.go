@@ -30,7 +30,7 @@ func (c *Conn) SendFile(ctx context.Context, f syscall.Conn, off, n int64) (int6
 	if err != nil {
 		return 0, c.fail("write", "sendfile", err)
 	}
-	s := sending{ctx: ctx, c: c, off: off, quota: quota{left: n}}
+	s := sending{ctx: ctx, c: c, off: off, quota: quota{left: n}, ask: firstAsk}
 	var sendErr error
 	if err = raw.Control(func(fd uintptr) { // which keeps it open meanwhile
 		s.fd = int(fd)
@@ -49,13 +49,19 @@ type sending struct {
 	off  int64
 	size int64 // of the file, when it was looked at
 	quota
+	ask        int // for so much at once
 	pipe       *pipe
 	untellable bool // the file does not say what the page cache has of it
 	uncounted  bool // and the kernel not how much
 }
 
-// sendChunk is how much of a file is sent between two looks at what the page cache has.
-const sendChunk = 512 << 10
+// How much of a file is sent at once, between two looks at what the page cache has: of a connection that took it all, twice as much the next
+// time, up to what a socket has room for. Every call costs a look, and tasks in turn find less in the processor's caches; but what a slow
+// reader takes is not worth looking far ahead for.
+const (
+	firstAsk = 512 << 10
+	mostAsk  = 4 << 20
+)
 
 // errByHand says that the kernel cannot send this file to this socket by itself.
 var errByHand = errors.New("by hand")
@@ -101,14 +107,14 @@ func (s *sending) run() error {
 
 // inKernel sends once what is there of the file. The end of the file is 0.
 func (s *sending) inKernel() (int, error) {
-	n := s.room(sendChunk)
+	n := s.room(s.ask)
 	if s.off < s.size {
 		n = int(min(int64(n), s.size-s.off))
 	}
 	if !s.cached(n) {
 		return s.fetched(n)
 	}
-	n, err := s.c.attempt(s.ctx, unix.POLLOUT, func() (int, error) {
+	sent, err := s.c.attempt(s.ctx, unix.POLLOUT, func() (int, error) {
 		off := s.off
 		for {
 			n, err := unix.Sendfile(s.c.h.FD, s.fd, &off, n)
@@ -117,7 +123,8 @@ func (s *sending) inKernel() (int, error) {
 			}
 		}
 	})
-	return n, refusal(err)
+	s.ask = min(max(2*sent, firstAsk), mostAsk)
+	return sent, refusal(err)
 }
 
 // refusal tells that it is not the kernel's work from other errors.
