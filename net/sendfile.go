@@ -56,11 +56,11 @@ type sending struct {
 }
 
 // How much of a file is sent at once, between two looks at what the page cache has: of a connection that took it all, twice as much the next
-// time, up to what a socket has room for. Every call costs a look, and tasks in turn find less in the processor's caches; but what a slow
-// reader takes is not worth looking far ahead for.
+// time. Every call costs a look, and tasks in turn find less in the processor's caches; but what a slow reader takes is not worth looking far
+// ahead for. The most is more than a socket has room for, and not without end, as over a loopback the reader makes room all the time.
 const (
 	firstAsk = 512 << 10
-	mostAsk  = 4 << 20
+	mostAsk  = 8 << 20
 )
 
 // errByHand says that the kernel cannot send this file to this socket by itself.
