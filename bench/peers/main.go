@@ -97,7 +97,7 @@ func compare(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	about := fmt.Sprintf("%s; medians of %d rounds of %v", report.Environment(), o.rounds, o.measure)
+	about := fmt.Sprintf("%s; %s; medians of %d rounds of %v", report.Environment(), suite.Network(), o.rounds, o.measure)
 	results, err := suite.Run{Dir: dir, Rounds: o.rounds, Measure: o.measure, Progress: os.Stderr}.Do(ctx, plan)
 	if err != nil {
 		return err

@@ -51,6 +51,8 @@ type Job struct {
 	Dir     string        `json:"dir"` // the test directory, laid out as package testdir does
 	Warm    time.Duration `json:"warm"`
 	Measure time.Duration `json:"measure"`
+	// OwnNetwork says that the subprocess starts with an empty network namespace.
+	OwnNetwork bool `json:"own_network"`
 }
 
 // NotCounted stands in a Sample for a figure that this contender cannot give, such as allocations of a C program.

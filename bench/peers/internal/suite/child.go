@@ -32,6 +32,11 @@ func Child(ctx context.Context, encoded string, out io.Writer) error {
 	if !ok {
 		return fmt.Errorf("%s cannot do %s", j.Contender, j.Work)
 	}
+	if j.OwnNetwork {
+		if err := furnish(); err != nil {
+			return err
+		}
+	}
 	samples, err := measure(ctx, j)
 	if err != nil {
 		return err
@@ -42,6 +47,10 @@ func Child(ctx context.Context, encoded string, out io.Writer) error {
 // spawn measures the job in a fresh process of this very program. Its process group is killed as a whole, since
 // some contenders start programs of their own.
 func spawn(ctx context.Context, j job.Job) ([]job.Sample, error) {
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if j.OwnNetwork = isolates(j.Work); j.OwnNetwork {
+		attr.Cloneflags = syscall.CLONE_NEWNET
+	}
 	encoded, err := json.Marshal(j)
 	if err != nil {
 		return nil, err
@@ -49,7 +58,7 @@ func spawn(ctx context.Context, j job.Job) ([]job.Sample, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, j.Warm+j.Measure+patience, fmt.Errorf("no answer %v after its time: hung", patience))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", ChildFlag, string(encoded))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = attr
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
