@@ -30,7 +30,7 @@ func (c *Conn) SendFile(ctx context.Context, f syscall.Conn, off, n int64) (int6
 	if err != nil {
 		return 0, c.fail("write", "sendfile", err)
 	}
-	s := sending{ctx: ctx, c: c, off: off, quota: quota{left: n}, ask: firstAsk}
+	s := sending{ctx: ctx, c: c, off: off, quota: quota{left: n}, ask: mostAsk}
 	var sendErr error
 	if err = raw.Control(func(fd uintptr) { // which keeps it open meanwhile
 		s.fd = int(fd)
@@ -55,11 +55,11 @@ type sending struct {
 	uncounted  bool // and the kernel not how much
 }
 
-// How much of a file is sent at once, between two looks at what the page cache has: of a connection that took it all, twice as much the next
-// time. Every call costs a look, and tasks in turn find less in the processor's caches; but what a slow reader takes is not worth looking far
-// ahead for. The most is more than a socket has room for, and not without end, as over a loopback the reader makes room all the time.
+// How much of a file is sent at once, between two looks at what the page cache has: as much as a socket can have room for, if the page cache
+// has it all, and of a connection that takes little not much more than that. Tasks in turn find less in the processor's caches, but over a
+// loopback, where the reader makes room all the time, one is not to go on without end.
 const (
-	firstAsk = 512 << 10
+	leastAsk = 512 << 10
 	mostAsk  = 8 << 20
 )
 
@@ -107,12 +107,13 @@ func (s *sending) run() error {
 
 // inKernel sends once what is there of the file. The end of the file is 0.
 func (s *sending) inKernel() (int, error) {
-	n := s.room(s.ask)
-	if s.off < s.size {
-		n = int(min(int64(n), s.size-s.off))
-	}
-	if !s.cached(n) {
-		return s.fetched(n)
+	n := s.next()
+	for !s.cached(n) {
+		if s.ask == leastAsk {
+			return s.fetched(n)
+		}
+		s.ask = leastAsk
+		n = s.next()
 	}
 	sent, err := s.c.attempt(s.ctx, unix.POLLOUT, func() (int, error) {
 		off := s.off
@@ -123,8 +124,17 @@ func (s *sending) inKernel() (int, error) {
 			}
 		}
 	})
-	s.ask = min(max(2*sent, firstAsk), mostAsk)
+	s.ask = min(max(2*sent, leastAsk), mostAsk)
 	return sent, refusal(err)
+}
+
+// next returns how many bytes to send next.
+func (s *sending) next() int {
+	n := s.room(s.ask)
+	if s.off < s.size {
+		n = int(min(int64(n), s.size-s.off))
+	}
+	return n
 }
 
 // refusal tells that it is not the kernel's work from other errors.
