@@ -17,8 +17,14 @@ import (
 // no dirty page of an earlier measurement is left for the device to write during this one.
 func Settle(dir, work string) error {
 	switch work {
-	case job.Cached, job.Copy, job.Beside, job.SendFile:
+	case job.Cached, job.Beside, job.SendFile:
 		return warm(Cached(dir))
+	case job.Copy:
+		// The pages that it will be written to are those that this copy gives back, for the same reason as with StreamRead.
+		if err := copyOnce(CopyTarget(dir), Cached(dir)); err != nil {
+			return err
+		}
+		return os.Remove(CopyTarget(dir))
 	case job.Write:
 		if err := warm(Write(dir)); err != nil {
 			return err
@@ -116,6 +122,20 @@ func warm(name string) error {
 	defer f.Close()
 	_, err = io.Copy(io.Discard, f)
 	return err
+}
+
+func copyOnce(to, from string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
 }
 
 func flush(name string) error {
