@@ -43,7 +43,7 @@ func Start(ctx context.Context, dir string) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := startAnywhere(cmd); err != nil {
+	if err := startAside(cmd); err != nil {
 		return nil, err
 	}
 	stop = func() {
@@ -57,22 +57,39 @@ func Start(ctx context.Context, dir string) (stop func(), err error) {
 	return stop, nil
 }
 
-// startAnywhere starts cmd with all processors, whatever this process may use: where the contender has one, the server works beside it.
-func startAnywhere(cmd *exec.Cmd) error {
+// startAside starts cmd where it takes as little as can be from this process, as a server on another machine would: on the processors that this
+// process may not use, if there are any, and with what others leave of those that it gets. Root may.
+func startAside(cmd *exec.Cmd) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var mine, all unix.CPUSet
+	var mine unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &mine); err != nil {
 		return fmt.Errorf("read affinity: %w", err)
 	}
-	for i := range len(all) * 64 {
-		all.Set(i)
-	}
-	if err := unix.SchedSetaffinity(0, &all); err != nil {
+	defer func() { err = errors.Join(err, unix.SchedSetaffinity(0, &mine)) }()
+	if err := unix.SchedSetaffinity(0, allBut(mine)); err != nil && err != unix.EINVAL { // which says that there are no others
 		return fmt.Errorf("set affinity: %w", err)
 	}
-	defer unix.SchedSetaffinity(0, &mine)
+	const leastOfAll = 19
+	was, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 less the nice value, as the system call has it
+	if err != nil {
+		return fmt.Errorf("read priority: %w", err)
+	}
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, leastOfAll); err != nil {
+		return fmt.Errorf("set priority: %w", err)
+	}
+	defer func() { err = errors.Join(err, unix.Setpriority(unix.PRIO_PROCESS, 0, 20-was)) }()
 	return cmd.Start()
+}
+
+func allBut(some unix.CPUSet) *unix.CPUSet {
+	var others unix.CPUSet
+	for cpu := range len(others) * 64 {
+		if !some.IsSet(cpu) {
+			others.Set(cpu)
+		}
+	}
+	return &others
 }
 
 // Serve serves until in ends.
