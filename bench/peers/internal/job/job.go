@@ -55,7 +55,8 @@ type Job struct {
 	OwnNetwork bool `json:"own_network"`
 }
 
-// NotCounted stands in a Sample for a figure that this contender cannot give, such as allocations of a C program.
+// NotCounted stands for a figure that this contender cannot give, such as allocations of a C program, or any per operation of one that got
+// nothing done.
 const NotCounted = -1
 
 // A Sample is one measurement. Work differs from the job's where one run measures several works.
@@ -71,12 +72,17 @@ type Sample struct {
 // Rate is operations per second.
 func (s Sample) Rate() float64 { return float64(s.Ops) / s.Elapsed.Seconds() }
 
-// CPUPerOp is microseconds of processor time per operation.
-func (s Sample) CPUPerOp() float64 { return float64(s.CPU.Nanoseconds()) / 1e3 / float64(s.Ops) }
+// CPUPerOp is microseconds of processor time per operation, or NotCounted.
+func (s Sample) CPUPerOp() float64 {
+	if s.Ops == 0 {
+		return NotCounted
+	}
+	return float64(s.CPU.Nanoseconds()) / 1e3 / float64(s.Ops)
+}
 
 // AllocsPerOp is heap allocations per operation, or NotCounted.
 func (s Sample) AllocsPerOp() float64 {
-	if s.Allocs == NotCounted {
+	if s.Allocs == NotCounted || s.Ops == 0 {
 		return NotCounted
 	}
 	return float64(s.Allocs) / float64(s.Ops)

@@ -41,7 +41,9 @@ func Reduce(r *job.Results) Figures {
 func (f *Figure) reduce() {
 	rates := each(f.Samples, job.Sample.Rate)
 	f.Rate = median(rates)
-	f.Spread = (slices.Max(rates) - slices.Min(rates)) / f.Rate
+	if f.Rate > 0 {
+		f.Spread = (slices.Max(rates) - slices.Min(rates)) / f.Rate
+	}
 	f.CPU = median(each(f.Samples, job.Sample.CPUPerOp))
 	f.Allocs = median(each(f.Samples, job.Sample.AllocsPerOp))
 	f.Threads = slices.Max(each(f.Samples, func(s job.Sample) int { return s.Threads }))

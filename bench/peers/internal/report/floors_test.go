@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -118,5 +119,17 @@ func TestTablesNameAbsentRows(t *testing.T) {
 	Reduce(r).Markdown(&out)
 	if !strings.Contains(out.String(), "ABSENT: fio is not installed") {
 		t.Error(out.String())
+	}
+}
+
+func TestNothingDone(t *testing.T) {
+	all := Reduce(results(map[job.Row][]int64{direct("local", 1): {200}, direct("os", 1): {0}}))
+	var out strings.Builder
+	all.Markdown(&out)
+	if strings.Contains(out.String(), "Inf") || strings.Contains(out.String(), "NaN") {
+		t.Error(out.String())
+	}
+	if _, err := json.Marshal(all); err != nil {
+		t.Error(err)
 	}
 }

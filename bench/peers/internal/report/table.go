@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 
@@ -76,15 +75,15 @@ func (v view) line(all Figures, f Figure) []string {
 		cells = append(cells, "ABSENT: "+oneLine(f.Absent))
 		return append(cells, slices.Repeat([]string{""}, len(v.header())-len(cells))...)
 	}
-	cells = append(cells, thousands(f.Rate), finite(100*f.Spread, "%.0f %%"))
+	cells = append(cells, thousands(f.Rate), fmt.Sprintf("%.0f %%", 100*f.Spread))
 	for _, contender := range v.against {
 		cell := "–"
-		if p, ok := all.peerOf(f, contender); ok {
-			cell = finite(f.over(p, job.Sample.Rate).median(), "%.2f")
+		if p, ok := all.peerOf(f, contender); ok && p.Rate > 0 {
+			cell = fmt.Sprintf("%.2f", f.over(p, job.Sample.Rate).median())
 		}
 		cells = append(cells, cell)
 	}
-	return append(cells, finite(f.CPU, "%.2f"), counted(f.Allocs, "%.2f"), counted(float64(f.Threads), "%.0f"))
+	return append(cells, counted(f.CPU, "%.2f"), counted(f.Allocs, "%.2f"), counted(float64(f.Threads), "%.0f"))
 }
 
 func (all Figures) of(work string) Figures {
@@ -99,14 +98,6 @@ func (all Figures) of(work string) Figures {
 
 func counted(v float64, format string) string {
 	if v == job.NotCounted {
-		return "–"
-	}
-	return finite(v, format)
-}
-
-// finite prints what is a figure: there is none of a contender that got nothing done.
-func finite(v float64, format string) string {
-	if math.IsInf(v, 0) || math.IsNaN(v) {
 		return "–"
 	}
 	return fmt.Sprintf(format, v)
