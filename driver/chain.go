@@ -101,9 +101,19 @@ func (c *Chain) Submit(d *Driver) error {
 		return err
 	}
 	if len(run.reqs) > 0 {
-		d.Send(&Request{control: func() { d.begin(run) }, waiter: swept(func() { d.endRest(run, d.refusal()) })})
+		d.Send(&Request{control: func() { d.begin(run) }, waiter: swept(func() { d.refuseChain(run) })})
 	}
 	return nil
+}
+
+// refuseChain is refuse for the members of a chain.
+func (d *Driver) refuseChain(c *chain) {
+	for i, r := range c.reqs {
+		if r.chain = nil; i > 0 {
+			c.reqs[i-1].Next = r
+		}
+	}
+	d.refuse(c.reqs[0])
 }
 
 func (d *Driver) fits(n int) error {
@@ -159,18 +169,17 @@ func (d *Driver) goOn(c *chain) {
 	}
 }
 
-// endRest ends all members that are not in anybody's hands. No more will run.
+// endRest ends all members that are not in anybody's hands. No more will run. When somebody who is told interrupts it, fail goes on.
 func (d *Driver) endRest(c *chain, err error) {
 	c.busy = true
+	d.judged = c
 	for _, r := range c.reqs {
 		if r.chain != nil && (r.state == stateLinked || r.state == stateIdle) {
 			r.chain = nil
 			d.deliver(r, 0, err)
 		}
 	}
-	if d.judged == c {
-		d.judged = nil
-	}
+	d.judged = nil
 }
 
 // fillChains gives the kernel what is next in the chains that wait, as far as there is room.

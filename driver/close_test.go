@@ -179,17 +179,19 @@ func TestCloseAtOnce(t *testing.T) {
 	})
 }
 
-// deaf are ways to run a driver on a kernel that never cancels anything.
+// deafness is that of a kernel that never cancels anything.
+var deafness = ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EALREADY)},
+	Match: func(s *ring.SQE) bool { return s.Op == ring.OpAsyncCancel }}
+
+// deaf are ways to run a driver on such a kernel.
 func deaf() []way {
-	never := ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EALREADY)},
-		Match: func(s *ring.SQE) bool { return s.Op == ring.OpAsyncCancel }}
 	ways := []way{{"sim", driver.Auto, func(e *rig, cfg driver.Config) (*driver.Driver, error) {
-		return e.behind(ring.NewSim(ring.SimConfig{Seed: e.rng.Uint64(), Calls: ops.Calls(), Delay: 3}), never, cfg)
+		return e.behind(ring.NewSim(ring.SimConfig{Seed: e.rng.Uint64(), Calls: ops.Calls(), Delay: 3}), deafness, cfg)
 	}}}
 	for name, k := range kernels() {
 		engine, _ := driver.ParseEngine(name)
 		ways = append(ways, way{name, engine, func(e *rig, cfg driver.Config) (*driver.Driver, error) {
-			return e.behind(k(), never, cfg)
+			return e.behind(k(), deafness, cfg)
 		}})
 	}
 	return ways

@@ -298,3 +298,47 @@ func TestMishapAfterTheEndAmongMany(t *testing.T) {
 		}
 	})
 }
+
+// Who is told that a chain comes too late makes a mistake: the other members are told, too, whether the driver has ended or is about to.
+func TestMishapInALateChain(t *testing.T) {
+	mistakes := map[string]func(){"panic": func() { panic("a mistake") }, "Goexit": runtime.Goexit}
+		ways := map[string]func(e *rig, d *driver.Driver, c *driver.Chain){
+		"after the end": func(e *rig, d *driver.Driver, c *driver.Chain) {
+			e.shut(d)
+			submitted := make(chan struct{})
+			go func() {
+				defer close(submitted)
+				defer func() { recover() }()
+				e.submit(d, c)
+			}()
+			<-submitted
+		},
+		"at the end": func(e *rig, d *driver.Driver, c *driver.Chain) {
+			r, _ := e.pipe()
+			pending(e, driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))) // which the driver waits for
+			go func() { _ = d.Close(context.Background()) }()
+			e.eventually("it closes", func() bool { return do(e, d, ops.Nop()).Err == driver.ErrClosed })
+			e.submit(d, c)
+		},
+	}
+	for what, mistake := range mistakes {
+		for when, late := range ways {
+			on(t, []way{{what + " " + when, driver.Auto, nil}}, func(e *rig) {
+				d, err := e.behind(ring.NewSim(ring.SimConfig{Calls: ops.Calls()}), deafness, driver.Config{})
+				if err != nil {
+					e.Fatal(err)
+				}
+				var c driver.Chain
+				driver.Link(&c, ops.Nop()).OnEnd(func(ops.Result[struct{}]) { mistake() })
+				others := []*driver.Pending[struct{}]{driver.Link(&c, ops.Nop()), driver.Link(&c, ops.Nop())}
+				late(e, d, &c)
+				for _, p := range others {
+					if r := result(e, p); !errors.Is(r.Err, driver.ErrClosed) && !errors.Is(r.Err, driver.ErrBroken) {
+						e.Errorf("%+v", r)
+					}
+				}
+				_ = d.Close(context.Background())
+			})
+		}
+	}
+}

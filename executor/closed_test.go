@@ -167,3 +167,35 @@ func TestDriversClosedUnderIterators(t *testing.T) {
 		})
 	})
 }
+
+// Others submit chains to a driver that was closed under its tasks, which go on meanwhile.
+func TestChainsToAClosedDriver(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			d, err := driver.FromContext(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := executor.Block(ctx, func() (int, error) { return 0, d.Close(context.Background()) }); err != nil {
+				return err
+			}
+			var sent executor.Event
+			go func() {
+				defer sent.Set()
+				for range 100 {
+					var c driver.Chain
+					p, q := driver.Link(&c, ops.Nop()), driver.Link(&c, ops.Nop())
+					if err := c.Submit(d); err != nil {
+						w.Error(err)
+					}
+					is(w, p.Wait(context.Background()).Err, driver.ErrClosed)
+					is(w, q.Wait(context.Background()).Err, driver.ErrClosed)
+				}
+			}()
+			for !sent.IsSet() {
+				is(w, nop(ctx), driver.ErrClosed)
+			}
+			return nil
+		})
+	})
+}
