@@ -129,8 +129,11 @@ func (d *Driver) cancelMatching(c *Request) {
 		}
 	}
 	hit := func(r *Request) bool {
-		return r != c && (e.OpFlags&ring.CancelAny != 0 ||
-			r.spec.FD == e.FD && r.op() != ring.OpAsyncCancel && (r.spec.Flags&ops.Direct != 0) == direct)
+		if r == c || c.chain != nil && r.chain == c.chain {
+			return false // what is behind it is to come after it
+		}
+		return e.OpFlags&ring.CancelAny != 0 ||
+			r.spec.FD == e.FD && r.op() != ring.OpAsyncCancel && (r.spec.Flags&ops.Direct != 0) == direct
 	}
 	d.cancelThose(hit, false)
 }
@@ -216,6 +219,7 @@ func (d *Driver) OnOther() bool { return d.host() != nil }
 
 // cancelThose cancels requests, one by one or, where the kernel has them, by a request of the user that follows.
 func (d *Driver) cancelThose(hit func(*Request) bool, each bool) {
+	d.cancelBehind(hit)
 	for i := range d.slots {
 		if r := d.slots[i].r; r != nil && r.state == stateIssued && hit(r) {
 			r.hit = true
@@ -237,6 +241,36 @@ func (d *Driver) cancelThose(hit func(*Request) bool, each bool) {
 		if hit(r) {
 			d.CancelNow(r, r.cur)
 		}
+	}
+}
+
+// cancelBehind cancels those whose turn in a chain has not come.
+func (d *Driver) cancelBehind(hit func(*Request) bool) {
+	var last *chain // many of a chain come one after the other
+	behind := func(r *Request) {
+		if r == nil || r.chain == nil || r.chain == last {
+			return
+		}
+		last = r.chain
+		for _, r := range last.reqs {
+			if r.state == stateLinked && hit(r) {
+				d.CancelNow(r, r.cur)
+			}
+		}
+	}
+	for _, c := range d.chains {
+		behind(c.reqs[c.next])
+	}
+	for i := range d.slots {
+		behind(d.slots[i].r)
+	}
+	for i := range d.queues {
+		for r := d.queues[i].head; r != nil; r = r.Next {
+			behind(r)
+		}
+	}
+	for r := range d.delayed {
+		behind(r)
 	}
 }
 

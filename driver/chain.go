@@ -184,22 +184,19 @@ func (d *Driver) endRest(c *chain, err error) {
 
 // fillChains gives the kernel what is next in the chains that wait, as far as there is room.
 func (d *Driver) fillChains() {
-	waiting := d.chains
-	d.chains, d.awaited = nil, 0
-	defer func() { // also if somebody who is told of an end makes a mistake
-		d.chains = append(waiting, d.chains...)
-		if d.broken != nil { // just now
-			d.endChains(d.broken)
+	d.awaited = 0
+	for range len(d.chains) {
+		c := d.chains[0] // where who makes a mistake finds it
+		went := d.advance(c)
+		if len(d.chains) == 0 {
+			return // the ring broke just now, and all have ended
 		}
-	}()
-	for len(waiting) > 0 {
-		c := waiting[0]
-		if !d.advance(c) {
-			d.awaited = d.segment(c)
-			break // places are short, or entries: it is ahead of those that came later
+		if !went {
+			d.awaited = d.segment(c) // places are short, or entries: it is ahead of those that came later
+			return
 		}
-		waiting[0] = nil // or its memory would stay with us
-		waiting = waiting[1:]
+		d.chains[0] = nil // or its memory would stay with us
+		d.chains = d.chains[1:]
 	}
 }
 
@@ -222,6 +219,9 @@ func (d *Driver) advance(c *chain) bool {
 		case c.broken || r.cancel == r.cur:
 			d.deliver(r, 0, syscall.ECANCELED)
 		case n == 1 || !d.mayHave(c, n): // to wait for as many could be for ever, and one by one they get there, too
+			if r.op() == ring.OpAsyncCancel {
+				d.cancelMatching(r)
+			}
 			if d.place(r); r.chain != nil {
 				return true // on its way
 			}

@@ -450,3 +450,66 @@ func TestChainLetsGoOfMemory(t *testing.T) {
 		e.eventually("the memory is free", func() bool { runtime.GC(); return w.Value() == nil })
 	})
 }
+
+// Cancellation by descriptor finds what is on its way in a chain, also members whose turn has not come.
+func TestCancelFDInAChain(t *testing.T) {
+	cancel := map[string]func(e *rig, d *driver.Driver, fd int){
+		"CancelFD": func(e *rig, d *driver.Driver, fd int) { do(e, d, ops.CancelFD(fd)) },
+		"CancelFD in a chain": func(e *rig, d *driver.Driver, fd int) {
+			var c driver.Chain
+			driver.Link(&c, ops.Nop())
+			p := driver.Link(&c, ops.CancelFD(fd))
+			stat := driver.HardLink(&c, ops.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MODE, new(unix.Statx_t))) // left alone
+			e.submit(d, &c)
+			result(e, p)
+			if r := result(e, stat); r.Err != nil {
+				e.Error(r.Err)
+			}
+		},
+		"CancelDescriptor": func(_ *rig, d *driver.Driver, fd int) {
+			d.CancelDescriptor(fd, false, func() bool { return true })
+		},
+	}
+	for how, cancel := range cancel {
+		t.Run(how, func(t *testing.T) {
+			on(t, everywhere, func(e *rig) {
+				d := e.open(driver.Config{Entries: 8, InFlight: 16})
+				if e.sim != nil {
+					e.sim.Change(func(c *ring.SimConfig) { c.Races = 0 })
+				}
+				idle, feed := e.pipe()
+				r, w := e.pipe()
+				e.write(w, []byte("ab"))
+				var c, behind driver.Chain
+				first := driver.Link(&c, ops.PollAdd(idle, unix.POLLIN)) // the kernel does not get what is behind it
+				second := driver.HardLink(&c, ops.ReadAt(r, make([]byte, 1), -1))
+				third := driver.HardLink(&c, ops.Nop())
+				e.submit(d, &c)
+				var crowd []*driver.Pending[[]byte]
+				for range 20 { // more than there is room for
+					crowd = append(crowd, driver.Submit(d, ops.ReadAt(idle, make([]byte, 1), -1)))
+				}
+				last := driver.Link(&behind, ops.ReadAt(r, make([]byte, 1), -1))
+				rest := driver.Link(&behind, ops.PollAdd(idle, unix.POLLIN))
+				e.submit(d, &behind)
+				pending(e, first)
+				cancel(e, d, r)
+				pending(e, first)
+				first.Cancel()
+				wants(e, "first", first, 0, syscall.ECANCELED)
+				wants(e, "second", second, 0, syscall.ECANCELED)
+				wants(e, "third", third, 0, nil)
+				wants(e, "last", last, 0, syscall.ECANCELED)
+				wants(e, "the one behind it", rest, 0, syscall.ECANCELED)
+				for _, p := range crowd {
+					p.Cancel()
+					result(e, p)
+				}
+				e.write(feed, []byte("c"))
+				if n, err := unix.Read(r, make([]byte, 4)); n != 2 || err != nil {
+					e.Errorf("%d bytes are left, %v", n, err)
+				}
+			})
+		})
+	}
+}

@@ -302,7 +302,7 @@ func TestMishapAfterTheEndAmongMany(t *testing.T) {
 // Who is told that a chain comes too late makes a mistake: the other members are told, too, whether the driver has ended or is about to.
 func TestMishapInALateChain(t *testing.T) {
 	mistakes := map[string]func(){"panic": func() { panic("a mistake") }, "Goexit": runtime.Goexit}
-		ways := map[string]func(e *rig, d *driver.Driver, c *driver.Chain){
+	ways := map[string]func(e *rig, d *driver.Driver, c *driver.Chain){
 		"after the end": func(e *rig, d *driver.Driver, c *driver.Chain) {
 			e.shut(d)
 			submitted := make(chan struct{})
