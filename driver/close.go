@@ -26,20 +26,13 @@ type closeState struct {
 // callers get ErrAbandoned; their memory, and the ring, stay until the kernel lets go, which may be never.
 //
 // Close may be called more than once and from several goroutines. Calling it from a task that runs on this very driver's
-// goroutine is an error, and so it is where such a task waits for the end of the caller's driver: they would wait for each other.
+// goroutine is an error.
 func (d *Driver) Close(ctx context.Context) error {
 	if d.OnDriver() {
 		return fmt.Errorf("uringo: Close called from the driver's own goroutine")
 	}
-	h := d.host()
-	if h != nil {
-		if !h.await(d) {
-			return fmt.Errorf("uringo: Close of a driver whose guest closes the caller's: they would wait for each other")
-		}
-		defer h.await(nil)
-	}
 	d.later(d.beginClose)
-	if h != nil {
+	if h := d.host(); h != nil {
 		d.endWhile(ctx, h)
 	}
 	select {
@@ -70,19 +63,6 @@ func (d *Driver) Close(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("uringo: close: %w; still in the kernel: %s", context.Cause(ctx), strings.Join(stuck, ", "))
-}
-
-// await notes that the guest of d waits for the end of another driver, or of none. It is false if that one waits for d, itself or through others.
-func (d *Driver) await(other *Driver) bool {
-	running.Lock()
-	defer running.Unlock()
-	for o := other; o != nil; o = o.awaits {
-		if o == d {
-			return false
-		}
-	}
-	d.awaits = other
-	return true
 }
 
 // endWhile waits for the end of d, or of ctx, on the goroutine of h, which goes on meanwhile: the guest of d may wait for it.
@@ -118,8 +98,13 @@ func (d *Driver) closeErr() error {
 
 // OnDriver reports whether the caller runs on the thread of a driver that is locked to one.
 //
-// Once the driver has ended, the thread is anybody's.
-func (d *Driver) OnDriver() bool { return d.tid != 0 && d.status.Load() != dead && gettid() == d.tid }
+// Once the driver has ended, the thread is its guest's, and then anybody's.
+func (d *Driver) OnDriver() bool { return d.OnGuest() && d.status.Load() != dead }
+
+// OnGuest is OnDriver for the thread of a guest, which may go on when the driver has ended, see [Survivor].
+func (d *Driver) OnGuest() bool {
+	return d.tid != 0 && gettid() == d.tid && !d.left.Load() // in this order: the thread may become somebody else's, but not the other way round
+}
 
 func gettid() int { return unix.Gettid() }
 
@@ -181,8 +166,11 @@ func (d *Driver) drained() bool {
 	return d.closing.Load() && d.broken == nil && d.issued == 0 && len(d.cancelOut) == 0 && d.ring.Queued() == 0
 }
 
-// finish tears down, on the driver goroutine.
+// finish tears down, on the driver goroutine, unless that was done under the guest.
 func (d *Driver) finish() {
+	if d.status.Load() == dead {
+		return
+	}
 	var err error
 	d.buffers.forgetAll(d)
 	d.forgetPeople()

@@ -60,7 +60,7 @@ type Driver struct {
 	after    chan struct{} // wakes a Survivor from then on; capacity 1
 	closing  atomic.Bool
 	closed   closeState
-	awaits   *Driver // whose end its guest waits for; under the lock of running
+	left     atomic.Bool // the thread is no longer the driver's, nor its guest's
 
 	late    pile[ring.CQE] // results of plain calls, posted by their goroutines
 	woken   pile[*Request] // streams that can go on
@@ -184,6 +184,7 @@ func (d *Driver) life(opened chan<- error) {
 		// For good: if this goroutine ended while locked, its thread would end and with it what the kernel has in hand.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		defer d.left.Store(true)
 		d.tid = gettid()
 	}
 	if err := d.setup(); err != nil {
@@ -264,7 +265,9 @@ func (d *Driver) pass() {
 	if d.guest != nil && d.until == nil {
 		d.visiting = true
 		d.guest.Run()
-		d.visiting = false
+		if d.visiting = false; d.ended {
+			return // under the guest, see Attend
+		}
 	}
 	if d.broken != nil {
 		d.passBroken()
@@ -315,18 +318,15 @@ func (d *Driver) Pump(done func() bool) {
 	}
 }
 
-// Attend is Pump for a guest that waits for somebody else, who may wait for this driver in turn. When that has ended, as somebody closes it, it
-// is finished no sooner than the guest returns; until then it refuses what comes, and answers questions.
+// Attend is Pump for a guest that waits for somebody else, who may wait for this driver in turn: for an answer, or for its end. So when somebody
+// closes the driver, it ends under its guest.
 func (d *Driver) Attend(done func() bool) {
 	d.Pump(done)
-	for !done() && d.status.Load() != dead {
-		d.inside(func(d *Driver) {
-			d.takeIn()
-			d.tell()
-			if !done() && !d.spilled.some.Load() {
-				d.accept(<-d.intake)
-			}
-		})
+	if d.ended && d.visiting && !d.within && !done() {
+		d.finish()
+	}
+	for !done() {
+		<-d.after
 	}
 }
 

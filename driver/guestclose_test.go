@@ -2,7 +2,6 @@ package driver_test
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,15 +10,14 @@ import (
 	"uringo/ops"
 )
 
-// The guests of two drivers close each other's: one of them is told that this cannot be, and the other's wish is granted.
+// The guests of two drivers close each other's.
 func TestGuestsCloseEachOther(t *testing.T) {
 	withCrew(t, driver.Config{}, func(e *rig, d *driver.Driver, g *crew) {
 		other := new(crew)
 		other.d = e.opened(driver.OpenGuest(driver.Config{Engine: d.Engine()}, other))
 		var here, ended sync.WaitGroup
-		var errs [2]error
 		here.Add(2)
-		for i, c := range []struct {
+		for _, c := range []struct {
 			from *crew
 			to   *driver.Driver
 		}{{g, other.d}, {other, d}} {
@@ -28,16 +26,12 @@ func TestGuestsCloseEachOther(t *testing.T) {
 				defer ended.Done()
 				here.Done()
 				here.Wait()
-				errs[i] = c.to.Close(context.Background())
+				if err := c.to.Close(context.Background()); err != nil {
+					e.Error(err)
+				}
 			})
 		}
 		e.soon("a guest", ended.Wait)
-		if errs[0] == nil {
-			errs[0], errs[1] = errs[1], errs[0]
-		}
-		if errs[0] == nil || !strings.Contains(errs[0].Error(), "each other") || errs[1] != nil {
-			e.Errorf("%v, and %v", errs[0], errs[1])
-		}
 	})
 }
 

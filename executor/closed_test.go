@@ -199,3 +199,67 @@ func TestChainsToAClosedDriver(t *testing.T) {
 		})
 	})
 }
+
+// On a driver that somebody has closed, an iterator cannot wait for a task of its thread either, and is told so.
+func TestJoinInsideAnIteratorAfterClose(t *testing.T) {
+	where(t, func(w *world) bool { return w.local }, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			d, err := driver.FromContext(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := executor.Block(ctx, func() (int, error) { return 0, d.Close(context.Background()) }); err != nil {
+				return err
+			}
+			h := executor.Go(ctx, func(ctx context.Context) (int, error) { return 7, executor.Yield(ctx) })
+			for _, with := range []context.Context{ctx, context.WithoutCancel(ctx), context.Background()} {
+				err = inside(1, func() error { _, err := h.Join(with); return err })
+				is(w, err, executor.ErrNested)
+			}
+			if v, err := h.Join(ctx); v != 7 || err != nil {
+				w.Errorf("%d, %v", v, err)
+			}
+			return nil
+		})
+	})
+}
+
+// Iterators of two runtimes close each other's drivers.
+func TestIteratorsCloseEachOther(t *testing.T) {
+	everywhere(t, func(w *world) {
+		ways := map[string]func(ctx context.Context, d *driver.Driver) error{
+			"Close": func(_ context.Context, d *driver.Driver) error { return d.Close(context.Background()) },
+			"in Block": func(ctx context.Context, d *driver.Driver) error {
+				_, err := executor.Block(ctx, func() (int, error) { return 0, d.Close(context.Background()) })
+				return err
+			},
+		}
+		for what, end := range ways {
+			var drivers [2]*driver.Driver
+			var here sync.WaitGroup
+			here.Add(2)
+			w.both(func(i int) func(ctx context.Context) error {
+				return func(ctx context.Context) (err error) {
+					if drivers[i], err = driver.FromContext(ctx); err != nil {
+						return err
+					}
+					here.Done()
+					here.Wait()
+					beside := executor.GoHere(ctx, func(ctx context.Context) (int, error) { return 7, executor.Yield(ctx) })
+					if err := inside(2, func() error { return end(ctx, drivers[1-i]) }); err != nil {
+						w.Errorf("%s: %v", what, err)
+					}
+					if v, err := beside.Join(ctx); v != 7 || err != nil {
+						w.Errorf("%s: a task beside it: %d, %v", what, v, err)
+					}
+					err = nop(ctx)
+					for err == nil { // until the other has closed this one
+						err = nop(ctx)
+					}
+					is(w, err, driver.ErrClosed)
+					return nil
+				}
+			})
+		}
+	})
+}

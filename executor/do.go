@@ -386,7 +386,7 @@ func MayBlock(ctx context.Context) bool { return GroundOf(ctx) == OwnGround }
 // homeIsHere reports whether the caller may be a coroutine inside the task, which holds its home like the task itself.
 func (t *task) homeIsHere() bool {
 	l, ok := t.home.(*local)
-	return ok && l.d.OnDriver()
+	return ok && l.d.OnGuest()
 }
 
 // Yield lets other tasks run: those of its worker, or, on a Pool, those that wait for a place.

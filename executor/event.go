@@ -77,14 +77,17 @@ func (e *Event) wait(ctx context.Context, by *task) error {
 
 // waitElsewhere waits for somebody who is no task, but may be a coroutine inside one, with whatever context.
 func (e *Event) waitElsewhere(ctx context.Context, t *task, by *task) error {
+	if by != nil && by.homeIsHere() {
+		return ErrNested // it does not run meanwhile
+	}
 	if t != nil && t.home != nil {
 		t.home.flush()
 		if t.homeIsHere() {
-			return e.waitPumping(ctx, t.scope.d, by)
+			return e.waitPumping(ctx, t.scope.d)
 		}
 	}
 	if d := driver.Here(); d != nil {
-		return e.waitPumping(ctx, d, by)
+		return e.waitPumping(ctx, d)
 	}
 	return e.waitOnChannel(ctx)
 }
@@ -122,12 +125,9 @@ func (e *Event) waitOnChannel(ctx context.Context) error {
 	}
 }
 
-// waitPumping waits on the driver's own thread, outside of its task. Tasks of that thread do not run meanwhile, so waiting for
-// one of them would be for ever. Others are answered, also when somebody has closed the driver: what is waited for may need that.
-func (e *Event) waitPumping(ctx context.Context, d *driver.Driver, by *task) error {
-	if by != nil && by.local != nil && by.scope.d == d {
-		return ErrNested
-	}
+// waitPumping waits on the driver's own thread, outside of its task. Tasks of that thread do not run meanwhile; others are answered, and the
+// driver ends when somebody closes it: what is waited for may need that.
+func (e *Event) waitPumping(ctx context.Context, d *driver.Driver) error {
 	w := poker{d}
 	if !e.add(w) {
 		return nil

@@ -19,8 +19,6 @@ func (localExecutor) String() string { return "local" }
 func (localExecutor) Open(cfg driver.Config) (Runtime, error) {
 	l := &local{gone: make(chan struct{})}
 	l.crew.lane = uint(crews.Add(1))
-	l.opened.Lock()
-	defer l.opened.Unlock()
 	d, err := driver.OpenGuest(cfg, l)
 	if err != nil {
 		return nil, err
@@ -31,9 +29,8 @@ func (localExecutor) Open(cfg driver.Config) (Runtime, error) {
 
 // local is the runtime, the home of its tasks and the guest of the driver in one.
 type local struct {
-	opened sync.Mutex // held until d is set
-	d      *driver.Driver
-	pulse  pulse
+	d     *driver.Driver
+	pulse pulse
 
 	// The driver goroutine's own.
 	crew crew
