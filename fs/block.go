@@ -97,9 +97,9 @@ func (f *File) newBlocks(ctx context.Context, off int64, o StreamOptions) (*bloc
 	case off < 0:
 		return nil, errNegativeOffset
 	case o.BlockSize < 0 || o.BlockSize > ops.MaxTransfer:
-		return nil, fmt.Errorf("StreamOptions.BlockSize is %d, of 1 to %d", o.BlockSize, ops.MaxTransfer)
+		return nil, badArgument(fmt.Sprintf("StreamOptions.BlockSize is %d, of 1 to %d", o.BlockSize, ops.MaxTransfer))
 	case o.Depth < 0:
-		return nil, fmt.Errorf("StreamOptions.Depth is %d", o.Depth)
+		return nil, badArgument(fmt.Sprintf("StreamOptions.Depth is %d", o.Depth))
 	case o.BlockSize == 0:
 		s.size = defaultBlock
 	}

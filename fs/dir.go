@@ -102,10 +102,15 @@ func (d *Dir) OpenFile(ctx context.Context, name string, flag int, perm FileMode
 	if err == nil {
 		f, err = d.open(ctx, drv, name, shown, flag, perm)
 	}
-	if err = d.f.h.Settle(err, ErrClosed); err != nil {
-		return nil, pathError("open", shown, err)
+	switch err = d.f.h.Settle(err, ErrClosed); err {
+	case nil:
+		return f, nil
+	case syscall.EXDEV:
+		err = errOutside
+	case syscall.ELOOP:
+		err = errSymlink
 	}
-	return f, nil
+	return nil, pathError("open", shown, err)
 }
 
 func (d *Dir) open(ctx context.Context, drv *driver.Driver, name, shown string, flag int, perm FileMode) (*File, error) {

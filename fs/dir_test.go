@@ -198,6 +198,12 @@ func tryToLeave(t *testing.T, ctx context.Context) {
 		if !errors.Is(err, want) && !(errors.Is(err, syscall.EINVAL) && (name == ".." || strings.Contains(name, "/"))) {
 			t.Errorf("OpenFile(%q): %v, want %v", name, err, want)
 		}
+		for text, errno := range map[string]syscall.Errno{"out of the directory": syscall.EXDEV, "symbolic link": syscall.ELOOP} {
+			var e syscall.Errno
+			if errors.Is(err, errno) && !(strings.HasSuffix(err.Error(), text) && errors.As(err, &e) && e == errno) {
+				t.Errorf("OpenFile(%q) says %v, and not %q", name, err, text)
+			}
+		}
 	}
 	if err := d.Chmod(ctx, "link", 0o777); !errors.Is(err, syscall.EOPNOTSUPP) {
 		t.Errorf("Chmod of a link: %v", err)

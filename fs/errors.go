@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"io"
 	"math"
 	"os"
@@ -41,9 +40,8 @@ var (
 	ErrClosed     = os.ErrClosed
 )
 
-var errAppend = errors.New("positional write to a file opened with O_APPEND: use Write")
-
 const (
+	errAppend         badArgument = "the file was opened with O_APPEND, and has no other place to write to than its end: use Write"
 	errNotSingle      badArgument = "name must be a single path component"
 	errNegativeOffset badArgument = "negative offset"
 	errNegativeSize   badArgument = "negative size"
@@ -55,6 +53,21 @@ type badArgument string
 
 func (e badArgument) Error() string   { return string(e) }
 func (e badArgument) Is(t error) bool { return t == syscall.EINVAL }
+
+// refusal is an errno for a reason that its own text does not tell.
+type refusal struct {
+	errno  syscall.Errno
+	reason string
+}
+
+func (e *refusal) Error() string { return e.reason }
+func (e *refusal) Unwrap() error { return e.errno }
+
+// What openat2(2) says of a path that was to stay beneath a directory.
+var (
+	errOutside = &refusal{syscall.EXDEV, "the path leads out of the directory"}
+	errSymlink = &refusal{syscall.ELOOP, "the path has a symbolic link"}
+)
 
 // rangeError says that offset and length together are more than a file can have. It is EINVAL, as the kernel would say.
 type rangeError struct{}

@@ -312,6 +312,12 @@ func TestBadArguments(t *testing.T) {
 		}
 		defer f.Close(ctx)
 		r := f.NewReader(ctx, 0)
+		end, err := fs.OpenFile(ctx, f.Name(), os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer end.Close(ctx)
 		for what, call := range map[string]func() error{
 			"Truncate":      func() error { return f.Truncate(ctx, -1) },
 			"Truncate name": func() error { return fs.Truncate(ctx, f.Name(), -1) },
@@ -320,6 +326,11 @@ func TestBadArguments(t *testing.T) {
 			"Seek nowhere":  func() error { _, err := r.Seek(0, 17); return err },
 			"SeekData":      func() error { _, err := f.SeekData(ctx, -1); return err },
 			"Fadvise":       func() error { return f.Fadvise(ctx, -1, 0, 0) },
+			"WriteAt":       func() error { _, _, err := end.WriteAt(ctx, []byte("x"), 0); return err },
+			"StreamWriter":  func() error { _, err := end.NewStreamWriter(ctx, 0, fs.StreamOptions{}); return err },
+			"CopyRange":     func() error { _, _, err := end.CopyRange(ctx, 0, f, 0, 1); return err },
+			"Depth":         func() error { _, err := f.NewStreamReader(ctx, 0, fs.StreamOptions{Depth: -1}); return err },
+			"BlockSize":     func() error { _, err := f.NewStreamReader(ctx, 0, fs.StreamOptions{BlockSize: -1}); return err },
 		} {
 			var pe *fs.PathError
 			if err := call(); !errors.Is(err, unix.EINVAL) || !errors.As(err, &pe) || pe.Path != f.Name() {

@@ -38,7 +38,7 @@ type StreamWriter struct {
 }
 
 // NewStreamWriter returns a StreamWriter that starts at offset off and works under ctx. It has to be closed: until then, the last bytes are
-// not in the file. A file opened with O_APPEND is refused, and pipes and other files without offsets are ESPIPE. Kernel 5.6.
+// not in the file. A file opened with O_APPEND is refused with EINVAL, and pipes and other files without offsets are ESPIPE. Kernel 5.6.
 func (f *File) NewStreamWriter(ctx context.Context, off int64, o StreamOptions) (*StreamWriter, error) {
 	if err := f.checkWrite(off, 0); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 )
 
 // WriteAt writes b once at offset off, and hands b back. It may be short, for want of space mostly; [File.WriteAllAt] writes
-// everything. A file opened with O_APPEND refuses: it would write at its end and nowhere else. One call moves at most 1 GiB.
+// everything. A file opened with O_APPEND refuses with EINVAL: it would write at its end and nowhere else. One call moves at most 1 GiB.
 //
 // What was written is in the page cache, and on the disk after [File.SyncData], or with O_DSYNC. Files opened with O_DIRECT need b and
 // off aligned as open(2) says. Allocates nothing. Kernel 5.6, pwrite(2).
