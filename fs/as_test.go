@@ -116,6 +116,10 @@ var dirCalls = map[string]struct {
 	"WriteFileAtomic": {func(ctx context.Context, d *fs.Dir) error {
 		return d.WriteFileAtomic(ctx, "file", []byte("x"), 0o644)
 	}, syscall.EACCES},
+	"ReadFile":  {func(ctx context.Context, d *fs.Dir) error { _, err := d.ReadFile(ctx, "file"); return err }, nil},
+	"WriteFile": {func(ctx context.Context, d *fs.Dir) error { return d.WriteFile(ctx, "file", nil, 0o644) }, syscall.EACCES},
+	"MkdirAll":  {func(ctx context.Context, d *fs.Dir) error { return d.MkdirAll(ctx, "new", 0o755) }, syscall.EACCES},
+	"RemoveAll": {func(ctx context.Context, d *fs.Dir) error { return d.RemoveAll(ctx, "dir") }, syscall.EACCES},
 }
 
 func closing(ctx context.Context) func(*fs.File, error) error {

@@ -19,9 +19,9 @@ import (
 // program that walks a tree by Dirs stays in it, whatever somebody else does to the tree meanwhile.
 //
 // Names are single components, "." for the directory itself where that makes sense; to describe and change that takes no right to search
-// it. Only OpenDir and OpenFile also take paths, which must stay beneath the directory and have no symbolic link in them (openat2(2),
-// RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS; without openat2, before kernel 5.6, single components only). A trailing
-// slash is dropped.
+// it. Only OpenDir, OpenFile, ReadFile, WriteFile, MkdirAll and RemoveAll also take paths, which must stay beneath the directory and have no
+// symbolic link in them (openat2(2), RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS; without openat2, before kernel 5.6, single
+// components only). A trailing slash is dropped.
 //
 // A name that has more components than it may is EINVAL, and so is "..". A path that leads out of the directory is EXDEV, one with a
 // symbolic link ELOOP. Errors show the directory's name joined with the name. The methods may be called from several tasks at once.

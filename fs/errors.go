@@ -43,6 +43,7 @@ var (
 const (
 	errAppend         badArgument = "the file was opened with O_APPEND, and has no other place to write to than its end: use Write"
 	errNotSingle      badArgument = "name must be a single path component"
+	errNotRemoved     badArgument = "neither . nor .. is removed"
 	errNegativeOffset badArgument = "negative offset"
 	errNegativeSize   badArgument = "negative size"
 	errWhence         badArgument = "invalid whence"

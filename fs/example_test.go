@@ -8,8 +8,10 @@ import (
 	iofs "io/fs"
 	"log"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -150,6 +152,37 @@ func ExampleDir_Rename() {
 		return err
 	})
 	// Output: answer = 42
+}
+
+// What an archive has is unpacked where it belongs, whatever names are in it.
+func ExampleDir_WriteFile() {
+	start(func(ctx context.Context, dir string) error {
+		d, err := fs.OpenDir(ctx, dir)
+		if err != nil {
+			return err
+		}
+		defer d.Close(ctx)
+		for _, name := range []string{"docs/readme.txt", "../escaped.txt"} {
+			err := d.MkdirAll(ctx, path.Dir(name), 0o755)
+			if err == nil {
+				err = d.WriteFile(ctx, name, []byte("text\n"), 0o644)
+			}
+			if errors.Is(err, syscall.EXDEV) {
+				fmt.Println(name, "is refused")
+			} else if err != nil {
+				return err
+			}
+		}
+		text, err := d.ReadFile(ctx, "docs/readme.txt")
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s", text)
+		return d.RemoveAll(ctx, "docs")
+	})
+	// Output:
+	// ../escaped.txt is refused
+	// text
 }
 
 func ExampleFile_CopyRange() {

@@ -12,6 +12,11 @@ func ReadFile(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return f.content(ctx)
+}
+
+// content reads all of a file, and closes it.
+func (f *File) content(ctx context.Context) ([]byte, error) {
 	defer f.Close(ctx)
 	return f.readAll(ctx)
 }
@@ -72,6 +77,11 @@ func WriteFile(ctx context.Context, name string, data []byte, perm FileMode) err
 	if err != nil {
 		return err
 	}
+	return f.become(ctx, data)
+}
+
+// become writes data to a file that was opened for that, and closes it.
+func (f *File) become(ctx context.Context, data []byte) (err error) {
 	if f.known()&traitRegular != 0 {
 		_, err = f.writeKept(ctx, data, 0)
 	} else {

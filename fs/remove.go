@@ -17,8 +17,7 @@ func RemoveAll(ctx context.Context, path string) error {
 		return nil
 	}
 	name := strings.TrimRight(path, "/")
-	slash := strings.LastIndexByte(name, '/')
-	dir, base := name[:slash+1], name[slash+1:]
+	dir, base := splitName(path)
 	if base == "." {
 		return &PathError{Op: "RemoveAll", Path: path, Err: syscall.EINVAL}
 	}
@@ -53,10 +52,7 @@ func RemoveAll(ctx context.Context, path string) error {
 		return err
 	}
 	defer d.Close(ctx)
-	_, err = doCall(ctx, d.f, OpRemove, func(fd int) (struct{}, error) {
-		return struct{}{}, removeTree(ctx, fd, base, &branch{name: strings.TrimSuffix(dir, "/") + "/" + base}, unix.DT_UNKNOWN)
-	})
-	return err
+	return d.removeAll(ctx, base, strings.TrimSuffix(dir, "/")+"/"+base)
 }
 
 // branch is a name in a tree. Its path is put together when an error has to show it: in a very deep tree, the paths of all directories on
