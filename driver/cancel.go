@@ -50,7 +50,7 @@ func (d *Driver) CancelNow(r *Request, seq Seq) {
 	case stateIssued:
 		r.attempts = 0 // of cancelling it, from now on
 		d.cancelIssued(r)
-		if d.cfg.CancelGrace > 0 {
+		if d.cfg.CancelGrace > 0 && !r.spec.Patient {
 			time.AfterFunc(d.cfg.CancelGrace, func() { d.later(func() { d.abandon(r, seq) }) })
 		}
 	}

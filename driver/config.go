@@ -78,7 +78,7 @@ type Config struct {
 	Logger *zap.Logger
 
 	// CancelGrace is how long a cancelled operation may take to end before its caller is let go with ErrAbandoned. Zero
-	// means for ever: a cancelled operation always returns its own outcome and its buffer.
+	// means for ever: a cancelled operation always returns its own outcome and its buffer. Operations that are ops.Spec.Patient do so anyway.
 	CancelGrace time.Duration
 
 	// Calls bounds the goroutines that make plain system calls, for what the ring cannot do or does worse. Zero means 16

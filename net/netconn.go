@@ -23,7 +23,8 @@ type netConn struct {
 // syscall.Conn, and has the methods of *net.TCPConn that such libraries look for. Its methods may be called from any goroutine and
 // from tasks; closing it closes c. All calls return the same value.
 //
-// A call whose deadline passes waits until the kernel has let go of the buffer, however soon a Config.CancelGrace lets others go.
+// A call whose deadline passes waits until the kernel has let go of the buffer, and says what it did by then, however soon a Config.CancelGrace lets
+// others go.
 func (c *Conn) NetConn() stdnet.Conn {
 	if a := c.adapter.Load(); a != nil {
 		return a

@@ -80,15 +80,28 @@ func (s *socket) choose(ctx context.Context, op Operation) Route {
 
 // onRing performs an operation by the ring. If the caller is let go while the kernel still has what was given to it, free is called later.
 func onRing[T any](ctx context.Context, o ops.Op[T], free func()) (int, error) {
-	o.Release = free
+	o.Release, o.Patient = free, patient(ctx)
 	return executor.Perform(ctx, &o.Spec)
 }
 
-// toEnd is onRing that returns only when the kernel has let go of what was given to it. lost says that a caller was let go before: what
-// the operation did is not known then, and the error is that of ctx.
+// staying is the context of a caller who waits until the kernel has let go of what was given to it: to be let go before by a Config.CancelGrace
+// would bring nothing but not to know what became of it.
+type staying struct{ context.Context }
+
+// patient reports whether ctx is that of a caller who stays. The calls of the standard library's shapes, which work under deadlines, always do.
+func patient(ctx context.Context) bool {
+	switch ctx.(type) {
+	case staying, *untilDeadline:
+		return true
+	}
+	return false
+}
+
+// toEnd is onRing for a caller who stays. lost says that he was let go all the same, as the driver has failed or been given up, and has waited:
+// what the operation did is not known then, and the error is that of ctx.
 func toEnd[T any](ctx context.Context, d *driver.Driver, o ops.Op[T]) (n int, err error, lost bool) {
 	var gone executor.Event
-	n, err = onRing(ctx, o, gone.Set)
+	n, err = onRing(staying{ctx}, o, gone.Set)
 	if !handle.Abandoned(err) {
 		return n, err, false
 	}

@@ -55,6 +55,9 @@ type Spec struct {
 	// it. Kernel 5.19; accept 6.10. IORING_RECVSEND_POLL_FIRST, IORING_ACCEPT_POLL_FIRST, io_uring_enter(2).
 	PollFirst bool
 
+	// Patient says that the caller waits for the end of the operation in any case: driver.Config.CancelGrace does not let it go.
+	Patient bool
+
 	// Release, if not nil, is called when the kernel has let go of an operation that its caller abandoned; never for one
 	// whose result was delivered. It runs on the driver goroutine and must not block.
 	Release func()
