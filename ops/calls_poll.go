@@ -68,7 +68,7 @@ func splice(e *ring.SQE, flags int) int32 {
 // trySplice splices if both ends are ready. The flag alone would not do: it is about the pipe, and not about the file at the other end.
 func trySplice(e *ring.SQE) int32 {
 	const known = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MORE | unix.SPLICE_F_GIFT
-	if e.OpFlags&unix.SPLICE_F_NONBLOCK != 0 || e.Len == 0 || e.OpFlags&^known != 0 { // of these none waits
+	if e.Len == 0 || e.OpFlags&^known != 0 { // neither waits
 		return callSplice(e)
 	}
 	for _, end := range [2]struct {

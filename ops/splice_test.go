@@ -87,3 +87,25 @@ func TestSpliceWrongWay(t *testing.T) {
 		fails(e, Splice(w, -1, into, -1, 1, 0), syscall.EBADF)
 	})
 }
+
+// TestSpliceNoWait splices out of a socket that has nothing and says nothing of that: its own calls would wait.
+func TestSpliceNoWait(t *testing.T) {
+	onEngines(t, func(t *testing.T, e *engine) {
+		if !e.portable {
+			t.Skip("the ring waits: the flag is about pipes")
+		}
+		a, b := e.socketpair(unix.SOCK_DGRAM)
+		_, w := e.pipe()
+		splice := Splice(a, -1, w, -1, 8, unix.SPLICE_F_NONBLOCK)
+		id := e.start(&splice.Spec)
+		if e.pending(id) {
+			t.Error("it waits")
+			if _, err := unix.Write(b, []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if res := e.await(id); res != eagain {
+			t.Errorf("%d", res)
+		}
+	})
+}
