@@ -4,6 +4,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestCancel(t *testing.T) {
@@ -47,6 +49,7 @@ func TestCancel(t *testing.T) {
 			t.Errorf("cancelled %d requests of none", n)
 		}
 		fails(e, CancelFD(1<<20), syscall.EBADF)
+		fails(e, CancelFD(e.opened(unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0))), syscall.EBADF)
 		if !e.pending(theirs[0]) {
 			t.Error("a request on another file was cancelled")
 		}

@@ -14,7 +14,7 @@ func (p *Pool) Cancel(e *SQE) int32 {
 		return -int32(syscall.EINVAL)
 	}
 	if e.OpFlags&CancelFD != 0 {
-		if _, err := unix.FcntlInt(uintptr(e.FD), unix.F_GETFD, 0); err != nil {
+		if flags, err := unix.FcntlInt(uintptr(e.FD), unix.F_GETFL, 0); err != nil || flags&unix.O_PATH != 0 {
 			return -int32(syscall.EBADF)
 		}
 	}
