@@ -95,8 +95,10 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		d.settle(r, c)
 		return
 	}
-	if c.Res == -int32(syscall.EAGAIN) && r.ready == 0 && r.atEnd() {
-		c.Res = 0
+	if c.Res == -int32(syscall.EAGAIN) && r.ready == 0 {
+		if res, ended := r.end(); ended {
+			c.Res = res
+		}
 	}
 	if c.Res < 0 && d.refused(r, c.Res) {
 		return

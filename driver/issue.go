@@ -191,19 +191,13 @@ func (r *Request) awaitReady(e *ring.SQE) {
 // hungUp reports whether a descriptor that is ready will have nothing more to receive than it has.
 func hungUp(c *ring.CQE) bool { return c.Res > 0 && c.Res&unix.POLLRDHUP != 0 }
 
-// atEnd reports whether an operation that is refused as there is nothing now, though its descriptor hung up, has come to the end: a socket for
-// datagrams that was shut down for receiving is ready for ever, and has nothing for those who do not wait. Others are looked at once more, as the
-// kernel may have refused for another reason, and what has arrived must not be lost.
-func (r *Request) atEnd() bool {
-	if !r.hungUp || r.spec.Flags&ops.Direct != 0 { // a place in the table has no datagrams
-		return false
+// end returns the result of an operation that is refused as there is nothing now, though its descriptor hung up, if it has come to the end: see
+// [ops.Spec.End].
+func (r *Request) end() (res int32, ended bool) {
+	if !r.hungUp || r.spec.Flags&ops.Direct != 0 { // what is in the table does not end so
+		return 0, false
 	}
-	switch r.spec.Kind.Code {
-	case ring.OpRecv, ring.OpRecvmsg, ring.OpRead:
-		_, err := ops.TryRecv(int(r.spec.FD), make([]byte, 1), unix.MSG_PEEK)
-		return err == syscall.EAGAIN
-	}
-	return false
+	return r.spec.End()
 }
 
 // call has a request performed as a plain call.

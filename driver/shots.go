@@ -111,13 +111,17 @@ func (d *Driver) settleError(r *Request, c *ring.CQE) {
 		r.single = true // an old kernel, if nothing else is wrong: that will show
 		d.arm(r)
 	case err == syscall.EAGAIN:
-		switch {
-		case d.stopped(r):
-		case r.atEnd():
-			d.deliver(r, 0, io.EOF)
-		default:
+		if d.stopped(r) {
+			return
+		}
+		switch res, ended := r.end(); {
+		case !ended:
 			r.ready = unix.POLLIN
 			d.requeue(r)
+		case res < 0:
+			d.deliver(r, 0, ops.Errno(res))
+		default:
+			d.deliver(r, 0, io.EOF)
 		}
 	case what == fatal:
 		d.deliver(r, 0, err)

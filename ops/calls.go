@@ -16,11 +16,11 @@ func Calls() *ring.CallTable { return &calls }
 var calls = ring.CallTable{
 	ring.OpNop: {Do: callNop},
 
-	ring.OpRead:       {Do: callRead, Try: tryRead, Now: nowRead, Poll: unix.POLLIN, NoWait: unix.RWF_NOWAIT},
+	ring.OpRead:       {Do: callRead, Try: tryRead, Now: nowRead, Poll: unix.POLLIN, End: endRead, NoWait: unix.RWF_NOWAIT},
 	ring.OpWrite:      {Do: callWrite, Try: tryWrite, Now: nowWrite, Poll: unix.POLLOUT, NoWait: unix.RWF_NOWAIT},
-	ring.OpReadv:      {Do: callReadv, Try: tryReadv, Now: nowReadv, Poll: unix.POLLIN, NoWait: unix.RWF_NOWAIT},
+	ring.OpReadv:      {Do: callReadv, Try: tryReadv, Now: nowReadv, Poll: unix.POLLIN, End: endReadv, NoWait: unix.RWF_NOWAIT},
 	ring.OpWritev:     {Do: callWritev, Try: tryWritev, Now: nowWritev, Poll: unix.POLLOUT, NoWait: unix.RWF_NOWAIT},
-	ring.OpReadFixed:  {Do: callRead, Try: tryRead, Poll: unix.POLLIN, NoWait: unix.RWF_NOWAIT},
+	ring.OpReadFixed:  {Do: callRead, Try: tryRead, Poll: unix.POLLIN, End: endRead, NoWait: unix.RWF_NOWAIT},
 	ring.OpWriteFixed: {Do: callWrite, Try: tryWrite, Poll: unix.POLLOUT, NoWait: unix.RWF_NOWAIT},
 	ring.OpPollAdd:    {Do: callPoll, Try: tryPoll, Wants: wantsPoll},
 	ring.OpSplice:     {Do: callSplice, Try: trySplice, Wants: wantsSplice, NoWait: unix.SPLICE_F_NONBLOCK},
@@ -31,12 +31,12 @@ var calls = ring.CallTable{
 
 	ring.OpSocket:   {Do: callSocket, Drop: dropFD},
 	ring.OpConnect:  {Do: callConnect, Try: tryConnect, Now: tryConnect, Wants: wantsConnect},
-	ring.OpAccept:   {Do: callAccept, Try: tryAccept, Now: tryAccept, Poll: unix.POLLIN, Drop: dropFD},
+	ring.OpAccept:   {Do: callAccept, Try: tryAccept, Now: tryAccept, Poll: unix.POLLIN, End: endAccept, Drop: dropFD},
 	ring.OpShutdown: {Do: callShutdown},
-	ring.OpRecv:     {Do: callRecv, Try: tryRecv, Now: tryRecv, Wants: wantsRecv, NoWait: dontWait},
+	ring.OpRecv:     {Do: callRecv, Try: tryRecv, Now: tryRecv, Wants: wantsRecv, End: endRecv, NoWait: dontWait},
 	ring.OpSend:     {Do: callSend, Try: trySend, Now: trySend, Poll: unix.POLLOUT, NoWait: dontWait},
 	ring.OpSendZC:   {Do: callSend, Try: trySend, Now: trySend, Poll: unix.POLLOUT, NoWait: dontWait},
-	ring.OpRecvmsg:  {Do: callRecvmsg, Try: tryRecvmsg, Now: tryRecvmsg, Wants: wantsRecv, NoWait: dontWait, Drop: dropMsg},
+	ring.OpRecvmsg:  {Do: callRecvmsg, Try: tryRecvmsg, Now: tryRecvmsg, Wants: wantsRecv, End: endRecvmsg, NoWait: dontWait, Drop: dropMsg},
 	ring.OpSendmsg:  {Do: callSendmsg, Try: trySendmsg, Now: trySendmsg, Poll: unix.POLLOUT, NoWait: dontWait},
 
 	ring.OpSendmsgZC: {Do: callSendmsg, Try: trySendmsg, Now: trySendmsg, Poll: unix.POLLOUT, NoWait: dontWait},

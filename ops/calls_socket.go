@@ -22,12 +22,12 @@ func callShutdown(e *ring.SQE) int32 {
 }
 
 // The calls that wait are those that do not, made whenever the socket is ready.
-func callConnect(e *ring.SQE) int32 { return untilDone(e, tryConnect, wantsConnect) }
-func callAccept(e *ring.SQE) int32  { return untilDone(e, tryAccept, wantsAccept) }
-func callRecv(e *ring.SQE) int32    { return untilDone(e, tryRecv, wantsRecv) }
-func callSend(e *ring.SQE) int32    { return untilDone(e, trySend, wantsSend) }
-func callRecvmsg(e *ring.SQE) int32 { return untilDone(e, tryRecvmsg, wantsRecv) }
-func callSendmsg(e *ring.SQE) int32 { return untilDone(e, trySendmsg, wantsSend) }
+func callConnect(e *ring.SQE) int32 { return untilDone(e, tryConnect, wantsConnect, nil) }
+func callAccept(e *ring.SQE) int32  { return untilDone(e, tryAccept, wantsAccept, endAccept) }
+func callRecv(e *ring.SQE) int32    { return untilDone(e, tryRecv, wantsRecv, endRecv) }
+func callSend(e *ring.SQE) int32    { return untilDone(e, trySend, wantsSend, nil) }
+func callRecvmsg(e *ring.SQE) int32 { return untilDone(e, tryRecvmsg, wantsRecv, endRecvmsg) }
+func callSendmsg(e *ring.SQE) int32 { return untilDone(e, trySendmsg, wantsSend, nil) }
 
 // The flag means the same in the flags of messages, and nothing in those of accept.
 const dontWait = unix.MSG_DONTWAIT
@@ -36,8 +36,8 @@ const dontWait = unix.MSG_DONTWAIT
 // errors (recv(2), MSG_ERRQUEUE): poll(2) cannot be told to wait for nothing but readiness.
 const errorPause = time.Millisecond
 
-func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (int32, int16)) int32 {
-	for inError := false; ; {
+func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (int32, int16), end func(*ring.SQE) int32) int32 {
+	for inError, woken := false, false; ; woken = true {
 		res := try(e)
 		if res != eagain || e.OpFlags&dontWait != 0 {
 			return res
@@ -45,6 +45,11 @@ func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (in
 		fd, events := wants(e)
 		if fd < 0 {
 			return res
+		}
+		if woken && events == unix.POLLIN && end != nil {
+			if res = end(e); res != eagain {
+				return res
+			}
 		}
 		ready := poll(fd, events, -1)
 		if ready < 0 {
@@ -88,7 +93,7 @@ func dropMsg(e *ring.SQE, _ int32) {
 }
 
 func tryAccept(e *ring.SQE) int32 {
-	if e.IoPrio&^ring.AcceptPollFirst != 0 {
+	if e.IoPrio&^ring.AcceptPollFirst != 0 || e.OpFlags&^(unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC) != 0 {
 		return einval // multishot is the ring's alone
 	}
 	if r := pollNow(e.FD, unix.POLLIN); r < 0 {
@@ -108,7 +113,8 @@ func notYet(fd int32) int32 {
 	case err != nil:
 		return result(err)
 	case listens == 0:
-		if typ, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE); typ == unix.SOCK_DGRAM {
+		switch typ, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE); typ {
+		case unix.SOCK_DGRAM, unix.SOCK_RAW:
 			return eopnotsupp // nobody ever could
 		}
 		return einval

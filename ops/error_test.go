@@ -24,7 +24,7 @@ func TestCallsWaitForWhatIsInError(t *testing.T) {
 	got := make(chan int32)
 	begin := time.Now()
 	go func() {
-		got <- ops.UntilDone(e, func(e *ring.SQE) int32 { tries.Add(1); return ops.TryRecvCall(e) }, ops.WantsRecv)
+		got <- ops.UntilDone(e, func(e *ring.SQE) int32 { tries.Add(1); return ops.TryRecvCall(e) }, ops.WantsRecv, nil)
 	}()
 	time.Sleep(50 * time.Millisecond)
 	n := tries.Load()

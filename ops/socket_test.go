@@ -201,6 +201,9 @@ func TestSocketErrors(t *testing.T) {
 		fails(e, RecvMsg(file, [][]byte{buf}, nil, 0), syscall.ENOTSOCK)
 		fails(e, Shutdown(file, unix.SHUT_RD), syscall.ENOTSOCK)
 
+		waits, _ := e.listener(loopback, 0, 1)
+		fails(e, Accept(waits, 1<<20), syscall.EINVAL)
+
 		a, b := e.socketpair(unix.SOCK_STREAM)
 		fails(e, Accept(a, 0), syscall.EINVAL)
 		fails(e, Shutdown(a, 77), syscall.EINVAL)
@@ -352,6 +355,7 @@ func TestAcceptFromOther(t *testing.T) {
 			{unix.AF_INET, unix.SOCK_DGRAM, syscall.EOPNOTSUPP},
 			{unix.AF_UNIX, unix.SOCK_SEQPACKET, syscall.EINVAL},
 			{unix.AF_UNIX, unix.SOCK_DGRAM, syscall.EOPNOTSUPP},
+			{unix.AF_NETLINK, unix.SOCK_RAW, syscall.EOPNOTSUPP},
 		} {
 			fd, err := unix.Socket(s.family, s.typ|unix.SOCK_CLOEXEC, 0)
 			e.opened(fd, err)

@@ -60,6 +60,10 @@ type Call struct {
 	// negative descriptor means that no event tells when to try again: then -EAGAIN is the result.
 	Wants func(*SQE) (fd int32, events int16)
 
+	// End is asked when Try still says -EAGAIN although the descriptor was ready for reading, and says so, too, unless nothing can come any more: a
+	// socket that was shut down may be ready for ever. Nil means that Try tells of that.
+	End func(*SQE) int32
+
 	// NoWait holds those operation flags that make -EAGAIN from Try the result.
 	NoWait uint32
 

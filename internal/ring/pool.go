@@ -231,12 +231,10 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 			return res, true
 		}
 	}
-	if j.woken && events == unix.POLLIN && receivesNoMore(&j.e) {
-		// What came before that came to an end may have come after the attempt above.
-		if res = c.Try(&j.e); res == -int32(syscall.EAGAIN) {
-			res = 0
+	if j.woken && events == unix.POLLIN && c.End != nil {
+		if res := c.End(&j.e); res != -int32(syscall.EAGAIN) {
+			return res, true
 		}
-		return res, true
 	}
 	errno := syscall.Errno(0)
 	if j.amiss { // and the call does not tell of it
@@ -259,18 +257,6 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 		// No room in epoll: waiting costs a goroutine, then.
 		return c.Do(&j.e), true
 	}
-}
-
-// receivesNoMore reports whether an entry is to receive from a socket for datagrams that is shut down for that. It is ready for ever then: a
-// call that waits returns nothing, and one that does not wait says EAGAIN.
-func receivesNoMore(e *SQE) bool {
-	switch e.Op {
-	case OpRead, OpReadv, OpRecv, OpRecvmsg:
-		fds := []unix.PollFd{{Fd: e.FD, Events: unix.POLLIN | unix.POLLRDHUP}}
-		n, err := unix.Poll(fds, 0)
-		return n == 1 && err == nil && fds[0].Revents&unix.POLLRDHUP != 0
-	}
-	return false
 }
 
 // finish reports a job's result, and settles what is linked behind it: it returns the next job of the chain, if the chain goes on.
