@@ -59,16 +59,43 @@ func (a Alignment) checkRange(off, n int64) error { return checkRange(off, n+int
 // alignError says what was not aligned. It is EINVAL, as the kernel would say.
 type alignError struct {
 	a   Alignment
-	off int64
-	n   int
+	off int64 // negative: where the file stood, or ended
+	n   int64
 }
 
 func (e alignError) Error() string {
-	return fmt.Sprintf("direct I/O needs offset and length to be multiples of %d, and a buffer at a multiple of %d: offset %d, length %d",
-		e.a.Offset, e.a.Memory, e.off, e.n)
+	where := ""
+	if e.off >= 0 {
+		where = fmt.Sprintf("offset %d, ", e.off)
+	}
+	return fmt.Sprintf("direct I/O needs offset and length to be multiples of %d, and a buffer at a multiple of %d: %slength %d",
+		e.a.Offset, e.a.Memory, where, e.n)
 }
 
 func (e alignError) Is(t error) bool { return t == syscall.EINVAL }
+
+// explain returns the error of a transfer between bufs and offset off, or, if that is negative, where the file stands. EINVAL of direct I/O says what
+// is not aligned, if that is why.
+func (f *File) explain(ctx context.Context, err error, off int64, bufs ...[]byte) error {
+	if err != syscall.EINVAL || f.flag&unix.O_DIRECT == 0 || f.h.InTable() || f.known()&traitStream != 0 {
+		return err
+	}
+	a, unknown := f.alignment(ctx)
+	if unknown != nil {
+		return err
+	}
+	if f.flag&unix.O_APPEND != 0 {
+		off = -1
+	}
+	fits := off >= 0
+	for _, b := range bufs {
+		fits = fits && a.fits(b, off)
+	}
+	if fits {
+		return err
+	}
+	return alignError{a, off, lengthOf(bufs)}
+}
 
 // directChunk is how much goes through a buffer for what is not aligned, at a time.
 const directChunk = 1 << 20
@@ -168,7 +195,7 @@ func (f *File) WriteDirectAt(ctx context.Context, b []byte, off int64, p Padding
 	case a.fits(b, off):
 		return f.WriteAllAt(ctx, b, off)
 	case p == Refuse:
-		err = alignError{a, off, len(b)}
+		err = alignError{a, off, int64(len(b))}
 	default:
 		done, err = f.writePadded(ctx, a, b, off)
 	}

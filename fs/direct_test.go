@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -139,6 +141,79 @@ func TestDirectAtTheLastOffset(t *testing.T) {
 		}
 		if info, err := f.Stat(ctx); err != nil || info.Size() != 8192 {
 			t.Errorf("the size is %d, %v", info.Size(), err)
+		}
+	})
+}
+
+// TestDirectSaysWhy moves what is not aligned by calls that leave that to their caller: the error says what is needed, and is EINVAL.
+func TestDirectSaysWhy(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openDirect(t, ctx, pattern(8192, 1))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		a, err := f.DirectIO(ctx)
+		if err != nil || a.Offset == 1 {
+			t.Skipf("needs a file system with blocks: %v", err)
+		}
+		end, err := fs.OpenFile(ctx, f.Name(), os.O_WRONLY|os.O_APPEND|unix.O_DIRECT, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer end.Close(ctx)
+		n := a.Offset
+		b := buf.Aligned(2*n, max(n, a.Memory))
+		rest := func() []byte { return b[1 : 1+n] }
+		needs := fmt.Sprintf("multiples of %d, and a buffer at a multiple of %d", a.Offset, a.Memory)
+		for what, call := range map[string]func(b []byte, off int64) error{
+			"ReadAt":       func(b []byte, off int64) error { _, _, err := f.ReadAt(ctx, b, off); return err },
+			"ReadExactAt":  func(b []byte, off int64) error { _, _, err := f.ReadExactAt(ctx, b, off); return err },
+			"ReadvAt":      func(b []byte, off int64) error { _, _, err := f.ReadvAt(ctx, [][]byte{b}, off); return err },
+			"ReadAtFlags":  func(b []byte, off int64) error { _, _, err := f.ReadAtFlags(ctx, b, off, 0); return err },
+			"WriteAt":      func(b []byte, off int64) error { _, _, err := f.WriteAt(ctx, b, off); return err },
+			"WriteAllAt":   func(b []byte, off int64) error { _, _, err := f.WriteAllAt(ctx, b, off); return err },
+			"WritevAt":     func(b []byte, off int64) error { _, _, err := f.WritevAt(ctx, [][]byte{b}, off); return err },
+			"WriteAtFlags": func(b []byte, off int64) error { _, _, err := f.WriteAtFlags(ctx, b, off, 0); return err },
+			"Reader":       func(b []byte, off int64) error { _, err := f.NewReader(ctx, off).Read(b); return err },
+			"Writer":       func(b []byte, off int64) error { _, err := f.NewWriter(ctx, off).Write(b); return err },
+		} {
+			for _, c := range []struct {
+				b   []byte
+				off int64
+			}{{b[:n], 1}, {b[:n-1], 0}, {rest(), 0}} {
+				err := call(c.b, c.off)
+				if err == nil && c.off == 0 && len(c.b) == n {
+					continue // the kernel is not as strict with memory as it says
+				}
+				if !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), needs) || !strings.Contains(err.Error(), fmt.Sprintf("offset %d", c.off)) {
+					t.Errorf("%s of %d bytes at %d: %v", what, len(c.b), c.off, err)
+				}
+			}
+			if err := call(b[:n], int64(n)); err != nil {
+				t.Errorf("%s, aligned: %v", what, err)
+			}
+		}
+		for what, call := range map[string]func() error{
+			"Read":   func() error { _, _, err := f.Read(ctx, b[:n-1]); return err },
+			"Write":  func() error { _, _, err := f.Write(ctx, b[:n-1]); return err },
+			"append": func() error { _, _, err := end.Write(ctx, b[:n-1]); return err },
+		} {
+			if err := call(); !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), needs) || !strings.Contains(err.Error(), "length") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		// What is refused for another reason is refused as it was.
+		ro, err := fs.OpenFile(ctx, f.Name(), os.O_RDONLY|unix.O_DIRECT, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer ro.Close(ctx)
+		var pe *fs.PathError
+		if _, _, err := ro.WriteAt(ctx, b[:n], 0); !errors.As(err, &pe) || pe.Err != syscall.EBADF {
+			t.Errorf("WriteAt of a file for reading: %v", err)
 		}
 	})
 }

@@ -21,7 +21,7 @@ func (f *File) ReadAtFlags(ctx context.Context, b []byte, off int64, flags uint3
 	if len(b) == 0 {
 		return 0, b, nil
 	}
-	n, b, err := f.withFlags(ctx, OpRead, ops.ReadAtFlags(f.h.FD, b, off, flags), flags)
+	n, b, err := f.withFlags(ctx, OpRead, ops.ReadAtFlags(f.h.FD, b, off, flags), off, flags)
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
@@ -42,12 +42,12 @@ func (f *File) WriteAtFlags(ctx context.Context, b []byte, off int64, flags uint
 	if len(b) == 0 {
 		return 0, b, nil
 	}
-	n, b, err := f.withFlags(ctx, OpWrite, ops.WriteAtFlags(f.h.FD, b, off, flags), flags)
+	n, b, err := f.withFlags(ctx, OpWrite, ops.WriteAtFlags(f.h.FD, b, off, flags), off, flags)
 	return n, b, f.wrap("write", err)
 }
 
 // withFlags performs a transfer by the ring, or where it was pinned; what must not wait is done in place.
-func (f *File) withFlags(ctx context.Context, op Operation, o ops.Op[[]byte], flags uint32) (int, []byte, error) {
+func (f *File) withFlags(ctx context.Context, op Operation, o ops.Op[[]byte], off int64, flags uint32) (int, []byte, error) {
 	if !f.h.Acquire() {
 		return 0, o.Buf, ErrClosed
 	}
@@ -70,5 +70,8 @@ func (f *File) withFlags(ctx context.Context, op Operation, o ops.Op[[]byte], fl
 	if handle.Abandoned(err) {
 		return res.N, nil, err
 	}
-	return res.N, o.Buf, err
+	if flags&unix.RWF_APPEND != 0 {
+		off = -1
+	}
+	return res.N, o.Buf, f.explain(ctx, err, off, o.Buf)
 }

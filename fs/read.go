@@ -21,7 +21,8 @@ const maxTry = 1 << 20
 // empty b it returns 0 and no error. One call moves at most 1 GiB.
 //
 // What the page cache has is copied at once; the ring reads the rest, so that a slow disk holds nobody up. Files opened with
-// O_DIRECT go straight to the ring, and need b and off aligned as open(2) says. Allocates nothing. Kernel 5.6, pread(2).
+// O_DIRECT go straight to the ring, and need b and off aligned: otherwise the error is EINVAL, and says what they need. Allocates nothing.
+// Kernel 5.6, pread(2).
 func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
 	if off < 0 {
 		return 0, b, f.wrap("readat", errNegativeOffset)
@@ -80,7 +81,7 @@ func (f *File) readAt(ctx context.Context, b []byte, fixed *buf.Fixed, off int64
 	}
 	n, err := f.transferIn(ctx, b, fixed, off, free)
 	if err != nil && err != io.EOF {
-		return n, f.h.Settle(err, ErrClosed)
+		return n, f.explain(ctx, f.h.Settle(err, ErrClosed), off, b)
 	}
 	f.h.Release()
 	return n, err

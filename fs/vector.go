@@ -52,6 +52,7 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 		n, err = res.N, res.Err
 	}
 	if err = f.h.Settle(err, ErrClosed); err != nil {
+		err = f.explain(ctx, err, off, bufs...)
 		if handle.Abandoned(err) {
 			bufs = nil
 		}
@@ -102,6 +103,7 @@ func (f *File) WritevAt(ctx context.Context, bufs [][]byte, off int64) (int, [][
 		n, err = res.N, res.Err
 	}
 	if err = f.h.Settle(err, ErrClosed); err != nil {
+		err = f.explain(ctx, err, off, bufs...)
 		if handle.Abandoned(err) {
 			bufs = nil
 		}

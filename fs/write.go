@@ -17,7 +17,7 @@ import (
 // everything. A file opened with O_APPEND refuses with EINVAL: it would write at its end and nowhere else. One call moves at most 1 GiB.
 //
 // What was written is in the page cache, and on the disk after [File.SyncData], or with O_DSYNC. Files opened with O_DIRECT need b and
-// off aligned as open(2) says. Allocates nothing. Kernel 5.6, pwrite(2).
+// off aligned: otherwise the error is EINVAL, and says what they need. Allocates nothing. Kernel 5.6, pwrite(2).
 func (f *File) WriteAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
 	if err := f.checkWrite(off, int64(len(b))); err != nil {
 		return 0, b, err
@@ -83,7 +83,7 @@ func (f *File) writeAt(ctx context.Context, b []byte, fixed *buf.Fixed, off int6
 	}
 	n, err := f.transferOut(ctx, b, fixed, off, free)
 	if err != nil {
-		return n, f.h.Settle(err, ErrClosed)
+		return n, f.explain(ctx, f.h.Settle(err, ErrClosed), off, b)
 	}
 	f.h.Release()
 	return n, nil
