@@ -177,6 +177,14 @@ var cpCases = []cpCase{
 		y.mkdir("e")
 		y.xattr("e", "system.posix_acl_default", acl(79, 5, 0))
 	}},
+	{name: "default ACL of the target, which stands in for the umask", args: "-r d e", make: func(y yard) {
+		smallTree(y)
+		y.chmod("d/a", 0777)
+		y.mknod("d/p", unix.S_IFIFO|0600, 0, 0)
+		y.chmod("d/p", 0666)
+		y.mkdir("e")
+		y.xattr("e", "system.posix_acl_default", acl(79, 7, 7))
+	}},
 	{name: "default ACL of the target, archive", args: "-a d e", make: func(y yard) {
 		smallTree(y)
 		y.mkdir("e")

@@ -50,8 +50,9 @@ func (w *worker) inherits(ctx context.Context, f *folder, dir *fs.Dir) bool {
 	return has
 }
 
-// plainMode is the mode of a new file that gets no more than its content: as with cp, permissions only.
-func (w *worker) plainMode(a *attrs) uint32 { return a.perm() & 0777 &^ w.opts.Umask }
+// plainMode is the mode of a new file that gets no more than its content: as with cp, permissions only. It is for a call that creates the
+// file, in which the kernel takes the umask away, or does not where a default ACL stands in for it.
+func plainMode(a *attrs) uint32 { return a.perm() & 0777 }
 
 // dress gives a new regular file everything but its name.
 func (w *worker) dress(ctx context.Context, e *entry, src, dst *fs.File, a *attrs) error {
@@ -89,7 +90,7 @@ func (w *worker) dress(ctx context.Context, e *entry, src, dst *fs.File, a *attr
 		return dst.Chmod(ctx, fileMode(mode))
 
 	case !w.byDefaultACL(ctx, e):
-		return dst.Chmod(ctx, fileMode(w.plainMode(a)))
+		return dst.Chmod(ctx, fileMode(plainMode(a)&^w.opts.Umask))
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ type Options struct {
 	// Descriptors bounds the descriptors that the copy opens. Zero means 256, or what RLIMIT_NOFILE leaves if that is less.
 	Descriptors int
 
-	// Umask is applied to new files' modes unless Archive is set.
+	// Umask is that of the process. It is applied to new files' modes unless Archive is set.
 	Umask uint32
 
 	// Observer is told what happens. Nil means nobody.

@@ -19,7 +19,7 @@ import (
 func (c *Copier) plan(ctx context.Context, sources []string, target string) (*node, error) {
 	root := new(node)
 	if target == "" {
-		return nil, unix.ENOENT
+		return nil, errors.New("the name of the target is empty")
 	}
 	into, err := c.isDirectory(ctx, target)
 	switch {
@@ -43,6 +43,10 @@ func (c *Copier) plan(ctx context.Context, sources []string, target string) (*no
 			continue
 		}
 		named[source] = true
+		if source == "" {
+			c.journal.fail("", errors.New("the name of a source is empty"))
+			continue
+		}
 		dir, name := split(source)
 		parent := parents[dir]
 		if parent == nil {
@@ -51,9 +55,6 @@ func (c *Copier) plan(ctx context.Context, sources []string, target string) (*no
 		}
 		j := job{node: root, arg: true, src: place{parent, name}, dst: place{root.dst, name}}
 		j.mustDir = strings.HasSuffix(source, "/") && name != "."
-		if source == "" {
-			j.src.name = "" // no such file
-		}
 		if !into {
 			j.exact = true
 			_, j.dst.name = split(target)

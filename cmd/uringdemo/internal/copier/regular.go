@@ -75,7 +75,7 @@ func openSource(ctx context.Context, e *entry) (*fs.File, attrs, error) {
 func (w *worker) newFile(ctx context.Context, e *entry) (*temp, error) {
 	mode := os.FileMode(0600)
 	if w.byDefaultACL(ctx, e) {
-		mode = fileMode(w.plainMode(&e.attrs))
+		mode = fileMode(plainMode(&e.attrs))
 	}
 	t := newTemp(e)
 	err := t.open(ctx, mode)

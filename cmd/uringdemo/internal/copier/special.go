@@ -9,7 +9,7 @@ func (w *worker) special(ctx context.Context, e *entry) (fileID, error) {
 	return w.named(ctx, e, &w.journal.report.Specials, func(name string) error {
 		mode := e.attrs.kind() | 0600
 		if !w.opts.Archive {
-			mode = e.attrs.kind() | w.plainMode(&e.attrs)
+			mode = e.attrs.kind() | plainMode(&e.attrs)
 		}
 		return e.ddir.Mknod(ctx, name, mode, e.attrs.rdev)
 	})
