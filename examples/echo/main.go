@@ -1,4 +1,6 @@
 // Echo sends back what it receives, one task a connection, until it is interrupted.
+//
+//	go run ./examples/echo [ADDRESS]
 package main
 
 import (
@@ -19,8 +21,13 @@ import (
 
 func main() {
 	address := "localhost:7777"
-	if len(os.Args) > 1 {
+	switch len(os.Args) {
+	case 1:
+	case 2:
 		address = os.Args[1]
+	default:
+		fmt.Fprintln(os.Stderr, "usage: echo [ADDRESS]")
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -1,5 +1,7 @@
 // Executor runs tasks on an executor of its own making: a crew of goroutines that take tasks from a queue. It needs nothing but the
 // interfaces executor.Executor and executor.Runtime.
+//
+//	go run ./examples/executor FILE...
 package main
 
 import (

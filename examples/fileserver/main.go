@@ -1,11 +1,14 @@
-// Fileserver serves the files of a directory: package net/http on connections and files of io_uring. Names are looked up beneath the
+// Fileserver serves the files of the directory that it is started in: package net/http on connections and files of io_uring. Names are looked up beneath the
 // directory and nowhere else, whatever they say and whatever symbolic links there are, and files go from the page cache to the socket
 // without passing through the process.
+//
+//	go run ./examples/fileserver [ADDRESS]
 package main
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"net/http"
 	"os"
@@ -23,8 +26,13 @@ import (
 
 func main() {
 	address := "localhost:8080"
-	if len(os.Args) > 1 {
+	switch len(os.Args) {
+	case 1:
+	case 2:
 		address = os.Args[1]
+	default:
+		fmt.Fprintln(os.Stderr, "usage: fileserver [ADDRESS]")
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -1,4 +1,4 @@
-// Hello prints a file.
+// Hello prints the first 4 KiB of hello.txt.
 package main
 
 import (

@@ -1,10 +1,13 @@
 // Httpserver answers HTTP requests: package net/http as it is, on a listener of io_uring.
+//
+//	go run ./examples/httpserver [ADDRESS]
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log"
 	"net/http"
 	"os"
@@ -18,8 +21,13 @@ import (
 
 func main() {
 	address := "localhost:8080"
-	if len(os.Args) > 1 {
+	switch len(os.Args) {
+	case 1:
+	case 2:
 		address = os.Args[1]
+	default:
+		fmt.Fprintln(os.Stderr, "usage: httpserver [ADDRESS]")
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -1,4 +1,6 @@
 // Proxy passes TCP connections on to another address, without copying what goes through it, until it is interrupted.
+//
+//	go run ./examples/proxy ADDRESS TARGET
 package main
 
 import (
