@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -64,10 +65,22 @@ func EndsAtOnce(t *testing.T, dir, request string) {
 		other.Close()
 		time.Sleep(time.Millisecond)
 	}
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Error(err)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // how it ended is what counts
+	}()
+	// That it accepts no more does not tell that it has stopped catching signals, which happens at the same time.
+	for over := false; !over; {
+		if err := cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Error(err)
+		}
+		select {
+		case <-ended:
+			over = true
+		case <-time.After(time.Millisecond):
+		}
 	}
-	_ = cmd.Wait() // how it ended is what counts
 	if s, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || s.Signal() != syscall.SIGINT {
 		t.Errorf("interrupted twice: %v", cmd.ProcessState)
 	}
