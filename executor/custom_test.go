@@ -13,6 +13,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/ring"
 	"uringo/ops"
 )
 
@@ -538,6 +539,95 @@ func TestRuntimeOnWorkers(t *testing.T) {
 			}
 			return err
 		}, executor.WithExecutor(executor.Workers(1)), executor.WithDriver(driver.Config{Engine: w.engine}))
+		if err != nil {
+			w.Error(err)
+		}
+	})
+}
+
+// A runtime panics under an operation that the kernel does not let go of. The task that recovers and goes on has nothing of what the driver keeps.
+func TestExecutorThatPanicsUnderAnAbandoned(t *testing.T) {
+	onHostile(t, func(w *world, h *hostile) {
+		inner := ring.Linux()
+		if w.engine == driver.Portable {
+			inner = ring.NewPortable(ops.Calls(), 16)
+		}
+		w.engine = driver.Uring
+		w.config = driver.OnKernel(driver.Config{CancelGrace: time.Millisecond}, stubborn(inner))
+		rd, wr := pipe(w)
+		short, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		h.wait = func(n int32, ready <-chan struct{}) {
+			if n > 0 {
+				<-ready
+				return
+			}
+			for h.d.Stats().InFlightBy["read"] == 0 {
+				runtime.Gosched()
+			}
+			cancel()
+			panic(errTest)
+		}
+		w.soon(patience, "Start", func() {
+			err := w.start(context.Background(), func(ctx context.Context) error {
+				func() {
+					defer func() {
+						if p := recover(); p != errTest {
+							w.Errorf("recovered: %v", p)
+						}
+					}()
+					_, _, _ = read(withEnd{ctx, short}, rd, make([]byte, 1))
+				}()
+				for range 100 {
+					if err := nop(ctx); err != nil {
+						return err
+					}
+				}
+				if s := h.d.Stats(); s.Abandoned != 1 || s.InFlightBy["read"] != 1 {
+					w.Errorf("%+v", s)
+				}
+				if err := write(ctx, wr, "x"); err != nil {
+					return err
+				}
+				for h.d.Stats().AbandonedDone == 0 { // now the kernel lets go
+					if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				w.Error(err)
+			}
+		})
+	})
+}
+
+// withEnd is a context that ends with another.
+type withEnd struct {
+	context.Context
+	end context.Context
+}
+
+func (c withEnd) Done() <-chan struct{} { return c.end.Done() }
+func (c withEnd) Err() error            { return c.end.Err() }
+
+// What a runtime did not receive of an operation does not keep its task from yielding.
+func TestYieldBesideWhatWasNotReceived(t *testing.T) {
+	onHostile(t, func(w *world, h *hostile) {
+		var told atomic.Bool
+		h.wait = func(_ int32, ready <-chan struct{}) {
+			if told.CompareAndSwap(false, true) {
+				for len(ready) == 0 {
+					runtime.Gosched()
+				}
+				return // it stays where it is
+			}
+			<-ready
+		}
+		err := w.quick(context.Background(), func(ctx context.Context) error {
+			return errors.Join(nop(ctx), executor.Yield(ctx), executor.Yield(ctx), nop(ctx))
+		})
 		if err != nil {
 			w.Error(err)
 		}

@@ -116,10 +116,15 @@ func (t *task) outcome(ctx context.Context, r *driver.Request) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if err == driver.ErrAbandoned {
-		t.req = r.Successor() // the old one is the driver's now
-	}
+	t.letGo()
 	return n, inTermsOf(ctx, err)
+}
+
+// letGo gives the task another request, if its own is the driver's for good.
+func (t *task) letGo() {
+	if t.req.Abandoned() {
+		t.req = t.req.Successor()
+	}
 }
 
 // inTermsOf gives the error of an operation that was cancelled because ctx ended the name of that.
@@ -415,10 +420,10 @@ func (t *task) yieldGoroutine() {
 		runtime.Gosched()
 		return
 	}
-	t.opChan <- struct{}{}
+	signal(t.opChan).unpark() // what a foreign runtime has not received before will do as well
 	defer func() {
 		select {
-		case <-t.opChan: // a foreign runtime may not have received it
+		case <-t.opChan: // nor this, maybe
 		default:
 		}
 	}()

@@ -265,12 +265,13 @@ func (ft *foreignWaiter) Complete(*driver.Request) {
 }
 
 // waitForeign waits for the task's operation in the way of a foreign runtime. Whatever that does, the operation has ended
-// afterwards: its memory goes back to the caller.
+// afterwards: its memory goes back to the caller, or both the memory and the request stay with the driver.
 func (t *task) waitForeign() {
 	defer func() {
 		for !t.received.Load() {
 			<-t.opChan
 		}
+		t.letGo()
 	}()
 	t.scope.rt.Wait(t.opChan)
 }
