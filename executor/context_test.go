@@ -531,3 +531,42 @@ func TestContextOfAnUnknownType(t *testing.T) {
 		})
 	})
 }
+
+// A task that is started with a context which ends with its starter, and no sooner, does not end with the starter's deadline, and names none.
+func TestDeadlineOfTheStarter(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			short, cancel := context.WithDeadline(ctx, time.Now().Add(time.Hour))
+			defer cancel()
+			_, err := executor.Go(short, task(func(starter context.Context) error {
+				if _, ok := starter.Deadline(); !ok {
+					w.Error("the starter has no deadline")
+				}
+				type key struct{}
+				for what, with := range map[string]context.Context{"its own": starter, "derived": context.WithValue(starter, key{}, 1)} {
+					_, err := executor.Go(with, task(func(ctx context.Context) error {
+						if d, ok := ctx.Deadline(); ok {
+							w.Errorf("%s: a deadline at %v", what, d)
+						}
+						if ctx.Value(key{}) != with.Value(key{}) {
+							w.Errorf("%s: the value is %v", what, ctx.Value(key{}))
+						}
+						// What it starts in turn has none either.
+						_, err := executor.Go(ctx, task(func(ctx context.Context) error {
+							if d, ok := ctx.Deadline(); ok || ctx.Value(key{}) != with.Value(key{}) {
+								w.Errorf("%s, once more: %v, %v, %v", what, d, ok, ctx.Value(key{}))
+							}
+							return nil
+						})).Join(ctx)
+						return err
+					})).Join(starter)
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})).Join(ctx)
+			return err
+		})
+	})
+}

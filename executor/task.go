@@ -209,6 +209,10 @@ func newTask(s *scope, ctx context.Context, body func(*task) error) *task {
 	case ctx == context.Context(p):
 		// Not p itself: of a long row of tasks, each started by the one before, the ended ones must not stay.
 		t.values, t.legacy = p.legacy, p.legacy
+	default:
+		// Of p, only values: it does not end with that, nor by its deadline.
+		t.values = context.WithoutCancel(ctx)
+		t.legacy = t.values
 	}
 	return t
 }
