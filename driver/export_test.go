@@ -17,6 +17,9 @@ func IntakeFull(d *Driver) bool { return len(d.intake) == cap(d.intake) }
 // Waiting returns how many messages wait in the channel of d.
 func Waiting(d *Driver) int { return len(d.intake) }
 
+// Asleep reports whether d waits in the kernel, or is about to.
+func Asleep(d *Driver) bool { return d.status.Load() == asleep }
+
 // WithPatience returns cfg with another closePatience, for tests in which nothing else may end a Close.
 func WithPatience(cfg Config, d time.Duration) Config {
 	cfg.patience = d

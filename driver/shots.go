@@ -206,6 +206,8 @@ func (d *Driver) park(r *Request) {
 		d.deliver(r, 0, errOtherDriver)
 	case s.something():
 		d.deliver(r, 0, nil)
+	case d.ended: // the stream is being refused, maybe on another goroutine, which must not find a task of the guest here
+		d.deliver(r, 0, d.refusal())
 	default:
 		r.state = stateParked
 		s.readers.push(r)

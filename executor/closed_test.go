@@ -263,3 +263,39 @@ func TestIteratorsCloseEachOther(t *testing.T) {
 		}
 	})
 }
+
+// A task of Local begins a stream on its closed driver while somebody else is at refusing requests: nobody touches its runtime meanwhile.
+func TestStreamOnAClosedDriver(t *testing.T) {
+	where(t, func(w *world) bool { return w.local }, func(w *world) {
+		fd, _ := pipe(w)
+		w.ok(func(ctx context.Context) error {
+			d, err := driver.FromContext(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := executor.Block(ctx, func() (int, error) { return 0, d.Close(context.Background()) }); err != nil {
+				return err
+			}
+			var refusing executor.Event
+			goOn, over := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(over)
+				var c driver.Chain
+				driver.Link(&c, ops.Nop()).OnEnd(func(ops.Result[struct{}]) { refusing.Set(); <-goOn })
+				if err := c.Submit(d); err != nil {
+					w.Error(err)
+				}
+			}()
+			if err := refusing.Wait(ctx); err != nil {
+				return err
+			}
+			s := driver.SubmitMulti(d, ops.AcceptMulti(fd, 0))
+			_, err = executor.Next(ctx, s)
+			is(w, err, driver.ErrClosed)
+			close(goOn)
+			<-over
+			is(w, s.Err(), driver.ErrClosed)
+			return nil
+		})
+	})
+}
