@@ -327,7 +327,7 @@ func TestCloseTellsAge(t *testing.T) {
 		old := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
 		pending(e, old)
 		oldest := time.Now()
-		time.Sleep(100 * time.Millisecond) // what the two are apart
+		time.Sleep(100 * time.Millisecond)                                // what the two are apart
 		e.eventually("it waits", func() bool { return driver.Asleep(d) }) // and looks at the clock when it is woken
 		between := time.Now()
 		young := driver.Submit(d, ops.PollAdd(r, unix.POLLIN))
