@@ -24,11 +24,15 @@ type deadline struct {
 	mu    sync.Mutex
 	when  time.Time // zero for never
 	timer *time.Timer
+
+	first untilDeadline // the first context, here to be one allocation less for each connection
 }
 
-func newDeadline(d *driver.Driver) *deadline {
-	t := &deadline{drv: d}
-	t.now.Store(&untilDeadline{drv: d})
+func newDeadline(d *driver.Driver) *deadline { return new(deadline).begin(d) }
+
+func (t *deadline) begin(d *driver.Driver) *deadline {
+	t.drv, t.first.drv = d, d
+	t.now.Store(&t.first)
 	return t
 }
 
@@ -99,7 +103,8 @@ type deadlines struct {
 }
 
 func newDeadlines(s *socket) deadlines {
-	return deadlines{s, newDeadline(s.h.Driver), newDeadline(s.h.Driver)}
+	two := new([2]deadline)
+	return deadlines{s, two[0].begin(s.h.Driver), two[1].begin(s.h.Driver)}
 }
 
 // LocalAddr is that of net.Conn and net.PacketConn.
