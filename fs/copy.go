@@ -7,8 +7,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"uringo/driver"
 )
 
 // CopyMethod says how bytes were copied.
@@ -38,8 +36,8 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return
 // CopyRange copies n bytes, or, if n is negative, everything to the end, from src at srcOff to f at off: by sharing blocks if the file
 // system can, else in the kernel, else by reading and writing. It returns how many bytes were copied, also with an error, and by what
 // method the last of them. Fewer than n and no error mean that src ended; if both are one file, it ends where it did when the copying began,
-// and ranges that overlap are EINVAL. Holes in src may become zeros in f. A ctx that ends stops the copying within 64 MiB. Kernel 4.5,
-// copy_file_range(2), ioctl_ficlonerange(2).
+// and ranges that overlap are EINVAL. Holes in src may become zeros in f. A ctx that ends, or closing either file, stops the copying within
+// 64 MiB. Kernel 4.5, copy_file_range(2), ioctl_ficlonerange(2).
 func (f *File) CopyRange(ctx context.Context, off int64, src *File, srcOff, n int64) (int64, CopyMethod, error) {
 	if off < 0 || srcOff < 0 {
 		return 0, CopiedNothing, f.wrap("copy", errNegativeOffset)
@@ -55,7 +53,7 @@ func (f *File) CopyRange(ctx context.Context, off int64, src *File, srcOff, n in
 			return 0, CopiedNothing, f.wrap("copy", err)
 		}
 	}
-	c := copying{ctx: ctx, from: srcOff, to: off, left: n}
+	c := copying{ctx: ctx, from: srcOff, to: off, left: n, files: [2]*File{f, src}}
 	if n < 0 {
 		c.left = 1<<63 - 1 - max(off, srcOff)
 	}
@@ -74,6 +72,7 @@ func (f *File) CopyRange(ctx context.Context, off int64, src *File, srcOff, n in
 type copying struct {
 	ctx      context.Context
 	dst, src int
+	files    [2]*File // whose they are
 	to, from int64
 	left     int64
 	done     int64
@@ -86,6 +85,16 @@ func (c *copying) moved(n int64, m CopyMethod) {
 	c.left -= n
 	c.done += n
 	c.method = m
+}
+
+// ended returns why the copy is not to go on, if it is not: its context has ended, or somebody closes a file and waits.
+func (c *copying) ended() error {
+	for _, f := range c.files {
+		if f.h.Closing() {
+			return f.wrap("copy", ErrClosed)
+		}
+	}
+	return canceled(c.ctx)
 }
 
 // run tries one method after the other, each from where the last one stopped.
@@ -142,8 +151,8 @@ func (c *copying) reflink(size int64) bool {
 // inKernel reports whether the copy is complete, or cannot be.
 func (c *copying) inKernel() (bool, error) {
 	for c.left > 0 {
-		if c.ctx.Err() != nil {
-			return false, driver.Canceled(c.ctx)
+		if err := c.ended(); err != nil {
+			return false, err
 		}
 		from, to := c.from, c.to
 		n, err := unix.CopyFileRange(c.src, &from, c.dst, &to, int(min(c.left, copyChunk)), 0)
@@ -176,8 +185,8 @@ func (c *copying) byHand() error {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	for c.left > 0 {
-		if c.ctx.Err() != nil {
-			return driver.Canceled(c.ctx)
+		if err := c.ended(); err != nil {
+			return err
 		}
 		b := (*buf)[:min(c.left, int64(len(*buf)))]
 		n, err := unix.Pread(c.src, b, c.from)

@@ -7,11 +7,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"uringo/executor"
 	"uringo/fs"
 )
 
@@ -178,4 +181,61 @@ func TestSparse(t *testing.T) { // HAZARDS H50
 			t.Errorf("reading a hole: %d, %v", n, err)
 		}
 	})
+}
+
+// TestCopyClosed closes either file while a copy that would never end is under way: that ends with ErrClosed, as other operations do.
+func TestCopyClosed(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, which := range []string{"source", "destination"} {
+			src, err := fs.Open(ctx, "/dev/zero")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			dst, err := fs.OpenFile(ctx, "/dev/null", os.O_WRONLY, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			// With a deadline, a copy that goes on fails the test, and does not hang it.
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			under := new(executor.Event)
+			copied := executor.Go(ctx, func(ctx context.Context) (int64, error) {
+				n, _, err := dst.CopyRange(&looks{Context: ctx, most: 50, under: under}, 0, src, 0, -1)
+				return n, err
+			})
+			if err := under.Wait(ctx); err != nil {
+				t.Error(err)
+			}
+			first, second := src, dst
+			if which == "destination" {
+				first, second = dst, src
+			}
+			if err := first.Close(ctx); err != nil {
+				t.Errorf("closing the %s: %v", which, err)
+			}
+			if n, err := copied.Join(ctx); n == 0 || !errors.Is(err, fs.ErrClosed) {
+				t.Errorf("%s closed: %d, %v", which, n, err)
+			}
+			if err := second.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// looks is a context that tells when it was asked for its error often: then what is to end with it is under way.
+type looks struct {
+	context.Context
+	most  int32
+	asked atomic.Int32
+	under *executor.Event
+}
+
+func (l *looks) Err() error {
+	if l.asked.Add(1) == l.most {
+		l.under.Set()
+	}
+	return l.Context.Err()
 }
