@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"sync/atomic"
@@ -83,6 +84,9 @@ func (w *StreamWriter) ReadFrom(src io.Reader) (done int64, err error) {
 			return done, w.fail(err)
 		}
 		n, err := src.Read(room)
+		if n < 0 || n > len(room) {
+			return done, errBadReader
+		}
 		w.took(n)
 		done += int64(n)
 		if idle++; n > 0 {
@@ -100,6 +104,9 @@ func (w *StreamWriter) ReadFrom(src io.Reader) (done int64, err error) {
 	}
 	return done, err
 }
+
+// errBadReader is of an io.Reader that says that it read what it cannot have read.
+var errBadReader = errors.New("invalid read result")
 
 // Flush returns when all that was written so far is in the file.
 func (w *StreamWriter) Flush() error {

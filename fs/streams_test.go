@@ -694,3 +694,37 @@ func TestStreamReaderBadWriter(t *testing.T) {
 type badWriter int
 
 func (w badWriter) Write([]byte) (int, error) { return int(w), nil }
+
+// TestStreamWriterBadReader has sources say that they read what they cannot have: what they read before stays whole, and is all there is.
+func TestStreamWriterBadReader(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, nil)
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		for _, bad := range []int{-1, 1 << 20, math.MaxInt} {
+			w, err := f.NewStreamWriter(ctx, 0, fs.StreamOptions{BlockSize: 8192})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			reads := 0
+			n, err := w.ReadFrom(readFunc(func(p []byte) (int, error) {
+				if reads++; reads > 1 {
+					return bad, nil
+				}
+				return copy(p, "content"), nil
+			}))
+			if n != 7 || err == nil || w.Offset() != 7 {
+				t.Errorf("ReadFrom = %d, %v, and the stream is at %d", n, err, w.Offset())
+			}
+			if err := w.Close(); err != nil {
+				t.Error(err)
+			}
+			if b, err := os.ReadFile(f.Name()); string(b) != "content" || err != nil {
+				t.Errorf("the file has %q, %v", b, err)
+			}
+		}
+	})
+}
