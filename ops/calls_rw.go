@@ -44,6 +44,8 @@ func nowWritev(e *ring.SQE) int32  { return writerv.now(e) }
 func (m *mover) move(e *ring.SQE, off uint64, flags uint32) int32 {
 	var r int32
 	switch {
+	case flags&unix.RWF_HIPRI != 0:
+		return einval // rings of ours do not poll for completions
 	case flags != 0 && m.vec:
 		r = call(m.flagged, uintptr(e.FD), uintptr(e.Addr), uintptr(e.Len), offsetLow(off), offsetHigh(off), uintptr(flags))
 	case flags != 0, off != position && !m.vec && !wide:
@@ -151,11 +153,14 @@ func (m *mover) now(e *ring.SQE) int32 {
 // stream is try for files without offsets.
 func (m *mover) stream(e *ring.SQE) int32 {
 	r := m.move(e, position, e.OpFlags|unix.RWF_NOWAIT)
-	if r == eopnotsupp || r == enosys {
+	if r == enosys || r == eopnotsupp && e.OpFlags&^streamFlags == 0 {
 		r = m.inTurn(e)
 	}
 	return r
 }
+
+// streamFlags are the flags that a file without offsets may know. What others are refused for need not be waited for.
+const streamFlags = unix.RWF_DSYNC | unix.RWF_SYNC | unix.RWF_APPEND | unix.RWF_NOAPPEND | unix.RWF_NOSIGNAL
 
 // hasPeer reports whether reading or writing the file may wait for somebody else.
 func hasPeer(fd int32) bool {

@@ -87,6 +87,11 @@ func TestReadWriteFlags(t *testing.T) {
 		}
 		fails(e, op, syscall.EAGAIN)
 		fails(e, ReadvAtFlags(r, [][]byte{buf}, -1, unix.RWF_NOWAIT), syscall.EAGAIN)
+		for flag, want := range map[uint32]error{unix.RWF_HIPRI: syscall.EINVAL, unix.RWF_ATOMIC: syscall.EOPNOTSUPP, 1 << 30: syscall.EOPNOTSUPP} {
+			fails(e, ReadAtFlags(r, buf, -1, flag), want)
+			fails(e, ReadvAtFlags(r, [][]byte{buf}, -1, flag), want)
+		}
+		fails(e, ReadAtFlags(fd, buf, 0, unix.RWF_HIPRI), syscall.EINVAL)
 		if plain := ReadAt(r, buf, -1); plain.NoWait() {
 			t.Error("believes that it must not wait")
 		}
