@@ -29,7 +29,7 @@ import (
 //
 // The driver links the operations in the kernel (IOSQE_IO_LINK, Linux 5.3), in one submission of which the kernel gets all or nothing. Where
 // a link would not hold, it waits for the result of the first operation and then goes on: behind operations of which the kernel lets a
-// failure pass (fsync, fallocate, and those on names), behind and before polls and plain calls, on an old kernel, and while so many others
+// failure pass (fsync, fallocate, and those on names), behind a transfer that takes several, behind and before polls and plain calls, on an old kernel, and while so many others
 // wait for somebody that there may never be room for all of it at once. Members with a hard link that was followed are not repeated after
 // a short transfer, or after EINTR: their results are what the kernel said.
 type Chain struct {
@@ -252,11 +252,14 @@ func (d *Driver) pin(c *chain, n int) int {
 func (d *Driver) segment(c *chain) int {
 	n, fills := 0, 0
 	for _, r := range c.reqs[c.next:] {
-		if n > 0 && !c.hard[c.next+n-1] && !c.reqs[c.next+n-1].spec.Kind.Breaks || !d.linkable(r) {
+		if !d.linkable(r) {
 			break
 		}
-		if n > 0 && d.strays(c, &r.spec) {
-			break
+		if n > 0 {
+			before := &c.reqs[c.next+n-1].spec
+			if !c.hard[c.next+n-1] && !before.Kind.Breaks || !before.Whole() || d.strays(c, &r.spec) {
+				break
+			}
 		}
 		if r.spec.Fills() {
 			fills++

@@ -220,6 +220,34 @@ func TestChainResumes(t *testing.T) { // HAZARDS T26
 	})
 }
 
+// What takes several operations is moved by as many before what is behind it runs, whatever the link.
+func TestChainOfMoreThanOneTransfer(t *testing.T) {
+	on(t, chaining, func(e *rig) {
+		d := e.open(driver.Config{})
+		for what, link := range map[string]func(*driver.Chain, ops.Op[[][]byte]) *driver.Pending[[][]byte]{
+			"linked": driver.Link[[][]byte], "hard": driver.HardLink[[][]byte],
+		} {
+			fd := e.file(nil)
+			many := make([][]byte, 2*ops.MaxVec+10)
+			for i := range many {
+				many[i] = []byte{byte(i)}
+			}
+			var c driver.Chain
+			buf := make([]byte, len(many)+1)
+			w := link(&c, ops.WritevAt(fd, many, 0))
+			r := driver.Link(&c, ops.ReadAt(fd, buf, 0))
+			e.submit(d, &c)
+			wants(e, what+" write", w, len(many), nil)
+			wants(e, what+" read", r, len(many), nil)
+			for i, b := range buf[:len(many)] {
+				if b != byte(i) {
+					e.Fatalf("%s: byte %d is %d", what, i, b)
+				}
+			}
+		}
+	})
+}
+
 // Chains that cannot be, and those that just can.
 func TestChainLimits(t *testing.T) { // G10
 	on(t, chaining, func(e *rig) {

@@ -41,15 +41,20 @@ func WriteAtFlags(fd int, buf []byte, off int64, flags uint32) Op[[]byte] {
 }
 
 func transfer(k *Kind, fd int, buf []byte, off int64, flags uint32) Spec {
-	return Spec{Kind: k, FD: int32(fd), mem: bytes(buf), len: uint32(min(len(buf), MaxTransfer)), off: uint64(off),
+	s := Spec{Kind: k, FD: int32(fd), mem: bytes(buf), len: uint32(min(len(buf), MaxTransfer)), off: uint64(off),
 		opFlags: flags}
+	if len(buf) > MaxTransfer {
+		s.aux = length(len(buf)) // see asked
+	}
+	return s
 }
 
 // vec is the memory of a vectored operation.
 type vec struct {
 	iov   []unix.Iovec
 	bufs  [][]byte
-	total uint64
+	total uint64       // bytes in iov
+	asked uint64       // bytes in bufs
 	fixed []*buf.Fixed // the buffers that bufs are the views of, if they are
 }
 
@@ -84,12 +89,10 @@ func (v *vec) set(bufs [][]byte) {
 	if n := min(len(bufs), MaxVec); n > cap(v.iov) {
 		v.iov = make([]unix.Iovec, 0, n)
 	}
-	v.bufs, v.iov, v.total = bufs, v.iov[:0], 0
+	v.bufs, v.iov, v.total, v.asked = bufs, v.iov[:0], 0, 0
 	for _, b := range bufs {
-		if len(v.iov) == MaxVec || v.total == MaxTransfer {
-			break
-		}
-		if len(b) == 0 {
+		v.asked += uint64(len(b))
+		if len(b) == 0 || len(v.iov) == MaxVec || v.total == MaxTransfer {
 			continue
 		}
 		n := min(uint64(len(b)), MaxTransfer-v.total)

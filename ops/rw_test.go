@@ -279,4 +279,14 @@ func TestTransferLimits(t *testing.T) {
 	if v.total != MaxTransfer || len(v.iov) != 2 || v.iov[1].Len != 1 {
 		t.Errorf("%d bytes in %d buffers", v.total, len(v.iov))
 	}
+	// The rest is the caller's still, and a chain does not take the first part for all.
+	for _, op := range []Spec{WriteAt(0, huge, 5).Spec, WritevAt(0, [][]byte{huge[:MaxTransfer-1], huge[:4096], huge[:1]}, 5).Spec} {
+		if op.Whole() || !op.Short(MaxTransfer) || !op.Advance(MaxTransfer) {
+			t.Errorf("%s: the first part is all", op.Kind.Name)
+			continue
+		}
+		if left := int32(op.total()); !op.Whole() || left != 4096 || op.Short(left) || op.off != 5+MaxTransfer {
+			t.Errorf("%s: then %d bytes at %d", op.Kind.Name, left, op.off)
+		}
+	}
 }

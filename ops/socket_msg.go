@@ -74,7 +74,7 @@ func (m *Msg) Limit(n int) {
 	if uint64(n) >= m.vec.total {
 		return
 	}
-	m.vec.total = uint64(n)
+	m.vec.total, m.vec.asked = uint64(n), uint64(n)
 	for i := range m.vec.iov {
 		v := &m.vec.iov[i]
 		if have := int(v.Len); have < n {
