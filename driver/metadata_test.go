@@ -113,7 +113,7 @@ func TestMetadata(t *testing.T) {
 				if err := across(d, ops.Timeout(long)); err != nil {
 					return err
 				}
-				if took := time.Since(start); took < long || took > long+2*time.Second {
+				if took := time.Since(start); took < long {
 					return fmt.Errorf("%v took %v", long, took)
 				}
 				return nil

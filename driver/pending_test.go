@@ -171,7 +171,7 @@ func TestWaitEndsWithContext(t *testing.T) {
 			!errors.As(got.Err, &timeout) || !timeout.Timeout() {
 			e.Errorf("timed out: %v", got.Err)
 		}
-		if waited := time.Since(start); waited < 15*time.Millisecond || waited > 5*time.Second {
+		if waited := time.Since(start); waited < 15*time.Millisecond {
 			e.Errorf("timed out after %v", waited) // processors of a virtual machine may disagree on the time by a little
 		}
 

@@ -150,18 +150,37 @@ func TestPoolLendsPlaces(t *testing.T) {
 					t.Errorf("%d, %v", n, err)
 				}
 
-				begin := time.Now()
+				const others = 20
 				met := new(executor.Event)
+				var asleep, inside atomic.Int32
+				together := make(chan struct{})
 				var all []*executor.JoinHandle[struct{}]
-				for range 20 {
+				for range others {
 					all = append(all, executor.Go(ctx, task(func(ctx context.Context) error {
 						if err := met.Wait(ctx); err != nil {
 							return err
 						}
-						if err := executor.Sleep(ctx, 50*time.Millisecond); err != nil {
-							return err
+						// None goes on before all are here.
+						asleep.Add(1)
+						for begin := time.Now(); asleep.Load() < others; {
+							if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+								return err
+							}
+							if time.Since(begin) > patience/2 {
+								return fmt.Errorf("%d of %d sleep at once", asleep.Load(), others)
+							}
 						}
-						_, err := executor.Block(ctx, func() (int, error) { time.Sleep(50 * time.Millisecond); return 0, nil })
+						_, err := executor.Block(ctx, func() (int, error) {
+							if inside.Add(1) == others {
+								close(together)
+							}
+							select {
+							case <-together:
+								return 0, nil
+							case <-time.After(patience / 2):
+								return 0, fmt.Errorf("%d of %d are in blocking code at once", inside.Load(), others)
+							}
+						})
 						return err
 					})))
 				}
@@ -170,9 +189,6 @@ func TestPoolLendsPlaces(t *testing.T) {
 					if _, err := h.Join(ctx); err != nil {
 						return err
 					}
-				}
-				if d := time.Since(begin); d > time.Second {
-					t.Errorf("20 waits of 100ms beside each other took %v", d)
 				}
 				return nil
 			})

@@ -10,7 +10,7 @@ func TestTimeout(t *testing.T) {
 		for _, d := range []time.Duration{20 * time.Millisecond, 0, -time.Hour} {
 			begin := time.Now()
 			r := do(e, Timeout(d))
-			if took := time.Since(begin); r.Err != nil || r.N != 0 || took < d || took > d+5*time.Second && d >= 0 {
+			if took := time.Since(begin); r.Err != nil || r.N != 0 || took < d {
 				t.Errorf("%v: %v after %v", d, r.Err, took)
 			}
 		}
