@@ -72,7 +72,7 @@ func (e alignError) Error() string {
 		e.a.Offset, e.a.Memory, where, e.n)
 }
 
-func (e alignError) Is(t error) bool { return t == syscall.EINVAL }
+func (e alignError) Unwrap() error { return syscall.EINVAL }
 
 // explain returns the error of a transfer between bufs and offset off, or, if that is negative, where the file stands. EINVAL of direct I/O says what
 // is not aligned, if that is why.

@@ -187,7 +187,8 @@ func TestDirectSaysWhy(t *testing.T) {
 				if err == nil && c.off == 0 && len(c.b) == n {
 					continue // the kernel is not as strict with memory as it says
 				}
-				if !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), needs) || !strings.Contains(err.Error(), fmt.Sprintf("offset %d", c.off)) {
+				var errno syscall.Errno
+				if !errors.Is(err, syscall.EINVAL) || !errors.As(err, &errno) || !strings.Contains(err.Error(), needs) || !strings.Contains(err.Error(), fmt.Sprintf("offset %d", c.off)) {
 					t.Errorf("%s of %d bytes at %d: %v", what, len(c.b), c.off, err)
 				}
 			}
