@@ -27,6 +27,10 @@
 //	runtime.Goexit (t.Fatal)                     ends the task with ErrGoexit  ends the task with ErrGoexit
 //	runtime.LockOSThread, then waiting           ends the process              ends the process
 //
+// A mutex that is locked for moments is fine everywhere, and tasks on several workers need one for what they share. One that is kept
+// over a call which lets other tasks run is not: the next task of the worker that wants it stops the worker, and with it the task that
+// would unlock it. For longer, let tasks wait for an [Event].
+//
 // Code inside an iter.Pull must not wait there for another task of the same worker, which cannot run meanwhile: Join says
 // [ErrNested] on Local, and on Workers waits until its context ends.
 //

@@ -26,7 +26,9 @@ type StreamOptions struct {
 
 	// Pool is where the memory of blocks comes from; it needs a class of at least BlockSize. Direct I/O is cheaper with it: the driver can
 	// keep such memory registered. While the pool has no more, a stream does with the blocks that it has, and waits for its first.
-	// Nil means the Go heap.
+	// It keeps them until it is closed. So tasks that have two streams each, as for a copy, could hold all there is by the one and wait
+	// for ever for the first of the other: a pool that they share needs Depth+1 buffers for every stream that is open at a time. Nil means
+	// the Go heap.
 	Pool *buf.Pool
 
 	// WriteOut has a StreamWriter see to it that the kernel begins to write to the device what has come into the file, some MiB at a time
