@@ -76,7 +76,7 @@ func trySplice(e *ring.SQE) int32 {
 		events int16
 	}{{e.FileIndex, unix.POLLIN}, {e.FD, unix.POLLOUT}} {
 		if r := pollNow(end.fd, end.events); r == 0 {
-			return rightWay(e)
+			return refusedSplice(e)
 		} else if r < 0 {
 			return r
 		}
@@ -84,21 +84,43 @@ func trySplice(e *ring.SQE) int32 {
 	return splice(e, int(e.OpFlags)|unix.SPLICE_F_NONBLOCK)
 }
 
-// rightWay is EAGAIN for a splice that may be waited for, out of what is open for reading into what is open for writing. Else it is EBADF, as
-// there is nothing that would end the wait.
-func rightWay(e *ring.SQE) int32 {
+// refusedSplice is EAGAIN for a splice that may be waited for: out of what is open for reading into what is open for writing, one of them a pipe, with
+// offsets only where there are some. Else it is what is wrong, as there is nothing that would end the wait.
+func refusedSplice(e *ring.SQE) int32 {
 	from, err := unix.FcntlInt(uintptr(e.FileIndex), unix.F_GETFL, 0)
 	if err != nil {
 		return result(err)
 	}
 	to, err := unix.FcntlInt(uintptr(e.FD), unix.F_GETFL, 0)
-	switch {
-	case err != nil:
+	if err != nil {
 		return result(err)
-	case from&unix.O_ACCMODE == unix.O_WRONLY, to&unix.O_ACCMODE == unix.O_RDONLY:
+	}
+	if from&unix.O_ACCMODE == unix.O_WRONLY || to&unix.O_ACCMODE == unix.O_RDONLY {
 		return ebadf
 	}
+	var in, out unix.Stat_t
+	if err := unix.Fstat(int(e.FileIndex), &in); err != nil {
+		return result(err)
+	}
+	if err := unix.Fstat(int(e.FD), &out); err != nil {
+		return result(err)
+	}
+	fromPipe, toPipe := in.Mode&unix.S_IFMT == unix.S_IFIFO, out.Mode&unix.S_IFMT == unix.S_IFIFO
+	switch {
+	case !fromPipe && !toPipe, fromPipe && toPipe && in.Ino == out.Ino && in.Dev == out.Dev:
+		return einval
+	case fromPipe && e.Addr != position, toPipe && e.Off != position:
+		return espipe
+	case !toPipe && to&unix.O_APPEND != 0, e.Addr != position && !seeks(e.FileIndex), e.Off != position && !seeks(e.FD):
+		return einval
+	}
 	return eagain
+}
+
+// seeks reports whether a file has offsets.
+func seeks(fd int32) bool {
+	_, err := unix.Seek(int(fd), 0, unix.SEEK_CUR)
+	return err == nil
 }
 
 // wantsSplice names the end that is not ready.

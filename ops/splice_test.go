@@ -109,3 +109,25 @@ func TestSpliceNoWait(t *testing.T) {
 		}
 	})
 }
+
+// TestSpliceImpossible splices what will never do, between ends of which neither is ready: that has nothing to wait for.
+func TestSpliceImpossible(t *testing.T) {
+	onEngines(t, func(t *testing.T, e *engine) {
+		r, w := e.pipe()
+		a, b := e.socketpair(unix.SOCK_STREAM)
+		_, into := e.pipe()
+		file := e.file("")
+		if _, err := unix.FcntlInt(uintptr(file), unix.F_SETFL, unix.O_APPEND); err != nil {
+			t.Fatal(err)
+		}
+		for _, flags := range []uint32{0, unix.SPLICE_F_NONBLOCK} {
+			fails(e, Splice(r, 0, into, -1, 1, flags), syscall.ESPIPE)
+			fails(e, Splice(a, -1, into, 0, 1, flags), syscall.ESPIPE)
+			fails(e, Splice(a, 0, into, -1, 1, flags), syscall.EINVAL)
+			fails(e, Splice(r, -1, a, 0, 1, flags), syscall.EINVAL)
+			fails(e, Splice(a, -1, b, -1, 1, flags), syscall.EINVAL)
+			fails(e, Splice(r, -1, w, -1, 1, flags), syscall.EINVAL)
+			fails(e, Splice(r, -1, file, -1, 1, flags), syscall.EINVAL)
+		}
+	})
+}
