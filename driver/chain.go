@@ -29,9 +29,9 @@ import (
 //
 // The driver links the operations in the kernel (IOSQE_IO_LINK, Linux 5.3), in one submission of which the kernel gets all or nothing. Where
 // a link would not hold, it waits for the result of the first operation and then goes on: behind operations of which the kernel lets a
-// failure pass (fsync, fallocate, and those on names), behind a transfer that takes several, behind and before polls and plain calls, on an old kernel, and while so many others
-// wait for somebody that there may never be room for all of it at once. Members with a hard link that was followed are not repeated after
-// a short transfer, or after EINTR: their results are what the kernel said.
+// failure pass (fsync, fallocate, and those on names), behind a transfer that takes several, behind and before polls and plain calls, on
+// an old kernel, and while so many others wait for somebody that there may never be room for all of it at once. Members with a hard link
+// that was followed are not repeated after a short transfer, or after EINTR: their results are what the kernel said.
 type Chain struct {
 	links []linked
 	hard  []bool // the link behind it holds whatever became of it

@@ -150,7 +150,8 @@ func (s *socket) File() (*os.File, error) {
 
 // Detach ends the use of the socket as Close does, but does not close it: the descriptor, which is non-blocking, belongs to the caller.
 // If ctx ends while it waits for operations in flight, the socket is closed after them. What an iteration has left over (see
-// [Conn.Receives]) is to be read before, or it is lost; connections that one has ([Listener.Accepts]), Accept still returns. To have a TCP socket connected to somebody else, use ops.Disconnect, ops.Connect and [NewConn].
+// [Conn.Receives]) is to be read before, or it is lost; connections that one has ([Listener.Accepts]), Accept still returns. To have a TCP
+// socket connected to somebody else, use ops.Disconnect, ops.Connect and [NewConn].
 func (s *socket) Detach(ctx context.Context) (fd int, err error) {
 	first, err := s.h.Shut(ctx)
 	s.bar()
