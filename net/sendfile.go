@@ -109,7 +109,7 @@ func (s *sending) run() error {
 func (s *sending) inKernel() (int, error) {
 	n := s.next()
 	for !s.cached(n) {
-		if s.ask == leastAsk {
+		if n <= leastAsk {
 			return s.fetched(n)
 		}
 		s.ask = leastAsk
