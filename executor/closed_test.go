@@ -168,15 +168,22 @@ func TestDriversClosedUnderIterators(t *testing.T) {
 	})
 }
 
+// closeUnder closes the driver of the calling task, which goes on.
+func closeUnder(ctx context.Context) (*driver.Driver, error) {
+	d, err := driver.FromContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, err = executor.Block(ctx, func() (int, error) { return 0, d.Close(context.Background()) })
+	return d, err
+}
+
 // Others submit chains to a driver that was closed under its tasks, which go on meanwhile.
 func TestChainsToAClosedDriver(t *testing.T) {
 	everywhere(t, func(w *world) {
 		w.ok(func(ctx context.Context) error {
-			d, err := driver.FromContext(ctx)
+			d, err := closeUnder(ctx)
 			if err != nil {
-				return err
-			}
-			if _, err := executor.Block(ctx, func() (int, error) { return 0, d.Close(context.Background()) }); err != nil {
 				return err
 			}
 			var sent executor.Event
@@ -204,16 +211,12 @@ func TestChainsToAClosedDriver(t *testing.T) {
 func TestJoinInsideAnIteratorAfterClose(t *testing.T) {
 	where(t, func(w *world) bool { return w.local }, func(w *world) {
 		w.ok(func(ctx context.Context) error {
-			d, err := driver.FromContext(ctx)
-			if err != nil {
-				return err
-			}
-			if _, err := executor.Block(ctx, func() (int, error) { return 0, d.Close(context.Background()) }); err != nil {
+			if _, err := closeUnder(ctx); err != nil {
 				return err
 			}
 			h := executor.Go(ctx, func(ctx context.Context) (int, error) { return 7, executor.Yield(ctx) })
 			for _, with := range []context.Context{ctx, context.WithoutCancel(ctx), context.Background()} {
-				err = inside(1, func() error { _, err := h.Join(with); return err })
+				err := inside(1, func() error { _, err := h.Join(with); return err })
 				is(w, err, executor.ErrNested)
 			}
 			if v, err := h.Join(ctx); v != 7 || err != nil {
@@ -269,11 +272,8 @@ func TestStreamOnAClosedDriver(t *testing.T) {
 	where(t, func(w *world) bool { return w.local }, func(w *world) {
 		fd, _ := pipe(w)
 		w.ok(func(ctx context.Context) error {
-			d, err := driver.FromContext(ctx)
+			d, err := closeUnder(ctx)
 			if err != nil {
-				return err
-			}
-			if _, err := executor.Block(ctx, func() (int, error) { return 0, d.Close(context.Background()) }); err != nil {
 				return err
 			}
 			var refusing executor.Event

@@ -113,11 +113,7 @@ func TestDirTree(t *testing.T) {
 
 // TestDirTreeStays tries to read, write, make and remove what is not in the directory.
 func TestDirTreeStays(t *testing.T) { // HAZARDS H46
-	each(t, treeStays)
-	t.Run("without openat2", func(t *testing.T) {
-		defer fs.WithoutOpenat2()()
-		each(t, treeStays)
-	})
+	eachOpen(t, treeStays)
 }
 
 func treeStays(t *testing.T, ctx context.Context) {
