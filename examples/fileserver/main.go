@@ -1,6 +1,6 @@
-// Fileserver serves the files of the directory that it is started in: package net/http on connections and files of io_uring. Names are looked up beneath the
-// directory and nowhere else, whatever they say and whatever symbolic links there are, and files go from the page cache to the socket
-// without passing through the process.
+// Fileserver serves the files of the directory that it is started in: package net/http on connections and files of io_uring. Names are
+// looked up beneath the directory and nowhere else, whatever they say and whatever symbolic links there are, and files go from the page
+// cache to the socket without passing through the process.
 //
 //	go run ./examples/fileserver [ADDRESS]
 package main

@@ -76,9 +76,8 @@ func (all Figures) peerOf(f Figure, contender string) (Figure, bool) {
 	return all[i], true
 }
 
-// over is the ratio of f to p in a quantity of their samples: the median of what it was in each round. The machine may be
-// three times as slow in one round as in the next, as those are that others have their virtual machines on, too, and
-// contenders of the same round are measured seconds apart.
+// over is the ratio of f to p in a quantity of their samples, round by round. A machine that is shared with others may be
+// three times as slow in one round as in the next, but contenders of one round are measured seconds apart.
 func (f Figure) over(p Figure, quantity func(job.Sample) float64) ratios {
 	var all ratios
 	for i := range min(len(f.Samples), len(p.Samples)) {
