@@ -301,11 +301,15 @@ func (m *mix) play(ctx context.Context, random func(int) int) (took time.Duratio
 	var ended time.Time
 	var fs []func(ctx context.Context) error
 	for i := range tasks {
-		fs = append(fs, func(context.Context) error {
+		fs = append(fs, func(ctx context.Context) error {
 			for k := 0; over.Err() == nil; k++ {
 				kind := plans[i][k%len(plans[i])]
 				if err := kinds[kind](over); !ofAnEnd(err) {
 					return fmt.Errorf("kind %d: %w", kind, err)
+				}
+				// What fails at once waits for nobody, and a worker's other tasks would never run again if no kind of the plan did.
+				if err := executor.Yield(ctx); err != nil {
+					return err
 				}
 			}
 			return nil
