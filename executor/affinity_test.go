@@ -274,3 +274,77 @@ func TestCompany(t *testing.T) {
 		})
 	})
 }
+
+// Those who step back run after all that is ready, a few in each round, and all come to their turn.
+func TestStepBack(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			executor.StepBack(ctx) // alone
+			const behind, times = 20, 10
+			var rounds, most, now int // of the polite one; unsynchronised where tasks share a goroutine
+			var left atomic.Int32
+			left.Store(behind)
+			var all []*executor.JoinHandle[struct{}]
+			for range behind {
+				all = append(all, executor.GoHere(ctx, task(func(ctx context.Context) error {
+					defer left.Add(-1)
+					for range times {
+						executor.StepBack(ctx)
+						if w.coop() {
+							now++
+							most = max(most, now)
+						}
+						executor.GiveWay(ctx, 200<<10) // less than a share
+					}
+					return nil
+				})))
+			}
+			all = append(all, executor.GoHere(ctx, task(func(ctx context.Context) error {
+				for left.Load() > 0 {
+					rounds++
+					now = 0
+					if err := executor.Yield(ctx); err != nil {
+						return err
+					}
+				}
+				return nil
+			})))
+			var errs []error
+			for _, h := range all {
+				_, err := h.Join(ctx)
+				errs = append(errs, err)
+			}
+			// Two are as much as a round may have. When all began they had not stepped back yet.
+			if w.coop() && (most > 2 || rounds < behind*times/2) {
+				w.Errorf("%d who stepped back ran in one round, and all in %d", most, rounds)
+			}
+			return errors.Join(errs...)
+		})
+	})
+}
+
+// A task that stepped back is woken, aborted and ended like any other.
+func TestStepBackEnds(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			var woken executor.Event
+			h := executor.GoHere(ctx, task(func(ctx context.Context) error {
+				for ctx.Err() == nil {
+					executor.StepBack(ctx)
+					woken.Set()
+				}
+				executor.StepBack(ctx)
+				return ctx.Err()
+			}))
+			if err := woken.Wait(ctx); err != nil {
+				return err
+			}
+			h.Abort()
+			_, err := h.Join(ctx)
+			if !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("ended with %w", err)
+			}
+			return nil
+		})
+	})
+}

@@ -42,10 +42,14 @@ type coroutine struct {
 // without locks.
 type crew struct {
 	ready   queue
+	behind  queue        // ready, and stepped back: see StepBack
 	budget  int          // how many ready tasks may still run in this round
 	worked  int          // what the running task has done since it was resumed, see Spent
+	stepped int          // how many of those behind may still run in this round
+	quota   int          // how much these may still do in this round
+	late    bool         // the running task is one of them
 	lane    uint         // see Lane
-	turnout int          // how many tasks the round began with
+	turnout int          // how many tasks could run when the round began
 	home    *berth       // where the home's own goroutine is parked
 	idle    []*coroutine // parked, without a task
 	spent   []*coroutine // parked, for good
@@ -59,10 +63,17 @@ func (c *crew) enqueue(t *task) {
 	}
 }
 
-// round runs every task that is ready now, each until it waits. The home's own goroutine calls it.
-func (c *crew) round() {
-	c.turnout = c.ready.len()
-	c.budget = c.turnout
+// some reports whether a task can run.
+func (c *crew) some() bool { return c.ready.len()+c.behind.len() > 0 }
+
+// fullRound is how much those behind may do in a round all together, as Spent counts it: whoever becomes ready meanwhile waits for that.
+const fullRound = maxWorked
+
+// runRound runs every task that is ready now, each until it waits, and then some of those behind. The home's own goroutine calls it.
+func (c *crew) runRound() {
+	c.budget = c.ready.len()
+	c.stepped, c.quota = c.behind.len(), fullRound
+	c.turnout = c.budget + c.stepped
 	c.pass(nil)
 	if len(c.spent) > 0 {
 		c.dismiss(&c.spent)
@@ -79,11 +90,10 @@ func (c *crew) pass(me *coroutine) {
 
 // depart is the first half of pass: it books the caller out and returns the berth to swap with, or nil if the caller is next.
 func (c *crew) depart(me *coroutine) *berth {
-	c.worked = 0
+	c.settle()
+	c.late = false
 	var to *coroutine
-	if c.budget > 0 && c.ready.head != c.ready.tail {
-		c.budget--
-		t := c.ready.pop()
+	if t := c.next(); t != nil {
 		if to = t.co; to == nil {
 			to = c.seat(t)
 		}
@@ -93,6 +103,28 @@ func (c *crew) depart(me *coroutine) *berth {
 		return nil
 	}
 	return c.book(me, to)
+}
+
+// settle books what the running task has done.
+func (c *crew) settle() {
+	if c.late {
+		c.quota -= c.worked
+	}
+	c.worked = 0
+}
+
+// next takes the task out of its queue that is to run next in this round.
+func (c *crew) next() *task {
+	switch {
+	case c.budget > 0 && c.ready.len() > 0:
+		c.budget--
+		return c.ready.pop()
+	case c.stepped > 0 && c.quota > 0:
+		c.stepped--
+		c.late = true
+		return c.behind.pop()
+	}
+	return nil
 }
 
 // seat gives a new task a coroutine.
@@ -221,6 +253,15 @@ func (t *task) pause() { t.co.crew.pass(t.co) }
 // yield lets the other ready tasks run first.
 func (t *task) yield() {
 	t.co.crew.enqueue(t)
+	t.pause()
+}
+
+// stepBack is yield for a task that had, or is about to take, more than others: it runs after all that are ready in its round.
+func (t *task) stepBack() {
+	if !t.queued { // or else somebody has woken it
+		t.queued = true
+		t.co.crew.behind.push(t)
+	}
 	t.pause()
 }
 

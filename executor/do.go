@@ -332,15 +332,30 @@ func Spent(ctx context.Context, n int) bool {
 	if c.worked += 1 + n>>12; c.worked < maxWorked {
 		return false
 	}
-	c.worked = 0
+	c.settle()
 	return true
 }
 
 // GiveWay ends an operation that the caller performed without waiting and that moved n bytes: when the caller has had its share, see [Spent],
-// it lets the other tasks of its worker run. If ctx has ended, the next operation will say so.
+// it steps back, see [StepBack].
 func GiveWay(ctx context.Context, n int) {
 	if Spent(ctx, n) {
-		_ = Yield(ctx)
+		StepBack(ctx)
+	}
+}
+
+// StepBack lets the other tasks of the caller's worker run that have something to do, and those that come to have it before its turn comes: of all who
+// stepped back, no more than a few run between two looks at what has become ready. It is for who is about to do much, again and again, such as to
+// copy data that somebody takes as fast as it comes; the others' waiting does not depend on how many do. Who has a goroutine to itself lets others
+// run, too. If ctx has ended, the next operation will say so.
+func StepBack(ctx context.Context) {
+	switch t := here(ctx); {
+	case t == nil:
+		runtime.Gosched()
+	case t.home != nil:
+		t.stepBack()
+	default:
+		t.yieldGoroutine()
 	}
 }
 
@@ -399,11 +414,7 @@ func Yield(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return driver.Canceled(ctx)
 	}
-	t := taskOf(ctx)
-	if t == nil || !t.here() {
-		t = current()
-	}
-	switch {
+	switch t := here(ctx); {
 	case t == nil:
 		runtime.Gosched()
 	case t.home != nil:
@@ -412,6 +423,14 @@ func Yield(ctx context.Context) error {
 		t.yieldGoroutine()
 	}
 	return nil
+}
+
+// here returns the task that runs on the calling goroutine: mostly that of ctx. It is nil if none does.
+func here(ctx context.Context) *task {
+	if t := taskOf(ctx); t != nil && t.here() {
+		return t
+	}
+	return current()
 }
 
 // yieldGoroutine lets other tasks run instead of one that is a goroutine: its runtime has it wait for what is there already.

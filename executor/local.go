@@ -74,9 +74,9 @@ func (l *local) Run() {
 	if l.mail.Load() {
 		l.gather()
 	}
-	if l.crew.ready.len() > 0 {
+	if l.crew.some() {
 		l.pulse.begin()
-		l.crew.round()
+		l.crew.runRound()
 		l.pulse.end()
 	}
 	l.Flush()
@@ -90,7 +90,7 @@ func (l *local) Flush() {
 }
 
 // Ready reports whether a task can run.
-func (l *local) Ready() bool { return l.crew.ready.len() > 0 || l.mail.Load() }
+func (l *local) Ready() bool { return l.crew.some() || l.mail.Load() }
 
 // Over reports whether the runtime was closed: its tasks live on when somebody has closed no more than the driver.
 func (l *local) Over() bool { return l.over }
@@ -124,7 +124,7 @@ func (l *local) flush() {}
 
 // alone reports whether the running task is the only one that has had anything to do in this round.
 func (l *local) alone() bool {
-	return l.crew.turnout == 1 && l.crew.ready.head == l.crew.ready.tail && l.out.head == nil && !l.mail.Load()
+	return l.crew.turnout == 1 && !l.crew.some() && l.out.head == nil && !l.mail.Load()
 }
 
 // rush submits the request of a task that is alone. If it ends at once, the task goes on without a trip to the driver's own goroutine and

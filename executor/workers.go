@@ -111,7 +111,7 @@ type worker struct {
 func (w *worker) live() {
 	for {
 		w.gather()
-		if w.crew.ready.len() == 0 {
+		if !w.crew.some() {
 			if w.quit() {
 				break
 			}
@@ -119,7 +119,7 @@ func (w *worker) live() {
 			continue
 		}
 		w.pulse.begin()
-		w.crew.round()
+		w.crew.runRound()
 		w.pulse.end()
 		w.flush()
 	}

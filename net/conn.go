@@ -114,21 +114,25 @@ func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
 }
 
 // portion is the most that one operation on a stream sends. The kernel copies all that there is room for in one go, which may be several MiB for
-// each connection, and one thread performs what a driver submits together: others would wait for all of it. What is sent and received in
-// turn by one thread is in its cache still when it is received, if it is not more than this. Tasks in company send less each, so that a round of
-// theirs does not send more than perRound all together: whoever has little to send waits for a round.
+// each connection, and others would wait for all of it. One thread performs what a driver submits together, so tasks in company ask less of the
+// ring each, that a round of theirs does not send more than perRound all together.
 const (
-	portion      = 128 << 10
+	portion      = 256 << 10
 	leastPortion = 16 << 10
 	perRound     = 1 << 20
 )
 
-// portionOf is how much of b, which is much, the caller may send.
-func portionOf(ctx context.Context, b []byte) []byte { return b[:min(len(b), portionFor(ctx))] }
+// portionOf is how much of b, which is much, the caller may have the ring send.
+func portionOf(ctx context.Context, b []byte) []byte {
+	return b[:min(len(b), max(perRound/executor.CompanyOf(ctx), leastPortion), portion)]
+}
 
-// portionFor is how much the caller may send at a time.
-func portionFor(ctx context.Context) int {
-	return min(max(perRound/executor.CompanyOf(ctx), leastPortion), portion)
+// portionInPlace is how much the caller may send by itself. Of workers' tasks few send in a round, see attemptMuch. Goroutines all do.
+func portionInPlace(ctx context.Context) int {
+	if executor.MayBlock(ctx) {
+		return portion / 2
+	}
+	return portion
 }
 
 // much reports whether n bytes are to be sent in portions.
@@ -143,17 +147,7 @@ func (c *Conn) sendPart(ctx context.Context, b []byte, free func()) (int, error)
 	if Route(pins[OpWrite].Load()) == Ring {
 		return c.send(ctx, portionOf(ctx, b), 0, free)
 	}
-	return c.sendInPlace(ctx, func() (int, error) { return ops.TrySend(c.h.FD, portionOf(ctx, b), 0) })
-}
-
-// sendInPlace sends a portion of something as soon as there is room for some of it, and lets others have their turn. The kernel has it at no other
-// time.
-func (s *socket) sendInPlace(ctx context.Context, send func() (int, error)) (int, error) {
-	n, err := s.attempt(ctx, unix.POLLOUT, send)
-	if err == nil && executor.CompanyOf(ctx) > 1 {
-		_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
-	}
-	return n, err
+	return c.attemptMuch(ctx, func() (int, error) { return ops.TrySend(c.h.FD, b[:min(len(b), portionInPlace(ctx))], 0) })
 }
 
 // sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn. Mostly the first operation sends it all; while

@@ -145,26 +145,28 @@ func TestHostilePeers(t *testing.T) { // HAZARDS T27, T31
 	}
 }
 
-// many connects some times, says something on each, and closes them in the end, after polite.
+// many connects some times, says something on each, and closes them in the end. The polite are there before and after: what it takes to serve
+// so many at once is theirs to wait for, too.
 func many(addr string, n int, say string, polite func() error) error {
+	var asking sync.WaitGroup
+	var failed error
+	asking.Go(func() { failed = polite() })
+	time.Sleep(50 * time.Millisecond) // until they are connected
 	var all []*stdnet.TCPConn
-	defer func() {
-		for _, c := range all {
-			c.SetLinger(0)
-			c.Close()
-		}
-	}()
-	for range n {
-		c, err := dialStd(addr)
-		if err != nil {
-			return err
-		}
-		all = append(all, c)
-		if _, err := io.WriteString(c, say); err != nil {
-			return err
+	var err error
+	for len(all) < n && err == nil {
+		var c *stdnet.TCPConn
+		if c, err = dialStd(addr); err == nil {
+			all = append(all, c)
+			_, err = io.WriteString(c, say)
 		}
 	}
-	return polite()
+	asking.Wait()
+	for _, c := range all {
+		c.SetLinger(0)
+		c.Close()
+	}
+	return errors.Join(err, failed)
 }
 
 func slowReaders(addr string, polite func() error) error {

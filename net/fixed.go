@@ -48,7 +48,7 @@ func (c *Conn) sendFixedPart(ctx context.Context, b *buf.Fixed, free func()) (in
 		return 0, buf.ErrReleased // just now
 	}
 	defer b.Unpin()
-	return c.sendInPlace(ctx, func() (int, error) { return ops.TrySend(c.h.FD, portionOf(ctx, b.Bytes()), 0) })
+	return c.attemptMuch(ctx, func() (int, error) { return ops.TrySend(c.h.FD, b.Bytes()[:min(b.Len(), portionInPlace(ctx))], 0) })
 }
 
 func (c *Conn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {

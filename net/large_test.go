@@ -183,7 +183,7 @@ func (s *largeSender) next(ctx context.Context, sent, n int) (int, error) {
 
 // largeSize is one around the sizes at which there are portions, or where these end.
 func largeSize(rng *rand.Rand) int {
-	around := [...]int{16 << 10, 128 << 10, 1 << 20}[rng.IntN(3)]
+	around := [...]int{16 << 10, 256 << 10, 1 << 20}[rng.IntN(3)]
 	return around + rng.IntN(1<<10) - rng.IntN(1<<10)
 }
 
@@ -355,7 +355,7 @@ func TestLargeSendsToHalfClosed(t *testing.T) {
 
 // TestLargeSendsInPortions sends much at once to one who has room for it: a call sends no more than a portion, so that others have their turn.
 func TestLargeSendsInPortions(t *testing.T) {
-	const portion = 128 << 10
+	const portion = 256 << 10
 	each(t, func(t *testing.T, ctx context.Context) {
 		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: largest, Count: 1}}})
 		b, err := pool.Get(ctx, largest)

@@ -190,10 +190,10 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 		return n, s.h.Settle(err, ErrClosed)
 	}
 	if s.much(lengthOf(bufs)) {
-		p.Limit(portionFor(ctx))
+		p.Limit(portionInPlace(ctx))
 		if Route(pins[OpWrite].Load()) != Ring {
 			s.h.Release()
-			return s.sendInPlace(ctx, func() (int, error) { return ops.TrySendMsg(&o) })
+			return s.attemptMuch(ctx, func() (int, error) { return ops.TrySendMsg(&o) })
 		}
 	}
 	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySendMsg(&o) })

@@ -115,7 +115,7 @@ func (s *sending) inKernel() (int, error) {
 		s.ask = leastAsk
 		n = s.next()
 	}
-	sent, err := s.c.attempt(s.ctx, unix.POLLOUT, func() (int, error) {
+	sent, err := s.c.attemptMuch(s.ctx, func() (int, error) {
 		off := s.off
 		for {
 			n, err := unix.Sendfile(s.c.h.FD, s.fd, &off, n)

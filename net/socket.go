@@ -214,25 +214,52 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 // sees one of the events on the socket.
 func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, error)) (int, error) {
 	for w := (await{}); ; {
-		if !s.h.Acquire() {
-			return 0, ErrClosed
-		}
-		if ctx.Err() != nil {
-			s.h.Release()
-			return 0, driver.Canceled(ctx)
-		}
-		n, err := call()
-		if err == nil {
-			s.countTry(ctx, n)
-		}
+		n, err := s.attemptOnce(ctx, call)
 		if err != syscall.EAGAIN {
-			return n, s.h.Settle(err, ErrClosed)
+			return n, err
 		}
-		s.h.Release()
 		if events == unix.POLLIN && s.noMore.Load() {
 			return 0, nil // a socket for datagrams would be ready for ever
 		}
 		if err := w.event(ctx, s, events); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// attemptOnce is attempt without waiting: EAGAIN says that it would have to.
+func (s *socket) attemptOnce(ctx context.Context, call func() (int, error)) (int, error) {
+	if !s.h.Acquire() {
+		return 0, ErrClosed
+	}
+	if ctx.Err() != nil {
+		s.h.Release()
+		return 0, driver.Canceled(ctx)
+	}
+	n, err := call()
+	if err == nil {
+		s.countTry(ctx, n)
+	}
+	if err == syscall.EAGAIN {
+		s.h.Release()
+		return 0, err
+	}
+	return n, s.h.Settle(err, ErrClosed)
+}
+
+// attemptMuch is attempt for a call that sends much, perhaps. Others have their turn before, also after waiting: of many who waited for room, all may
+// find some at the same moment. Goroutines, too: the scheduler lets one that makes short calls have a processor for 10 ms, and so many such
+// as are just being served would have the others wait for a multiple of that.
+func (s *socket) attemptMuch(ctx context.Context, call func() (int, error)) (int, error) {
+	for w := (await{}); ; {
+		if executor.MayBlock(ctx) || executor.CompanyOf(ctx) > 1 {
+			executor.StepBack(ctx)
+		}
+		n, err := s.attemptOnce(ctx, call)
+		if err != syscall.EAGAIN {
+			return n, err
+		}
+		if err := w.event(ctx, s, unix.POLLOUT); err != nil {
 			return 0, err
 		}
 	}
