@@ -214,7 +214,7 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 // sees one of the events on the socket.
 func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, error)) (int, error) {
 	for w := (await{}); ; {
-		n, err := s.attemptOnce(ctx, call)
+		n, err := s.attemptOnce(ctx, call, executor.GiveWay)
 		if err != syscall.EAGAIN {
 			return n, err
 		}
@@ -227,8 +227,8 @@ func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, e
 	}
 }
 
-// attemptOnce is attempt without waiting: EAGAIN says that it would have to.
-func (s *socket) attemptOnce(ctx context.Context, call func() (int, error)) (int, error) {
+// attemptOnce is attempt without waiting: EAGAIN says that it would have to. Account is told what was moved.
+func (s *socket) attemptOnce(ctx context.Context, call func() (int, error), account func(context.Context, int)) (int, error) {
 	if !s.h.Acquire() {
 		return 0, ErrClosed
 	}
@@ -238,7 +238,8 @@ func (s *socket) attemptOnce(ctx context.Context, call func() (int, error)) (int
 	}
 	n, err := call()
 	if err == nil {
-		s.countTry(ctx, n)
+		s.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
+		account(ctx, n)
 	}
 	if err == syscall.EAGAIN {
 		s.h.Release()
@@ -252,10 +253,12 @@ func (s *socket) attemptOnce(ctx context.Context, call func() (int, error)) (int
 // as are just being served would have the others wait for a multiple of that.
 func (s *socket) attemptMuch(ctx context.Context, call func() (int, error)) (int, error) {
 	for w := (await{}); ; {
+		account := executor.GiveWay
 		if executor.MayBlock(ctx) || executor.CompanyOf(ctx) > 1 {
 			executor.StepBack(ctx)
+			account = func(ctx context.Context, n int) { executor.Spent(ctx, n) } // once is enough
 		}
-		n, err := s.attemptOnce(ctx, call)
+		n, err := s.attemptOnce(ctx, call, account)
 		if err != syscall.EAGAIN {
 			return n, err
 		}
