@@ -346,6 +346,8 @@ func (b *BufferRing) join(d *Driver, s *stream) error {
 	switch {
 	case b.d != d:
 		return errors.New("uringo: buffers of another driver")
+	case b.closed && d.closing.Load():
+		return ErrClosed // whoever closed them, that is what matters
 	case b.closed:
 		return errors.New("uringo: buffers closed")
 	}

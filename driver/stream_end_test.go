@@ -18,6 +18,34 @@ import (
 	"uringo/ops"
 )
 
+// A stream that begins after the end of the driver says so, whatever became of the buffers.
+func TestStreamAfterClose(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		d := e.open(driver.Config{})
+		own, err := driver.NewBufferRing(d, 4, 16)
+		if err != nil {
+			e.Fatal(err)
+		}
+		shared, err := d.Buffers()
+		if err != nil {
+			e.Fatal(err)
+		}
+		a, _ := e.sockets()
+		r, _ := e.pipe()
+		e.shut(d)
+		for _, b := range []*driver.BufferRing{own, shared} {
+			for what, s := range map[string]*driver.Stream[driver.Chunk]{
+				"receiving": driver.RecvMulti(d, a, b, 0, nil),
+				"reading":   driver.ReadMulti(d, r, b, nil),
+			} {
+				if _, err := s.Next(inTime(e)); err != driver.ErrClosed {
+					e.Errorf("%s: %v", what, err)
+				}
+			}
+		}
+	})
+}
+
 // The end of a driver with streams and zero-copy sends in flight, read and unread, while clients connect and send: it is soon, every
 // stream says why it has ended, and no descriptor, buffer or port is left over.
 func TestCloseWithStreams(t *testing.T) { // HAZARDS T7
