@@ -216,6 +216,8 @@ func (d *Driver) advance(c *chain) bool {
 		r := c.reqs[c.next]
 		n := d.segment(c)
 		switch {
+		case r.state == stateAbandoned: // when its segment came back before its turn
+			d.letGo(c, r, -int32(syscall.ECANCELED))
 		case c.broken || r.cancel == r.cur:
 			d.deliver(r, 0, syscall.ECANCELED)
 		case n == 1 || !d.mayHave(c, n): // to wait for as many could be for ever, and one by one they get there, too
@@ -401,7 +403,7 @@ func (d *Driver) evaluate(c *chain) {
 			c.next++
 			continue
 		}
-		if r.unsent && !c.broken {
+		if r.unsent && !c.broken && r.state != stateAbandoned {
 			break
 		}
 		last := i == len(segment)-1
@@ -426,7 +428,7 @@ func (d *Driver) judge(c *chain, r *Request, repeatable bool) bool {
 	switch {
 	case r.state == stateAbandoned:
 		d.letGo(c, r, res)
-	case c.broken && (r.unsent || res == -int32(syscall.ECANCELED)):
+	case c.broken && res == -int32(syscall.ECANCELED):
 		d.deliver(r, 0, syscall.ECANCELED)
 	case repeatable && !c.broken && d.resume(r, res):
 		return false

@@ -541,3 +541,109 @@ func TestCancelFDInAChain(t *testing.T) {
 		})
 	}
 }
+
+// A member is abandoned in a segment that came back before its turn. When that comes it is not run and told again, and what is behind it is
+// told once.
+func TestChainAbandonedBeforeItsTurn(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
+		fd := e.file([]byte("12345"))
+		for _, hard := range []bool{false, true} {
+			r, w := e.pipe()
+			var c driver.Chain
+			a := driver.Link(&c, ops.ReadAt(r, make([]byte, 4), -1))
+			b := driver.Link(&c, ops.WriteAt(fd, []byte("x"), 0))
+			link, n, err := driver.Link[[]byte], 0, error(syscall.ECANCELED)
+			if hard {
+				link, n, err = driver.HardLink[[]byte], 1, nil
+			}
+			z := link(&c, ops.ReadAt(fd, make([]byte, 1), 0))
+			e.submit(d, &c)
+			pending(e, a)
+			b.Cancel()
+			if got := result(e, b); got.Err != driver.ErrAbandoned && got.Err != syscall.ECANCELED {
+				e.Errorf("cancelled: %v", got.Err)
+			}
+			e.write(w, []byte("ab"))
+			pending(e, a)
+			e.write(w, []byte("cd"))
+			wants(e, "the first", a, 4, nil)
+			wants(e, "the last", z, n, err)
+			must(e, d, ops.Nop())
+		}
+	})
+}
+
+// reluctant is a kernel that at times takes no more than a number of entries.
+type reluctant struct {
+	ring.Kernel
+	atMost atomic.Int64 // negative: all
+}
+
+func (k *reluctant) Enter(fd int, submit, least, flags uint32, arg *ring.WaitArg) (int, syscall.Errno) {
+	if left := k.atMost.Load(); left >= 0 && submit > 0 {
+		if left == 0 {
+			return 0, syscall.EAGAIN
+		}
+		if int64(submit) > left {
+			submit, least = uint32(left), 0
+		}
+		k.atMost.Store(left - int64(submit))
+	}
+	return k.Kernel.Enter(fd, submit, least, flags, arg)
+}
+
+// A member is abandoned that the kernel has not taken yet, and never will. It has no result that would have to be given back, and what is behind it
+// is told.
+func TestChainAbandonedInTheQueue(t *testing.T) {
+	var k *reluctant
+	before := func(kernel func() ring.Kernel) func(*rig, driver.Config) (*driver.Driver, error) {
+		return func(_ *rig, cfg driver.Config) (*driver.Driver, error) {
+			k = &reluctant{Kernel: kernel()}
+			k.atMost.Store(-1)
+			cfg.Engine = driver.Uring
+			return driver.Open(driver.OnKernel(cfg, k))
+		}
+	}
+	on(t, []way{
+		{"uring", driver.Uring, before(ring.Linux)},
+		{"portable", driver.Portable, before(func() ring.Kernel { return ring.NewPortable(ops.Calls(), 64) })},
+	}, func(e *rig) {
+		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
+		r, w := e.pipe()
+		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+		pending(e, idle) // the driver has its wake-up armed, too
+		for _, hard := range []bool{false, true} {
+			var given atomic.Int32
+			op := ops.Nop()
+			kind := *op.Kind
+			kind.Discard = func(_ *ops.Spec, res int32) {
+				if res >= 0 {
+					given.Add(1)
+				}
+			}
+			op.Kind = &kind
+			var c driver.Chain
+			a := driver.Link(&c, ops.Nop())
+			b := driver.Link(&c, op)
+			link, err := driver.Link[struct{}], error(syscall.ECANCELED)
+			if hard {
+				link, err = driver.HardLink[struct{}], nil
+			}
+			z := link(&c, ops.Nop())
+			k.atMost.Store(1)
+			e.submit(d, &c)
+			wants(e, "the first", a, 0, nil)
+			b.Cancel()
+			wants(e, "cancelled", b, 0, driver.ErrAbandoned)
+			pending(e, z)
+			k.atMost.Store(-1)
+			wants(e, "the last", z, 0, err)
+			if given.Load() > 0 {
+				e.Error("a result that nothing had was given back")
+			}
+		}
+		e.write(w, []byte("x"))
+		wants(e, "the one that kept the driver up", idle, 1, nil)
+	})
+}

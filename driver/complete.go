@@ -45,7 +45,10 @@ func (d *Driver) complete(c *ring.CQE, pooled bool) {
 		d.pooled--
 	}
 	d.stats.complete(k.Code)
-	performed := c.Res >= 0 && !r.unsent && r.ready == 0
+	if r.unsent {
+		c.Res = -int32(syscall.ECANCELED) // an entry that does nothing stood for it
+	}
+	performed := c.Res >= 0 && r.ready == 0
 	if k.Direct && r.ready == 0 {
 		d.files.settle(&r.spec, performed)
 	}
