@@ -67,12 +67,13 @@ var (
 	// flight, bound it.
 	ErrChainTooLong = errors.New("uringo: chain is longer than the ring")
 
-	errChainSent = errors.New("uringo: chain was submitted before")
+	errChainSent   = errors.New("uringo: chain was submitted before")
+	errChainAwaits = fmt.Errorf("uringo: a chain that waits for a stream: %w", syscall.EINVAL)
 )
 
 // Submit hands the chain to the driver and returns at once. The memory of all its operations belongs to the driver until their results are
 // in. Every member gets a result, also if Submit returns an error: then it is that error, and none of them runs. An operation with invalid
-// arguments is such an error.
+// arguments is such an error, and so is one that waits for a stream ([Stream.Ready]).
 func (c *Chain) Submit(d *Driver) error {
 	if c.sent {
 		return errChainSent
@@ -126,6 +127,9 @@ func (d *Driver) fits(n int) error {
 func (p *Pending[T]) ready(d *Driver, behind *toucher) (*Request, error) {
 	if err := p.op.Invalid(); err != nil {
 		return nil, err
+	}
+	if p.op.Kind == ops.KindAwait {
+		return nil, errChainAwaits
 	}
 	p.d = d
 	p.seq = p.req.reset(&p.op.Spec, p, behind)

@@ -282,6 +282,23 @@ func TestChainLimits(t *testing.T) { // G10
 	})
 }
 
+// Nobody can wait for a stream in a chain, and is told so rather than that something has come.
+func TestChainWithAStream(t *testing.T) {
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{})
+		r, _ := e.pipe()
+		s := driver.SubmitMulti(d, ops.AcceptMulti(r, 0))
+		var c driver.Chain
+		p, q := driver.Link(&c, s.Ready()), driver.Link(&c, ops.Nop())
+		err := c.Submit(d)
+		if !errors.Is(err, syscall.EINVAL) {
+			e.Errorf("submitted: %v", err)
+		}
+		wants(e, "the wait", p, 0, err)
+		wants(e, "the one behind it", q, 0, err)
+	})
+}
+
 // Cancelling a member ends that and what is behind it, wherever the chain is.
 func TestChainCancel(t *testing.T) { // HAZARDS T26
 	on(t, chaining, func(e *rig) {
