@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"io"
 	"syscall"
 
@@ -55,9 +56,26 @@ func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 	return off, err
 }
 
-// SyscallConn is [File.SyscallConn]. With it and Seek, a connection of package net sends the file without copying it through the process,
-// as net/http does with what it serves.
-func (r *Reader) SyscallConn() (syscall.RawConn, error) { return r.f.SyscallConn() }
+// SyscallConn is [File.SyscallConn], for Control alone: its Read and Write are errors.ErrUnsupported. With it and Seek, a connection of package
+// net sends the file without copying it through the process, as net/http does with what it serves; others, such as the standard library's, read
+// from the Reader.
+func (r *Reader) SyscallConn() (syscall.RawConn, error) {
+	raw, err := r.f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return controlConn{raw}, nil
+}
+
+// controlConn is the syscall.RawConn of a [Reader]. Who calls its Read would read from where the descriptor stands: the standard library's
+// connections do, from whatever has one.
+type controlConn struct{ syscall.RawConn }
+
+// Read implements syscall.RawConn.
+func (controlConn) Read(func(fd uintptr) (done bool)) error { return errors.ErrUnsupported }
+
+// Write implements syscall.RawConn.
+func (controlConn) Write(func(fd uintptr) (done bool)) error { return errors.ErrUnsupported }
 
 // seekTo is the arithmetic of io.Seeker, from position pos.
 func (f *File) seekTo(ctx context.Context, pos, offset int64, whence int) (int64, error) {

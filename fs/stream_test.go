@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	stdnet "net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -216,6 +217,65 @@ func TestReaderWriter(t *testing.T) {
 		}
 		if _, err := f.NewWriter(ctx, 0).WriteAt([]byte("x"), -1); err == nil {
 			t.Error("WriteAt before the start succeeded")
+		}
+	})
+}
+
+// TestReaderIntoStandardConn copies from Readers into a connection of the standard library, which takes what has a descriptor for a file that is
+// to be read from where that stands: it must not, as a Reader stands elsewhere.
+func TestReaderIntoStandardConn(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		want := pattern(10_000, 7)
+		f := openNew(t, ctx, want)
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		l, err := stdnet.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer l.Close()
+		here, err := stdnet.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer here.Close()
+		there, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer there.Close()
+		dir, name := filepath.Split(f.Name())
+		g, err := fs.DirFS(ctx, dir).Open(name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer g.Close()
+		for what, r := range map[string]io.ReadSeeker{"Reader": f.NewReader(ctx, 0), "file of DirFS": g.(io.ReadSeeker)} {
+			send := func(off int64, n int) {
+				if _, err := r.Seek(off, io.SeekStart); err != nil {
+					t.Error(err)
+				}
+				if m, err := io.CopyN(here, r, int64(n)); m != int64(n) || err != nil {
+					t.Errorf("%s: CopyN of %d = %d, %v", what, n, m, err)
+					return
+				}
+				got := make([]byte, n)
+				if _, err := io.ReadFull(there, got); err != nil || !bytes.Equal(got, want[off:][:n]) {
+					t.Errorf("%s: %d bytes from %d are others: %v", what, n, off, err)
+				}
+				if pos, err := r.Seek(0, io.SeekCurrent); pos != off+int64(n) || err != nil {
+					t.Errorf("%s: stands at %d after %d bytes from %d: %v", what, pos, n, off, err)
+				}
+			}
+			send(0, 512)
+			send(100, 1000)
+			send(0, len(want))
 		}
 	})
 }
