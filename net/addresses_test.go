@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -77,6 +78,28 @@ func TestListenForms(t *testing.T) { // M1
 			if l != nil {
 				l.Close(ctx)
 			}
+		}
+	})
+}
+
+// TestWrongNetwork listens on networks that the other function is for. The error has the address, as that of the standard library, and names the
+// function.
+func TestWrongNetwork(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		check := func(address, remedy string, err error) {
+			var op *net.OpError
+			var ae *stdnet.AddrError
+			if !errors.As(err, &op) || op.Op != "listen" || !errors.As(err, &ae) || ae.Addr != address || !strings.Contains(ae.Err, remedy) {
+				t.Errorf("%s: %v", address, err)
+			}
+		}
+		for network, address := range map[string]string{"udp": "127.0.0.1:0", "unixgram": "@x"} {
+			_, err := net.Listen(ctx, network, address)
+			check(address, "ListenPacket", err)
+		}
+		for network, address := range map[string]string{"tcp": "127.0.0.1:0", "unix": "@x", "unixpacket": "@x"} {
+			_, err := net.ListenPacket(ctx, network, address)
+			check(address, "for Listen", err)
 		}
 	})
 }

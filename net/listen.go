@@ -89,7 +89,7 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (*L
 func (lc *ListenConfig) bind(ctx context.Context, name, address string, packets bool) (n network, fd int, a Addr, err error) {
 	n, err = networkNamed(name)
 	if err == nil && (n.typ == unix.SOCK_DGRAM) != packets {
-		err = &stdnet.AddrError{Err: "unexpected network for this kind of socket", Addr: name}
+		err = &stdnet.AddrError{Err: "networks of datagrams are for ListenPacket, others for Listen", Addr: address}
 	}
 	if err != nil {
 		return n, -1, nil, err
@@ -199,7 +199,7 @@ func (lc *ListenConfig) prepare(n network, fd int) error {
 func (l *Listener) Addr() Addr { return l.local }
 
 // Accept waits for a connection. One that was accepted in the moment in which ctx ended is returned. With too many open files the
-// error is EMFILE or ENFILE, and the connection waits on. Kernel 5.6, accept4(2).
+// error is EMFILE or ENFILE, and the connection waits on. Kernel 5.5, accept4(2).
 func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	d, err := driver.FromContext(ctx)
 	if err != nil {
