@@ -61,8 +61,8 @@ type Config struct {
 	// size of the completion queue, so completions never overflow, at 16 bytes each. Of operations that may wait for ever until
 	// something comes, such as receiving, it takes three quarters: so many connections at a time can be idle. Of those that may wait
 	// until something is taken, such as sending, it takes as many, and leaves one place of 16 to those that wait for neither. Zero means
-	// 64 times Entries, which is 16384 by default. It is rounded up to a power of two, of which the driver keeps a few for itself; the
-	// limit is 65536.
+	// 64 times Entries, which is 16384 by default. It is rounded up to a power of two, of which the driver keeps a sixteenth for itself; the
+	// limit is 65536. It is not less than Entries.
 	InFlight uint32
 
 	// Engine chooses what performs operations. Zero means Auto.

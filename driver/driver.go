@@ -144,7 +144,9 @@ const (
 // Slots are no more than the completion queue has places.
 const _ = uint(1<<cancelShift - ring.MaxCQEntries)
 
-// Open starts a driver.
+// Open starts a driver, which has to be closed. A system that refuses io_uring is an error with [Uring]; with [Auto] the driver works without, and
+// tells its logger why. Too few descriptors (EMFILE, ENFILE) or too little memory (ENOMEM) are an error with both, but a user who may lock little
+// memory gets a smaller ring. A Config with what cannot be is an error that names the field.
 func Open(cfg Config) (*Driver, error) { return open(cfg, nil) }
 
 // OpenGuest starts a driver whose goroutine also runs guest. It is locked to a thread, which makes the ring cheaper and lets

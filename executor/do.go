@@ -285,7 +285,7 @@ type Ground uint8
 
 const (
 	OwnGround    Ground = iota // nobody: the caller has a goroutine to itself
-	WorkerGround               // the other tasks of its worker, which is the only one there is, or the processor is
+	WorkerGround               // the other tasks of its worker, and nobody else goes on: there is one worker, or one processor
 	DriverGround               // those of its runtime, and the driver: it runs on the driver's own thread, as tasks of Local do
 	TeamGround                 // the other tasks of its worker, while other workers go on on other processors
 )
@@ -321,7 +321,7 @@ func CompanyOf(ctx context.Context) int {
 const maxWorked = 64
 
 // Spent accounts for an operation that the caller performed without waiting and that moved n bytes. It reports whether the caller has had
-// its share and is to [Yield]: a task whose operations all succeed at once would never wait, and the other tasks of its worker would
+// its share and is to [StepBack]: a task whose operations all succeed at once would never wait, and the other tasks of its worker would
 // starve. Who has a goroutine to itself is never told so.
 func Spent(ctx context.Context, n int) bool {
 	t := sharer(ctx)

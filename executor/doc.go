@@ -38,7 +38,11 @@
 // ("OS thread locking must match locking at coroutine creation"). Nothing can catch it. Code that locks its thread belongs into
 // [Block], or into a task of Goroutines.
 //
-// A task that holds its worker for longer than [WithStallAfter] allows is reported through the driver's logger, with its stack.
+// A task that holds its worker for longer than [WithStallAfter] allows is reported, with its stack, to the Logger of the driver's Config. By default
+// there is none, and the tasks that wait for it stand still without a word:
+//
+//	log, _ := zap.NewDevelopment() // or driver.Slog(slog.Default().Handler())
+//	err := executor.Start(ctx, root, executor.WithDriver(driver.Config{Logger: log}))
 //
 // # The end
 //

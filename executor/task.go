@@ -157,7 +157,8 @@ type JoinHandle[T any] struct {
 // Go starts a task on the executor of ctx and returns at once. On Workers it goes to the next worker in turn; see [GoHere]. If
 // the task cannot be started, Join says why.
 //
-// Nobody has to join a task. The error of one that nobody joins is not told to anybody; a panic goes to the driver's logger in any case.
+// Nobody has to join a task. The error of one that nobody joins is not told to anybody; a panic goes to the driver's logger in any case,
+// if it has one.
 //
 // The task's context carries the values of ctx. It ends when Abort is called, when Start ends, or, if ctx can end before its own
 // task does (context.WithTimeout, say), with ctx.

@@ -18,12 +18,14 @@ import (
 // finds the old content or the new one, whole. When it has returned nil, the new one is on stable storage.
 //
 // It writes a new file in the same directory, syncs it, gives it the name with rename(2), and syncs the directory, where the file system
-// can; in the ring, these are one submission (kernel 5.11). A directory that the caller may search and write to, and not read, cannot be
-// synced: there it is the whole file system (syncfs(2)), which takes the longer the more others have written, and whose errors may be theirs. So the file has the permissions perm before umask, and its owner, other names
+// can; in the ring, these are one submission (kernel 5.11). So the file has the permissions perm before umask, and its owner, other names
 // and attributes are not those of the old one; a symbolic link of that name is replaced itself. An error means that the old content is
 // still there, unless it came from the last step: then it is the new one, which may not survive a crash of the machine. After
 // driver.ErrAbandoned it may be either, and the one may follow upon the other. A crash may leave the new file behind, whose name
 // begins with .tmp- .
+//
+// A directory that the caller may search and write to, and not read, cannot be synced: there it is the whole file system (syncfs(2)), which
+// takes the longer the more others have written, and whose errors may be theirs.
 func WriteFileAtomic(ctx context.Context, name string, data []byte, perm FileMode) error {
 	slash := strings.LastIndexByte(name, '/')
 	dir, base := name[:slash+1], name[slash+1:]

@@ -134,7 +134,9 @@ func adopt(ctx context.Context, fd int, listening bool) (*driver.Driver, network
 	return d, n, unix.SetNonblock(fd, true)
 }
 
-// File returns a file of package os with a descriptor of its own of the same socket, as that of *net.TCPConn does.
+// File returns a file of package os with a descriptor of its own of the same socket. Unlike that of *net.TCPConn it stays non-blocking when somebody
+// takes the descriptor, as os/exec does: for a program that would not expect that, call unix.SetNonblock, which goes for both descriptors, and use
+// the socket no more here.
 func (s *socket) File() (*os.File, error) {
 	s.slow.Store(true) // for all we know
 	var file *os.File

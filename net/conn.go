@@ -100,8 +100,9 @@ func (c *Conn) Write(ctx context.Context, b []byte) (int, []byte, error) {
 	return n, b, c.fail("write", "send", err)
 }
 
-// WriteAll sends all of b, and hands b back. The count says how much was sent, also with an error. Of several calls at a time each sends
-// all of its bytes before the next begins. See [Conn.Write].
+// WriteAll sends all of b, and hands b back. The count says how much was sent, also with an error. Calls of WriteAll, [Conn.WriteFixedAll],
+// [Conn.SendFile] and [Conn.Splice] take turns: each sends all of its bytes before the next begins. Those that send once, such as [Conn.Write],
+// wait for no turn: what they send may come in between.
 func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
 	n, err := c.sendAll(ctx, b, c.freeWrite)
 	if err == nil {

@@ -18,7 +18,7 @@ import (
 // SendFile sends n bytes of a file from offset off, or everything to its end if n is negative, and returns how many it sent. An end of the
 // file before n bytes is no error. f is an *fs.File, an *os.File, or whatever else has a descriptor; its position is neither used nor
 // moved. The bytes of a regular file do not pass through the process. What the page cache has goes out at once; what it has not, the ring
-// fetches, and no thread waits for it. Other writers wait until SendFile is done.
+// fetches, and no thread waits for it. It takes turns with [Conn.WriteAll].
 //
 // A ctx that ends stops it, but it returns only when the kernel has let go of the file. To a peer who is gone it is EPIPE and, for want of a
 // flag, SIGPIPE, which Go ignores unless the program asks for it. Kernel 5.7; sendfile(2), splice(2).

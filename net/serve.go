@@ -21,7 +21,8 @@ import (
 type Server struct {
 	// Handle is called with what arrives on a connection, piece by piece and in order: never twice at a time for one connection. It
 	// may send, and wait, and must release the chunk. While a connection is served, receiving from it in other ways fails. An error
-	// ends the connection, and so does a panic, which then is one of the task.
+	// ends the connection, and so does a panic in a task, which goes to the driver's logger. Where Serve was called on a plain goroutine, so is
+	// Handle, and a panic ends the program.
 	Handle func(ctx context.Context, c *Conn, chunk driver.Chunk) error
 
 	// Ended, if not nil, is called when a connection has ended and been closed, after the last call of Handle: with the error of Handle

@@ -15,7 +15,7 @@ import (
 
 // Splice sends n bytes that it receives from src, or everything until src ends if n is negative, and returns how many it sent. An end of
 // src before n bytes is no error. Between TCP and Unix streams the bytes do not pass through the process; connections of other kinds are
-// read and written, to the same result. Other writers wait until Splice is done; other readers of src take their share.
+// read and written, to the same result. It takes turns with [Conn.WriteAll]; other readers of src take their share.
 //
 // When sending fails, c is closed or ctx ends, what was received from src and not sent is not lost: the next reads of src return it. It costs the
 // kernel's memory for up to 1 MiB in flight, and nothing while nothing arrives. To a peer who is gone it is like [Conn.SendFile]. Kernel 5.6;

@@ -12,24 +12,25 @@ import (
 // there. They may block, and nothing can cancel them. They allocate nothing unless the name is very long: an [Op] has to outlive its
 // caller's frame, and these do not.
 
-// StatxNow is [Statx]. statx(2).
+// StatxNow is [Statx] as a plain system call on the calling goroutine. It may block. statx(2).
 func StatxNow(dirfd int, name string, flags int, mask uint32, st *unix.Statx_t) error {
 	_, err := callOnName(unix.SYS_STATX, dirfd, name, uintptr(flags), uintptr(mask), unsafe.Pointer(st))
 	return err
 }
 
-// UnlinkatNow is [Unlinkat]. unlinkat(2).
+// UnlinkatNow is [Unlinkat] as a plain system call on the calling goroutine. It may block. unlinkat(2).
 func UnlinkatNow(dirfd int, name string, flags int) error {
 	_, err := callOnName(unix.SYS_UNLINKAT, dirfd, name, uintptr(flags), 0, nil)
 	return err
 }
 
-// OpenatNow is [Openat]. openat(2).
+// OpenatNow is [Openat] as a plain system call on the calling goroutine, which waits for the other end of a FIFO. openat(2).
 func OpenatNow(dirfd int, name string, flags int, mode uint32) (fd int, err error) {
 	return callOnName(unix.SYS_OPENAT, dirfd, name, uintptr(openFlags(uint64(flags))), uintptr(mode), nil)
 }
 
-// Openat2Now is [Openat2], but takes the flags as they are and is not repeated after EINTR. openat2(2).
+// Openat2Now is [Openat2] as a plain system call on the calling goroutine, but takes the flags as they are and is not repeated after EINTR. It may
+// block. openat2(2).
 func Openat2Now(dirfd int, name string, how unix.OpenHow) (fd int, err error) {
 	var b nameBuf
 	p := b.set(name)
@@ -44,7 +45,7 @@ func Openat2Now(dirfd int, name string, how unix.OpenHow) (fd int, err error) {
 	return int(r), nil
 }
 
-// CloseNow is [Close], and like that never repeated. close(2).
+// CloseNow is [Close] as a plain system call on the calling goroutine, and like that never repeated. It may block. close(2).
 func CloseNow(fd int) error {
 	if _, _, errno := syscall.Syscall(unix.SYS_CLOSE, uintptr(fd), 0, 0); errno != 0 {
 		return errno
