@@ -12,12 +12,15 @@ func delays(nap time.Duration) (end func() time.Duration) {
 	stop, sum := make(chan struct{}), make(chan time.Duration)
 	go func() {
 		var late time.Duration
+		alarm := time.NewTimer(nap) // one for all, as who counts allocations may be measured, too
+		defer alarm.Stop()
 		for {
 			begin, over := time.Now(), false
+			alarm.Reset(nap)
 			select {
 			case <-stop:
 				over = true
-			case <-time.After(nap):
+			case <-alarm.C:
 			}
 			if late += max(0, time.Since(begin)-nap); over {
 				sum <- late
