@@ -136,7 +136,7 @@ func on(t *testing.T, ways []way, test func(e *rig)) {
 			t.Cleanup(func() { // after those of the test
 				e.close()
 				sameDescriptors(t, before)
-				goleak.VerifyNone(t, goroutines)
+				testenv.NoGoroutines(t, goroutines)
 			})
 			test(e)
 		})

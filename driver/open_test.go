@@ -260,7 +260,7 @@ func TestNoDescriptors(t *testing.T) {
 func TestNothingToLog(t *testing.T) {
 	on(t, []way{onUring, onPortable, onLocked}, func(e *rig) {
 		core, logs := observer.New(zapcore.InfoLevel)
-		d := e.open(driver.Config{Logger: zap.New(core), CancelGrace: time.Second})
+		d := e.open(driver.Config{Logger: zap.New(core), CancelGrace: time.Minute})
 		newMix(e, d).play(4, 50)
 		e.shut(d)
 		if logs.FilterMessageSnippet("smaller ring").Len() > 0 {

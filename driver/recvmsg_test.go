@@ -31,7 +31,7 @@ func (e *rig) datagrams(domain int) (fd int, addr unix.Sockaddr) {
 	case unix.AF_INET6:
 		err = unix.Bind(fd, &unix.SockaddrInet6{Addr: [16]byte{15: 1}})
 	default:
-		err = unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("@uringo-%d-%d", unix.Getpid(), e.rng.Uint64())})
+		err = unix.Bind(fd, &unix.SockaddrUnix{}) // to a name of the kernel's choice: those that a seed repeats may still be taken
 	}
 	if err == nil {
 		addr, err = unix.Getsockname(fd)

@@ -219,6 +219,6 @@ func TestStartsAndStops(t *testing.T) {
 			e.Errorf("%d MiB more memory", grown>>20)
 		}
 		sameDescriptors(e, fds)
-		goleak.VerifyNone(e, goroutines)
+		testenv.NoGoroutines(e, goroutines)
 	})
 }
