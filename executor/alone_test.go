@@ -30,6 +30,7 @@ func TestAloneForLong(t *testing.T) {
 				return err
 			}
 			var over atomic.Bool
+			var turns atomic.Int32
 			var others sync.WaitGroup
 			busy := executor.GoHere(ctx, func(ctx context.Context) (n int, err error) {
 				for ; !over.Load(); n++ {
@@ -46,7 +47,7 @@ func TestAloneForLong(t *testing.T) {
 			}
 			others.Go(func() {
 				plain := driver.NewContext(context.Background(), d)
-				for time.Now().Before(until) {
+				for time.Now().Before(until) || turns.Load() == 0 {
 					if r := executor.Do(plain, ops.Nop()); r.Err != nil {
 						w.Errorf("somebody else's operation: %v", r.Err)
 					}
@@ -54,20 +55,19 @@ func TestAloneForLong(t *testing.T) {
 				}
 				over.Store(true)
 			})
-			turns := 0
 			for !over.Load() {
 				if err := executor.Sleep(ctx, time.Millisecond); err != nil {
 					return err
 				}
-				turns++
+				turns.Add(1)
 			}
 			forever.Abort()
 			if _, err := forever.Join(ctx); !errors.Is(err, context.Canceled) {
 				w.Errorf("the aborted task ended with %v", err)
 			}
 			n, err := busy.Join(ctx)
-			if n < turns || turns == 0 {
-				w.Errorf("%d operations, %d turns of another", n, turns)
+			if n < int(turns.Load()) {
+				w.Errorf("%d operations, %d turns of another", n, turns.Load())
 			}
 			others.Wait()
 			return err

@@ -409,12 +409,13 @@ func TestExecutorThatDoesNotWait(t *testing.T) {
 				time.Sleep(100 * time.Microsecond) // the value stays in the channel
 			}
 		}
+		var writing sync.WaitGroup
 		err := w.quick(context.Background(), func(ctx context.Context) error {
 			for i := range 100 {
-				go func() {
+				writing.Go(func() {
 					time.Sleep(50 * time.Microsecond)
 					executor.Do(context.WithoutCancel(ctx), ops.WriteAt(wr, []byte{byte(i)}, -1))
-				}()
+				})
 				_, buf, err := read(ctx, rd, make([]byte, 1))
 				if err != nil || buf[0] != byte(i) {
 					w.Errorf("read %d of %d, %v", buf[0], i, err)
@@ -429,15 +430,16 @@ func TestExecutorThatDoesNotWait(t *testing.T) {
 			w.Error(err)
 		}
 
-		h.wait = func(n int32, ready <-chan struct{}) {
-			if n == h.waits.Load()-1 && n%2 == 0 {
-				culprit(errTest)
-			}
-			<-ready
-		}
+		writing.Wait() // the last may only now hear of it
 		h.waits.Store(0)
 		err = w.quick(context.Background(), func(ctx context.Context) error {
-			time.AfterFunc(5*time.Millisecond, func() { executor.Do(context.WithoutCancel(ctx), ops.WriteAt(wr, []byte("data"), -1)) })
+			h.wait = func(n int32, ready <-chan struct{}) {
+				if n == 0 { // what is read comes only now, and who writes it is not the first to wait
+					time.AfterFunc(5*time.Millisecond, func() { executor.Do(context.WithoutCancel(ctx), ops.WriteAt(wr, []byte("data"), -1)) })
+					culprit(errTest)
+				}
+				<-ready
+			}
 			buf := make([]byte, 4)
 			defer func() {
 				if string(buf) != "data" {

