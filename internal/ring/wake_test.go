@@ -58,7 +58,7 @@ func TestNoLostWake(t *testing.T) {
 					r.Wake()
 				}
 			}()
-			const lost = 2 * time.Second
+			const lost = 10 * time.Second
 			for round := uint64(1); round <= rounds; round++ {
 				asked.Store(round)
 				spin(int(round*13%64) * 8)
