@@ -9,6 +9,7 @@ import (
 	"io"
 	stdnet "net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -166,7 +167,7 @@ func TestUnixNames(t *testing.T) { // M18
 				t.Error(err)
 				return
 			}
-			for _, from := range []string{"", filepath.Join(dir, "out"+fmt.Sprint(i)), "@uringo-from-" + t.Name()} {
+			for _, from := range []string{"", filepath.Join(dir, "out"+fmt.Sprint(i)), fmt.Sprint("@uringo-from-", os.Getpid(), t.Name())} {
 				var dl net.Dialer
 				if from != "" {
 					dl.LocalAddr = &net.UnixAddr{Name: from, Net: "unixgram"}

@@ -3,6 +3,7 @@ package net_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	stdnet "net"
 	"os"
 	"path/filepath"
@@ -48,9 +49,9 @@ func TestReadNothing(t *testing.T) {
 			"NetConn":   func(ctx context.Context) (int, error) { return c.NetConn().Read(nil) },
 		}
 		check := func(when string, want error) {
-			_ = c.NetConn().SetDeadline(time.Now().Add(time.Second))
+			_ = c.NetConn().SetDeadline(time.Now().Add(10 * time.Second))
 			for name, read := range ways {
-				short, cancel := context.WithTimeout(ctx, time.Second)
+				short, cancel := context.WithTimeout(ctx, 10*time.Second)
 				if n, err := read(short); n != 0 || !errors.Is(err, want) {
 					t.Errorf("%s %s: %d, %v, want %v", name, when, n, err, want)
 				}
@@ -170,7 +171,7 @@ func TestRawConnPanics(t *testing.T) {
 			t.Error(err)
 		}
 		testenv.PanicInside(t, raw)
-		short, cancel := context.WithTimeout(ctx, time.Second)
+		short, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		closeAll(t, short, c, s)
 	})
@@ -322,7 +323,8 @@ func TestLongestNames(t *testing.T) {
 		}
 		defer os.RemoveAll(dir)
 		path := filepath.Join(dir, strings.Repeat("x", 106-len(dir)))
-		for _, name := range []string{path, path + "y", "@" + strings.Repeat("z", 107), "@" + strings.Repeat("z", 108)} {
+		abstract := fmt.Sprintf("@%0107d", os.Getpid()) // nobody else's
+		for _, name := range []string{path, path + "y", abstract, abstract + "0"} {
 			l, err := net.Listen(ctx, "unix", name)
 			if most := 107 + strings.Count(name[:1], "@"); len(name) > most {
 				if !errors.Is(err, syscall.EINVAL) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/executor"
 	"uringo/net"
 )
@@ -165,6 +167,14 @@ func TestCancelDial(t *testing.T) { // M4, G7
 			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			c, err := net.Dial(short, "tcp4", l.Addr().String())
 			cancel()
+			queue, infoErr := unix.GetsockoptTCPInfo(int(l.Fd()), unix.IPPROTO_TCP, unix.TCP_INFO)
+			if infoErr != nil {
+				t.Error(infoErr)
+				return
+			}
+			if full := queue.Unacked > queue.Sacked; !full && errors.Is(err, os.ErrDeadlineExceeded) {
+				continue // it ended for want of time, which was the machine's fault
+			}
 			if err == nil {
 				if full = append(full, c); len(full) > 10 {
 					t.Error("the queue does not fill up")

@@ -473,7 +473,7 @@ func TestSpliceDatagrams(t *testing.T) { // N1
 			if n, b, err := end.Read(ctx, make([]byte, 10)); err != nil || string(b[:n]) != "data" {
 				t.Errorf("%s: %q, %v", network, b[:n], err)
 			}
-			short, cancel := context.WithTimeout(ctx, time.Second)
+			short, cancel := context.WithTimeout(ctx, 10*time.Second)
 			if n, b, err := src.Read(short, make([]byte, 10)); err != nil || string(b[:n]) != "gram" {
 				t.Errorf("%s: the rest: %q, %v", network, b[:n], err)
 			}
