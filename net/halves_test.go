@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"uringo/buf"
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/testenv"
 	"uringo/net"
@@ -116,14 +117,19 @@ func TestHalvesReunite(t *testing.T) { // M14
 			chunk.Release()
 			break
 		}
-		err := together(ctx, func(ctx context.Context) error {
+		err := inFlight(ctx, 0) // of the iteration
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		err = together(ctx, func(ctx context.Context) error {
 			n, _, err := r.ReadFull(ctx, make([]byte, 3))
 			if n != 3 || err != nil {
 				return fmt.Errorf("the read that waited: %d, %w", n, err)
 			}
 			return nil
 		}, func(ctx context.Context) error {
-			err := executor.Sleep(ctx, 2*time.Millisecond)
+			err := inFlight(ctx, 1)
 			got, uniteErr := net.Reunite(r, w)
 			if got != c || uniteErr != nil {
 				return fmt.Errorf("Reunite = %v, %w", got, uniteErr)
@@ -164,6 +170,15 @@ func TestHalvesReunite(t *testing.T) { // M14
 			t.Errorf("the half that was refused: %d, %v", n, err)
 		}
 	})
+}
+
+// inFlight waits until so many operations are in flight.
+func inFlight(ctx context.Context, n int) error {
+	d, err := driver.FromContext(ctx)
+	for err == nil && d.Stats().InFlight != n {
+		err = executor.Sleep(ctx, time.Millisecond)
+	}
+	return err
 }
 
 // TestHalvesCloseWhileReading closes the sending half, or drops it, while a read waits: the peer sees the end, and sends its own.
