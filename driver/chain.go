@@ -438,6 +438,7 @@ func (d *Driver) judge(c *chain, r *Request, repeatable bool) bool {
 		return false
 	case repeatable && !c.broken && res < 0 && d.refused(r, res):
 		return r.chain == nil
+	case res < 0 && d.halted(r, res):
 	default:
 		n, err := d.outcome(r, res)
 		d.deliver(r, n, err)

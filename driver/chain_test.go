@@ -610,22 +610,78 @@ func (k *reluctant) Enter(fd int, submit, least, flags uint32, arg *ring.WaitArg
 	return k.Kernel.Enter(fd, submit, least, flags, arg)
 }
 
-// A member is abandoned that the kernel has not taken yet, and never will. It has no result that would have to be given back, and what is behind it
-// is told.
-func TestChainAbandonedInTheQueue(t *testing.T) {
-	var k *reluctant
+// reluctantly runs a test on such kernels; k returns that of the latest driver.
+func reluctantly(t *testing.T, test func(e *rig, k func() *reluctant)) {
+	var latest *reluctant
 	before := func(kernel func() ring.Kernel) func(*rig, driver.Config) (*driver.Driver, error) {
 		return func(_ *rig, cfg driver.Config) (*driver.Driver, error) {
-			k = &reluctant{Kernel: kernel()}
-			k.atMost.Store(-1)
+			latest = &reluctant{Kernel: kernel()}
+			latest.atMost.Store(-1)
 			cfg.Engine = driver.Uring
-			return driver.Open(driver.OnKernel(cfg, k))
+			return driver.Open(driver.OnKernel(cfg, latest))
 		}
 	}
 	on(t, []way{
 		{"uring", driver.Uring, before(ring.Linux)},
 		{"portable", driver.Portable, before(func() ring.Kernel { return ring.NewPortable(ops.Calls(), 64) })},
-	}, func(e *rig) {
+	}, func(e *rig) { test(e, func() *reluctant { return latest }) })
+}
+
+// A member that was cancelled says so under whatever name the kernel says it, also if a hard link has been followed; and that its driver was closed.
+func TestChainCancelledBeforeAHardLink(t *testing.T) {
+	reluctantly(t, func(e *rig, k func() *reluctant) {
+		for _, shut := range []bool{false, true} {
+			d := e.open(driver.Config{})
+			r, w := e.pipe()
+			idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+			pending(e, idle) // the driver has its wake-up armed, too
+			op, res := e.nop(-int(syscall.EINTR))
+			if res == 0 {
+				e.Skip("needs IORING_NOP_INJECT_RESULT")
+			}
+			k().atMost.Store(0)
+			var c driver.Chain
+			a := driver.Link(&c, op)
+			z := driver.HardLink(&c, ops.Nop())
+			e.submit(d, &c)
+			pending(e, a)
+			why := error(syscall.ECANCELED)
+			var closing sync.WaitGroup
+			if shut {
+				why = driver.ErrClosed
+				closing.Go(func() { e.shut(d) })
+				e.eventually("it is closing", func() bool {
+					p := driver.Submit(d, ops.Nop())
+					d.Stats() // asked for in the channel behind it
+					select {
+					case r := <-p.Done():
+						return r.Err == driver.ErrClosed
+					default:
+						return false
+					}
+				})
+			} else {
+				a.Cancel()
+				pending(e, a)
+			}
+			k().atMost.Store(-1)
+			wants(e, "cancelled", a, 0, why)
+			if got := result(e, z); got.Err != nil && !shut {
+				e.Errorf("the one behind it: %v", got.Err)
+			}
+			if !shut {
+				e.write(w, []byte("x"))
+			}
+			result(e, idle)
+			closing.Wait()
+		}
+	})
+}
+
+// A member is abandoned that the kernel has not taken yet, and never will. It has no result that would have to be given back, and what is behind it
+// is told.
+func TestChainAbandonedInTheQueue(t *testing.T) {
+	reluctantly(t, func(e *rig, k func() *reluctant) {
 		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
 		r, w := e.pipe()
 		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
@@ -648,13 +704,13 @@ func TestChainAbandonedInTheQueue(t *testing.T) {
 				link, err = driver.HardLink[struct{}], nil
 			}
 			z := link(&c, ops.Nop())
-			k.atMost.Store(1)
+			k().atMost.Store(1)
 			e.submit(d, &c)
 			wants(e, "the first", a, 0, nil)
 			b.Cancel()
 			wants(e, "cancelled", b, 0, driver.ErrAbandoned)
 			pending(e, z)
-			k.atMost.Store(-1)
+			k().atMost.Store(-1)
 			wants(e, "the last", z, 0, err)
 			if given.Load() > 0 {
 				e.Error("a result that nothing had was given back")

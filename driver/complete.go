@@ -149,7 +149,10 @@ func (d *Driver) meant(r *Request, err error) error {
 }
 
 // refused handles what is special about an operation that ended with an error. It reports false if nothing is.
-func (d *Driver) refused(r *Request, res int32) bool {
+func (d *Driver) refused(r *Request, res int32) bool { return d.halted(r, res) || d.again(r, res) }
+
+// halted ends an operation that somebody has asked to end, if its error says no more than that, and reports whether that is so.
+func (d *Driver) halted(r *Request, res int32) bool {
 	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait() ||
 		r.spec.Ready(res) != 0
 	switch {
@@ -158,7 +161,7 @@ func (d *Driver) refused(r *Request, res int32) bool {
 	case stopped && (r.cancel == r.cur || r.hit):
 		d.deliver(r, 0, syscall.ECANCELED) // under whatever name the kernel says it
 	default:
-		return d.again(r, res)
+		return false
 	}
 	return true
 }
