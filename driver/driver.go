@@ -440,13 +440,16 @@ func (d *Driver) post(c ring.CQE) {
 	}
 }
 
-// Poke makes the driver goroutine do a pass soon. It never waits, so the driver itself may call it.
+// Poke makes the driver goroutine do a pass soon. It never waits, so the driver itself may call it, and tells nobody anything: the caller may
+// hold a lock.
 func (d *Driver) Poke() {
-	select {
-	case d.intake <- &d.poke:
-	default: // a full channel keeps the driver awake
+	if d.status.Load() != dead { // else there is nobody but a guest, who finds nothing in the channel
+		select {
+		case d.intake <- &d.poke:
+		default: // a full channel keeps the driver awake
+		}
 	}
-	d.nudge()
+	d.rouse((*Driver).sweepElsewhere)
 }
 
 // FlushLater has b.Flush called at the end of this pass. Driver goroutine only, from a Waiter's Complete.

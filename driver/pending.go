@@ -51,7 +51,7 @@ func (p *Pending[T]) Done() <-chan ops.Result[T] {
 }
 
 // OnEnd has f called with the result as soon as that is in: now if it is there already, and otherwise on the driver goroutine, or for a
-// driver that is closed on whoever submits, where f must not block. It may submit what comes next.
+// driver that is closed on another, such as that of whoever submits. There f must not block. It may submit what comes next.
 func (p *Pending[T]) OnEnd(f func(ops.Result[T])) {
 	p.mu.Lock()
 	if !p.ended {

@@ -1,5 +1,7 @@
 package driver
 
+import "go.uber.org/zap"
+
 // Send hands over a request, or several linked by Next, in one message. It never waits for the kernel. Each of them is told
 // its end through its Waiter, also when the driver is closed.
 func (d *Driver) Send(r *Request) {
@@ -49,8 +51,11 @@ func (d *Driver) spill(r *Request) {
 	d.Poke()
 }
 
-// nudge makes sure that somebody looks at what was just put into the channel.
-func (d *Driver) nudge() {
+// nudge makes sure that somebody looks at what was just put into the channel. When the driver has ended, that is the caller.
+func (d *Driver) nudge() { d.rouse((*Driver).sweep) }
+
+// rouse is nudge, with what to do when the driver has ended.
+func (d *Driver) rouse(sweep func(*Driver)) {
 	switch d.status.Load() {
 	case asleep:
 		// Of all that send while the driver sleeps, one wakes it.
@@ -58,7 +63,7 @@ func (d *Driver) nudge() {
 			d.ring.Wake()
 		}
 	case dead:
-		d.sweep()
+		sweep(d)
 		select {
 		case d.after <- struct{}{}:
 		default:
@@ -108,7 +113,7 @@ func (d *Driver) later(f func()) {
 	r := &Request{control: f, waiter: swept(func() {})}
 	select {
 	case d.intake <- r:
-		d.nudge()
+		d.rouse((*Driver).sweepElsewhere)
 	default:
 		d.spill(r)
 	}
@@ -125,6 +130,21 @@ func (d *Driver) sweep() {
 	for (len(d.intake) > 0 || d.spilled.some.Load()) && d.sweeping.TryLock() {
 		d.sweepLocked()
 	}
+}
+
+// sweepElsewhere is sweep for who may hold a lock that those need who are told.
+func (d *Driver) sweepElsewhere() {
+	if len(d.intake) == 0 && !d.spilled.some.Load() {
+		return
+	}
+	go func() {
+		defer func() {
+			if p := recover(); p != nil { // as it would end the driver, were that not over
+				d.log.Error("somebody told of the end of a driver", zap.Error(mistake(p)))
+			}
+		}()
+		d.sweep()
+	}()
 }
 
 // sweepLocked is sweep for who holds its lock, and unlocks it.

@@ -194,3 +194,41 @@ func TestSpillKeepsOrder(t *testing.T) {
 type completes func()
 
 func (c completes) Complete(*driver.Request) { c() }
+
+// Who pokes or cancels may hold a lock that those need who are told of an end, also on a driver that was closed: they are told elsewhere.
+func TestPokeUnderALockAfterClose(t *testing.T) {
+	on(t, engines, func(e *rig) {
+		d := e.open(driver.Config{})
+		e.shut(d)
+		var mu sync.Mutex
+		var submitting atomic.Int32
+		submitting.Store(3)
+		submit := func() {
+			defer submitting.Add(-1)
+			for range size(1000, 100_000) {
+				told := make(chan struct{})
+				driver.Submit(d, ops.Nop()).OnEnd(func(ops.Result[struct{}]) {
+					mu.Lock()
+					defer mu.Unlock()
+					close(told)
+				})
+				<-told
+			}
+		}
+		e.soon("somebody", func() {
+			e.together(4, func(i int) {
+				if i < 3 {
+					submit()
+					return
+				}
+				for submitting.Load() > 0 {
+					mu.Lock()
+					for range 100 {
+						d.Poke()
+					}
+					mu.Unlock()
+				}
+			})
+		})
+	})
+}
