@@ -26,6 +26,7 @@ import (
 // that was cut short is taken up where it stopped, by the driver, and its count is that of all parts. One that cannot go on, at the end of
 // a file, has the count of what it did, and no error; but it has not ended well. When one has not, those behind it do not run, and their
 // error is syscall.ECANCELED, except that the next one runs all the same if it was added with HardLink. What was done is not undone.
+// A member that is cancelled before its turn has its result when that comes: to end what waits for ever, cancel the one that does.
 //
 // The driver links the operations in the kernel (IOSQE_IO_LINK, Linux 5.3), in one submission of which the kernel gets all or nothing. Where
 // a link would not hold, it waits for the result of the first operation and then goes on: behind operations of which the kernel lets a
