@@ -63,8 +63,10 @@ func (l *life) spawn(ctx context.Context, seed uint64, depth int) *mortalTask {
 		case withError:
 			return 0, errors.Join(errTest, err)
 		case withPanic:
+			defer executor.StepBack(ctx)
 			panic(seed)
 		case withGoexit:
+			defer executor.StepBack(ctx)
 			leave()
 		}
 		return int(seed >> 1), nil
@@ -87,7 +89,7 @@ func (l *life) live(ctx context.Context, rng *rand.Rand, depth int) error {
 func (l *life) step(ctx context.Context, rng *rand.Rand, depth int) error {
 	short := time.Duration(rng.IntN(100)) * time.Microsecond
 	event := &l.events[rng.IntN(len(l.events))]
-	switch rng.IntN(14) {
+	switch rng.IntN(16) {
 	case 0, 1, 2:
 		return nop(ctx)
 	case 3:
@@ -136,6 +138,14 @@ func (l *life) step(ctx context.Context, rng *rand.Rand, depth int) error {
 			ctx, cancel := context.WithTimeout(ctx, 10*short)
 			defer cancel()
 			_, _ = child.h.Join(ctx) // see check
+		}
+	case 14:
+		for range 1 + rng.IntN(4) {
+			executor.StepBack(ctx)
+		}
+	case 15:
+		for range rng.IntN(20) {
+			executor.GiveWay(ctx, rng.IntN(512<<10))
 		}
 	}
 	return nil
