@@ -41,14 +41,31 @@ func (c *Conn) sendFixedPart(ctx context.Context, b *buf.Fixed, free func()) (in
 	if err := b.Usable(); err != nil {
 		return 0, err
 	}
-	if !c.much(b.Len()) || Route(pins[OpWrite].Load()) == Ring {
+	if !c.much(b.Len()) {
 		return c.sendFixed(ctx, b, free)
+	}
+	if Route(pins[OpWrite].Load()) == Ring {
+		return inPortion(ctx, b, func() (int, error) { return c.sendFixed(ctx, b, free) })
 	}
 	if !b.Pin() {
 		return 0, buf.ErrReleased // just now
 	}
 	defer b.Unpin()
 	return c.attemptMuch(ctx, func() (int, error) { return ops.TrySend(c.h.FD, b.Bytes()[:min(b.Len(), portionInPlace(ctx))], 0) })
+}
+
+// inPortion has send see no more of the view of b, which is much, than the ring may have at a time.
+func inPortion(ctx context.Context, b *buf.Fixed, send func() (int, error)) (int, error) {
+	if err := b.Usable(); err != nil {
+		return 0, err
+	}
+	lo, hi := b.Bounds()
+	b.View(lo, lo+len(portionOf(ctx, b.Bytes())))
+	n, err := send()
+	if !handle.Abandoned(err) {
+		b.View(lo, hi)
+	}
+	return n, err
 }
 
 func (c *Conn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
@@ -68,9 +85,6 @@ func (c *Conn) allFixed(ctx context.Context, b *buf.Fixed, send func() (int, err
 	lo, hi := b.Bounds()
 	at := lo
 	n, err := c.sendAllBy(ctx, b.Bytes(), func(rest []byte) (int, error) {
-		if c.much(len(rest)) {
-			rest = portionOf(ctx, rest)
-		}
 		b.View(at, at+len(rest))
 		n, err := send()
 		at += n
@@ -105,28 +119,22 @@ func (r *RingConn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixe
 	if err := b.Usable(); err != nil {
 		return 0, b, r.c.fail("write", "send", err)
 	}
-	lo, hi := b.Bounds()
-	if r.c.much(hi - lo) {
-		b.View(lo, lo+len(portionOf(ctx, b.Bytes())))
-	}
 	n, err := r.sendFixedPart(ctx, b, r.c.h.Free)
-	switch {
-	case handle.Abandoned(err):
+	if handle.Abandoned(err) {
 		b = nil
-	case hi-lo > b.Len():
-		b.View(lo, hi)
 	}
 	return n, b, r.c.fail("write", "send", err)
 }
 
-// sendFixedPart is sendPart of the view of b, which is no more than a portion.
+// sendFixedPart is sendPart of the view of b. What there is no room for waits in the operation.
 func (r *RingConn) sendFixedPart(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
-	if r.c.much(b.Len()) {
-		if err := new(await).event(ctx, &r.c.socket, unix.POLLOUT); err != nil {
-			return 0, err
-		}
+	if !r.c.much(b.Len()) {
+		return r.sendFixed(ctx, b, free)
 	}
-	return r.sendFixed(ctx, b, free)
+	if err := new(await).event(ctx, &r.c.socket, unix.POLLOUT); err != nil {
+		return 0, err
+	}
+	return inPortion(ctx, b, func() (int, error) { return r.sendFixed(ctx, b, free) })
 }
 
 func (r *RingConn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {

@@ -393,6 +393,76 @@ func TestLargeSendsInPortions(t *testing.T) {
 	})
 }
 
+// TestLargeSendsWaitOutside has many send much at a time to peers who take nothing: they wait until there is room, and none of them in an operation
+// that would send as soon as there is.
+func TestLargeSendsWaitOutside(t *testing.T) {
+	const senders, length = 96, 64 << 10
+	ways := map[string]func(ctx context.Context, c *net.Conn, b *buf.Fixed) error{
+		"WriteAll": func(ctx context.Context, c *net.Conn, b *buf.Fixed) error {
+			_, _, err := c.WriteAll(ctx, b.Bytes())
+			return err
+		},
+		"WriteFixedAll": func(ctx context.Context, c *net.Conn, b *buf.Fixed) error {
+			_, _, err := c.WriteFixedAll(ctx, b)
+			return err
+		},
+	}
+	test := func(t *testing.T, ctx context.Context) {
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: length, Count: senders}}})
+		for name, write := range ways {
+			under, cancel := context.WithCancel(ctx)
+			var wait []func()
+			for range senders {
+				c, s, err := net.UnixPair(ctx)
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				defer closeAll(t, ctx, c, s)
+				if err := c.SetWriteBuffer(1); err != nil { // as little as there can be
+					t.Error(err)
+				}
+				wait = append(wait, start(under, func(ctx context.Context) {
+					b, err := pool.Get(ctx, length)
+					if err == nil {
+						defer b.Release()
+						err = write(ctx, c, b)
+					}
+					if !errors.Is(err, context.Canceled) {
+						t.Errorf("%s: %v", name, err)
+					}
+				}))
+			}
+			polls, sends := 0, 0
+			for polls+sends < len(wait) {
+				by := d.Stats().InFlightBy
+				polls, sends = by["poll_add"], by["send"]+by["write"]+by["write_fixed"]
+				if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+					t.Error(err)
+					break
+				}
+			}
+			if sends > 0 {
+				t.Errorf("%s: %d wait for room in an operation that sends, and %d outside", name, sends, polls)
+			}
+			cancel()
+			for _, w := range wait {
+				w()
+			}
+		}
+	}
+	for _, engine := range testenv.Engines(t) {
+		for _, e := range []executor.Executor{executor.Goroutines(), executor.Workers(1), executor.Local()} {
+			t.Run(fmt.Sprintf("%v/%v", engine, e), func(t *testing.T) { run(t, e, driver.Config{Engine: engine}, test) })
+		}
+	}
+}
+
 // TestLargeSendsLetGo has callers be let go at once while they wait for room: the kernel has nothing of theirs then, and they keep it.
 func TestLargeSendsLetGo(t *testing.T) {
 	testenv.SkipShort(t)
