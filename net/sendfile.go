@@ -78,9 +78,12 @@ func (s *sending) run() error {
 	if err := unix.Fstat(s.fd, &st); err != nil {
 		return err
 	}
-	step := s.inKernel
-	if s.size = st.Size; st.Mode&unix.S_IFMT != unix.S_IFREG || s.size == 0 { // files of proc are empty until they are read
+	step, kind := s.inKernel, st.Mode&unix.S_IFMT
+	if s.size = st.Size; kind != unix.S_IFREG || s.size == 0 { // files of proc are empty until they are read
 		step = s.byHand
+	}
+	if kind == unix.S_IFSOCK {
+		s.off = 0 // the kernel refuses others, where of pipes it ignores them
 	}
 	defer func() {
 		if s.pipe != nil {
@@ -93,7 +96,9 @@ func (s *sending) run() error {
 			step = s.byHand
 			continue
 		}
-		s.off += int64(n)
+		if kind != unix.S_IFSOCK {
+			s.off += int64(n)
+		}
 		s.moved(n)
 		if err != nil {
 			return err

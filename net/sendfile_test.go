@@ -5,15 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/executor"
 	"uringo/fs"
 	"uringo/internal/ring"
 	"uringo/internal/testenv"
@@ -207,6 +210,88 @@ func TestSendFileByHand(t *testing.T) {
 		if n, err := s.SendFile(ctx, f, 0, -1); n != 0 || err == nil {
 			t.Errorf("a closed file: %d, %v", n, err)
 		}
+	})
+}
+
+// TestSendFileStreams sends what has a descriptor and no positions: it is read as it comes, whatever the offset.
+func TestSendFileStreams(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, from := range []string{"a pipe", "a connection", "the standard library's"} {
+			for _, off := range []int64{0, 3} {
+				if err := sendStream(t, ctx, from, off); err != nil {
+					t.Errorf("%s, from %d: %v", from, off, err)
+				}
+			}
+		}
+	})
+}
+
+func sendStream(t *testing.T, ctx context.Context, from string, off int64) error {
+	c, s := connect(t, ctx, "tcp")
+	if c == nil {
+		return errors.New("not connected")
+	}
+	defer closeAll(t, ctx, c, s)
+	var src syscall.Conn
+	var feed io.WriteCloser
+	switch from {
+	case "a pipe":
+		r, w, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		src, feed = r, w
+	case "a connection":
+		a, b := connect(t, ctx, "pair")
+		if a == nil {
+			return errors.New("not connected")
+		}
+		defer closeAll(t, ctx, a, b)
+		src, feed = b, a.NetConn()
+	default:
+		a, b := theirs(t, ctx, "tcp")
+		if a == nil {
+			return errors.New("not connected")
+		}
+		defer b.Close()
+		src, feed = b.(syscall.Conn), a
+	}
+	defer feed.Close()
+	want := noise(30_000) // for which there is room everywhere: the standard library would have a worker wait
+	return together(ctx, func(ctx context.Context) error {
+		defer c.CloseWrite() // the peer waits for it, whatever happens
+		if _, err := feed.Write(want[:10]); err != nil {
+			return err
+		}
+		if n, err := c.SendFile(ctx, src, off, 4); n != 4 || err != nil {
+			return fmt.Errorf("4 bytes: %d, %w", n, err)
+		}
+		if n, err := c.SendFile(ctx, src, off, 6); n != 6 || err != nil {
+			return fmt.Errorf("6 bytes: %d, %w", n, err)
+		}
+		rest := want[10:]
+		return together(ctx, func(ctx context.Context) error {
+			for len(rest) > 0 {
+				n, err := feed.Write(rest[:min(len(rest), 1000)])
+				if err != nil {
+					return err
+				}
+				rest = rest[n:]
+				if err := executor.Yield(ctx); err != nil {
+					return err
+				}
+			}
+			return feed.Close()
+		}, func(ctx context.Context) error {
+			if n, err := c.SendFile(ctx, src, off, -1); n != int64(len(want)-10) || err != nil {
+				return fmt.Errorf("to the end: %d, %w", n, err)
+			}
+			return nil
+		})
+	}, func(ctx context.Context) error {
+		got, err := readAll(ctx, s)
+		return same(got, want, err)
 	})
 }
 
