@@ -89,6 +89,9 @@ func (a *netConn) SetReadBuffer(bytes int) error { return a.c.SetReadBuffer(byte
 // SetWriteBuffer is that of *net.TCPConn.
 func (a *netConn) SetWriteBuffer(bytes int) error { return a.c.SetWriteBuffer(bytes) }
 
+// File is that of *net.TCPConn.
+func (a *netConn) File() (*os.File, error) { return a.c.File() }
+
 // background is the context of a call that has none.
 func background(d *driver.Driver) context.Context {
 	return driver.NewContext(context.Background(), d)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/net/nettest"
+	"golang.org/x/sys/unix"
 
 	"uringo/driver"
 	"uringo/executor"
@@ -348,6 +349,76 @@ func TestNetListener(t *testing.T) {
 			t.Errorf("\n%s\nwant\n%s\n%v", strings.Join(got, "\n"), strings.Join(want, "\n"), err)
 		}
 	})
+}
+
+// TestAdapterFiles has adapters hand out descriptors, as libraries ask those of the standard library to do that pass sockets on to another process,
+// and size the buffers of a socket for datagrams.
+func TestAdapterFiles(t *testing.T) {
+	type filer interface{ File() (*os.File, error) }
+	each(t, func(t *testing.T, ctx context.Context) {
+		l, p := listenOn(t, ctx, "tcp"), listenPacket(t, ctx, "udp")
+		c, s := connect(t, ctx, "tcp")
+		if l == nil || p == nil || c == nil {
+			return
+		}
+		defer closeAll(t, ctx, s)
+		packets := p.NetPacketConn()
+		sized, ok := packets.(bufferSizer)
+		if !ok {
+			t.Error("the buffers of datagrams have no size")
+			return
+		}
+		if err := errors.Join(sized.SetReadBuffer(64<<10), sized.SetWriteBuffer(64<<10)); err != nil {
+			t.Error(err)
+		}
+		for opt, name := range map[int]string{unix.SO_RCVBUF: "read", unix.SO_SNDBUF: "write"} {
+			if n, err := unix.GetsockoptInt(int(p.Fd()), unix.SOL_SOCKET, opt); n != 2*64<<10 || err != nil {
+				t.Errorf("%s buffer: %d, %v", name, n, err)
+			}
+		}
+		for _, a := range []io.Closer{l.NetListener(), packets, c.NetConn()} {
+			has, ok := a.(filer)
+			if !ok {
+				t.Errorf("%T has no File", a)
+				return
+			}
+			f, err := has.File()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := a.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, err := has.File(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("%T after Close: %v", a, err)
+			}
+			// The socket is there as long as its file.
+			again, err := fromFile(f)
+			if err == nil {
+				err = again.Close()
+			}
+			if err := errors.Join(err, f.Close()); err != nil {
+				t.Errorf("%T: %v", a, err)
+			}
+		}
+	})
+}
+
+// fromFile makes what the standard library has for the socket of a file.
+func fromFile(f *os.File) (io.Closer, error) {
+	if l, err := stdnet.FileListener(f); err == nil {
+		return l, nil
+	}
+	if c, err := stdnet.FileConn(f); err == nil {
+		return c, nil
+	}
+	return stdnet.FilePacketConn(f)
+}
+
+type bufferSizer interface {
+	SetReadBuffer(bytes int) error
+	SetWriteBuffer(bytes int) error
 }
 
 // TestHTTP serves and asks over our connections, plain and with TLS, which speaks HTTP/2.

@@ -2,6 +2,7 @@ package net
 
 import (
 	stdnet "net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -13,7 +14,7 @@ type netListener struct {
 }
 
 // NetListener returns l in the shape of the standard library: for http.Serve and its like. The connections that it accepts are those
-// of [Conn.NetConn]. It has SetDeadline and SyscallConn like *net.TCPListener. Its methods may be called from any goroutine and from
+// of [Conn.NetConn]. It has SetDeadline, SyscallConn and File like *net.TCPListener. Its methods may be called from any goroutine and from
 // tasks; closing it closes l.
 func (l *Listener) NetListener() stdnet.Listener {
 	return &netListener{l, newDeadline(l.h.Driver)}
@@ -42,6 +43,9 @@ func (a *netListener) Addr() Addr { return a.l.Addr() }
 func (a *netListener) SetDeadline(t time.Time) error {
 	return a.l.setDeadline(t, a.end)
 }
+
+// File is that of *net.TCPListener: those who hand a listener on to another process ask for it.
+func (a *netListener) File() (*os.File, error) { return a.l.File() }
 
 // SyscallConn implements syscall.Conn.
 func (a *netListener) SyscallConn() (syscall.RawConn, error) {

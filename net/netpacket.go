@@ -1,6 +1,9 @@
 package net
 
-import stdnet "net"
+import (
+	stdnet "net"
+	"os"
+)
 
 // netPacketConn is a PacketConn as the standard library has them.
 type netPacketConn struct {
@@ -8,8 +11,8 @@ type netPacketConn struct {
 	c *PacketConn
 }
 
-// NetPacketConn returns c in the shape of the standard library. It has deadlines and is a syscall.Conn. Its methods may be called from
-// any goroutine and from tasks; closing it closes c.
+// NetPacketConn returns c in the shape of the standard library. It has deadlines, is a syscall.Conn, and has the methods of *net.UDPConn that
+// libraries look for to size its buffers and to pass it on. Its methods may be called from any goroutine and from tasks; closing it closes c.
 func (c *PacketConn) NetPacketConn() stdnet.PacketConn {
 	return &netPacketConn{newDeadlines(&c.socket), c}
 }
@@ -37,3 +40,12 @@ func (a *netPacketConn) Close() error {
 	a.stop()
 	return a.c.Close(background(a.c.h.Driver))
 }
+
+// SetReadBuffer is that of *net.UDPConn.
+func (a *netPacketConn) SetReadBuffer(bytes int) error { return a.c.SetReadBuffer(bytes) }
+
+// SetWriteBuffer is that of *net.UDPConn.
+func (a *netPacketConn) SetWriteBuffer(bytes int) error { return a.c.SetWriteBuffer(bytes) }
+
+// File is that of *net.UDPConn.
+func (a *netPacketConn) File() (*os.File, error) { return a.c.File() }
