@@ -344,10 +344,10 @@ func GiveWay(ctx context.Context, n int) {
 	}
 }
 
-// StepBack lets the other tasks of the caller's worker run that have something to do, and those that come to have it before its turn comes: of all who
-// stepped back, between two looks at what has become ready only so many run as do no more than one may by itself, see [Spent]. It is for who is about to do much, again and again, such as to
-// copy data that somebody takes as fast as it comes; the others' waiting does not depend on how many do. Who has a goroutine to itself lets others
-// run, too. If ctx has ended, the next operation will say so.
+// StepBack lets the other tasks of the caller's worker run that have something to do, and those that come to have it before its turn comes. Of all who
+// stepped back, only so many run between two looks at what has become ready as do no more together than one may by itself, see [Spent]. It is
+// for who is about to do much, again and again, such as to copy data that somebody takes as fast as it comes: the others' waiting does not
+// depend on how many do. Who has a goroutine to itself lets others run, too. If ctx has ended, the next operation will say so.
 func StepBack(ctx context.Context) {
 	switch t := here(ctx); {
 	case t == nil:
