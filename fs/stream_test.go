@@ -85,6 +85,65 @@ func TestBrokenPipe(t *testing.T) { // HAZARDS T35
 	})
 }
 
+// TestFIFOWithoutWriter reads a FIFO that has no writer, which is its end, and has never had one, of which poll(2) says nothing.
+func TestFIFOWithoutWriter(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		name := filepath.Join(t.TempDir(), "fifo")
+		if err := unix.Mkfifo(name, 0o600); err != nil {
+			t.Error(err)
+			return
+		}
+		r, err := fs.OpenFile(ctx, name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer r.Close(ctx)
+		buf := make([]byte, 10)
+		read := func(what string, want string, wantErr error) bool {
+			waiting, cancel := context.WithTimeout(ctx, 30*time.Second)
+			defer cancel()
+			n, _, err := r.Read(waiting, buf)
+			if string(buf[:n]) != want || err != wantErr {
+				t.Errorf("%s: %q, %v", what, buf[:n], err)
+				return false
+			}
+			return true
+		}
+		if !read("never written", "", io.EOF) || !read("still not", "", io.EOF) {
+			return
+		}
+		w, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer w.Close()
+		if _, err := w.WriteString("news"); err != nil {
+			t.Error(err)
+		}
+		read("written", "news", nil)
+		reading := executor.Go(ctx, func(ctx context.Context) (string, error) {
+			b := make([]byte, 10)
+			n, _, err := r.Read(ctx, b)
+			return string(b[:n]), err
+		})
+		if err := executor.Sleep(ctx, time.Millisecond); err != nil { // most of the time it is waiting by then
+			t.Error(err)
+		}
+		if _, err := w.WriteString("more"); err != nil {
+			t.Error(err)
+		}
+		if got, err := reading.Join(ctx); got != "more" || err != nil {
+			t.Errorf("waiting for a writer that is there: %q, %v", got, err)
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+		read("closed", "", io.EOF)
+	})
+}
+
 // TestPosition reads and writes at the file position from many tasks: nothing is read twice, and nothing lost.
 func TestPosition(t *testing.T) { // HAZARDS P18, T25
 	each(t, func(t *testing.T, ctx context.Context) {

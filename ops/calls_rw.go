@@ -188,16 +188,25 @@ func (m *mover) inTurn(e *ring.SQE) int32 {
 	turn := &turns[uint32(e.FD)%uint32(len(turns))]
 	turn.Lock()
 	defer turn.Unlock()
-	if r := pollNow(e.FD, m.poll); r <= 0 {
-		if r == 0 {
-			return eagain
-		}
+	if r := pollNow(e.FD, m.poll); r < 0 {
 		return r
+	} else if r == 0 && !m.endUnsaid(e.FD) {
+		return eagain
 	}
 	if m.poll == unix.POLLOUT {
 		return m.writeShort(e)
 	}
 	return m.move(e, position, e.OpFlags)
+}
+
+// endUnsaid reports whether a file that does not poll as ready may be at its end all the same, and reading it does not wait: so is a FIFO that was
+// opened with O_NONBLOCK and has not had a writer yet.
+func (m *mover) endUnsaid(fd int32) bool {
+	if m.poll != unix.POLLIN {
+		return false
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_NONBLOCK != 0
 }
 
 // writeShort writes no more than what surely goes without blocking: everything, or else a part of the first buffer.
