@@ -36,6 +36,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 
 // ReadAt implements io.ReaderAt: it is short with an error only.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
+	if err := checkRange(off, int64(len(p))); err != nil {
+		return 0, r.f.wrap("readat", err)
+	}
 	done := 0
 	for done < len(p) {
 		n, err := r.f.readKept(r.ctx, p[done:], off+int64(done))

@@ -442,6 +442,7 @@ func TestBadArguments(t *testing.T) {
 			"Truncate name": func() error { return fs.Truncate(ctx, f.Name(), -1) },
 			"Fallocate":     func() error { return f.Fallocate(ctx, 0, 0, -1) },
 			"Seek":          func() error { _, err := r.Seek(-1, io.SeekStart); return err },
+			"ReadAt":        func() error { _, err := r.ReadAt(nil, -1); return err },
 			"Seek nowhere":  func() error { _, err := r.Seek(0, 17); return err },
 			"SeekData":      func() error { _, err := f.SeekData(ctx, -1); return err },
 			"Fadvise":       func() error { return f.Fadvise(ctx, -1, 0, 0) },
