@@ -63,9 +63,10 @@ type part struct {
 // BufferOption is a wish for a [BufferRing].
 type BufferOption func(*BufferRing)
 
-// Incremental has what arrives take only the part of a buffer that it needs, and the next go behind it: for large buffers, few of them,
-// and messages of very different sizes, on streams of bytes: packets, which the end of a buffer might cut, are EINVAL. A buffer is free again when all that it holds was released. Before kernel 6.12, and where
-// the driver picks the buffers, each piece takes a whole buffer, and readers see no difference. IOU_PBUF_RING_INC, io_uring_register(2).
+// Incremental has what arrives take only the part of a buffer that it needs, and the next go behind it: for large buffers, few of them, and messages
+// of very different sizes, on streams of bytes: packets, which the end of a buffer might cut, are EINVAL. A buffer is free again when all that it
+// holds was released. Before kernel 6.12, and where the driver picks the buffers, each piece takes a whole buffer, and readers see no difference.
+// IOU_PBUF_RING_INC, io_uring_register(2).
 func Incremental() BufferOption {
 	return func(b *BufferRing) { b.incremental, b.bytesOnly = true, true }
 }
@@ -104,9 +105,9 @@ func (d *Driver) Buffers() (*BufferRing, error) {
 	return d.shared.Load(), nil
 }
 
-// NewBufferRing makes n buffers of size bytes. n is a power of two, up to 32768. The memory is on the Go heap, and unused parts of it cost
-// nothing. Kernels before 5.19, and the portable engine, have no rings of buffers, and a user may lack memory to lock for one: there the driver picks one for every operation,
-// which readers cannot tell. IORING_REGISTER_PBUF_RING, io_uring_register(2).
+// NewBufferRing makes n buffers of size bytes. n is a power of two, up to 32768. The memory is on the Go heap, and unused parts of it cost nothing.
+// Kernels before 5.19, and the portable engine, have no rings of buffers, and a user may lack memory to lock for one: there the driver picks one for
+// every operation, which readers cannot tell. IORING_REGISTER_PBUF_RING, io_uring_register(2).
 func NewBufferRing(d *Driver, n, size int, options ...BufferOption) (*BufferRing, error) {
 	const sizeMax = 1 << 30
 	switch {

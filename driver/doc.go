@@ -18,9 +18,9 @@
 //
 // # Streams
 //
-// Operations that complete many times (multishot) are streams: [SubmitMulti] for connections, [RecvMulti] for what arrives on a
-// socket and [ReadMulti] on a pipe, in buffers that streams share ([BufferRing]). A [Stream] goes on until somebody ends it, whatever the kernel makes of it; one that is
-// not read rests, and holds a bounded number of items.
+// Operations that complete many times (multishot) are streams: [SubmitMulti] for connections, [RecvMulti] for what arrives on a socket and
+// [ReadMulti] on a pipe, in buffers that streams share ([BufferRing]). A [Stream] goes on until somebody ends it, whatever the kernel makes of it;
+// one that is not read rests, and holds a bounded number of items.
 //
 // # Where io_uring is forbidden
 //

@@ -42,10 +42,10 @@ var ErrPersonality = errors.New("uringo: personality is closed or of another dri
 // files (setfsuid(2), setfsgid(2), setgroups(2)); to others, such as the peer of a Unix socket, the process stays who it is. Files that it
 // makes get the process's umask. A descriptor that was opened with it can be used with any rights.
 //
-// For the moment of registering, and wherever a plain call stands in for the ring, one thread of the process has these credentials, and no
-// goroutine runs on it but the one that needs them. Meanwhile nobody may change those of the whole process (syscall.Setuid and the
-// like): the Go runtime would end it. Afterwards personalities stay what they are, in the ring; plain calls then fail for want of the privilege. The kernel
-// writes no core of a process in which that has happened, unless it is told to (prctl(2), PR_SET_DUMPABLE).
+// For the moment of registering, and wherever a plain call stands in for the ring, one thread of the process has these credentials, and no goroutine
+// runs on it but the one that needs them. Meanwhile nobody may change those of the whole process (syscall.Setuid and the like): the Go runtime would
+// end it. Afterwards personalities stay what they are, in the ring; plain calls then fail for want of the privilege. The kernel writes no core of a
+// process in which that has happened, unless it is told to (prctl(2), PR_SET_DUMPABLE).
 //
 // Kernel 5.6, io_uring_register(2), IORING_REGISTER_PERSONALITY; on the portable engine, the pool's threads take the credentials for each
 // call.

@@ -119,7 +119,8 @@ func (dl *Dialer) DialRing(ctx context.Context, network, address string) (*RingC
 // of a table or of room, because bytes were received that nobody has read, or after [Conn.SetLinger] or [Conn.NetConn], the RingConn is c
 // under another name. With an error, c is closed. Kernel 6.0.
 func (c *Conn) IntoRing(ctx context.Context) (*RingConn, error) {
-	if c.h.Driver.Engine() != driver.Uring || c.net.queuesAtPeer() || c.net.typ == unix.SOCK_DGRAM || c.lingers() || c.adapter.Load() != nil || c.hasLeftover() {
+	if c.h.Driver.Engine() != driver.Uring || c.net.queuesAtPeer() || c.net.typ == unix.SOCK_DGRAM ||
+		c.lingers() || c.adapter.Load() != nil || c.hasLeftover() {
 		return &RingConn{c: c}, nil
 	}
 	place, err := onDriverOf(ctx, &c.h, ops.PutDirect(c.h.FD), c.h.Free)

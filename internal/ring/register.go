@@ -30,7 +30,8 @@ type resources struct {
 }
 
 // forTables is what it takes to register users, buffers and files, the newest last.
-var forTables = []uint32{registerPersonality, unregisterPersonality, registerFiles2, registerBuffers2, registerBuffersUpdate, registerPbufRing, unregisterPbufRing, registerFileRange}
+var forTables = []uint32{registerPersonality, unregisterPersonality, registerFiles2, registerBuffers2,
+	registerBuffersUpdate, registerPbufRing, unregisterPbufRing, registerFileRange}
 
 // resourceUpdate is struct io_uring_rsrc_update2.
 type resourceUpdate struct {

@@ -56,7 +56,8 @@ func (p *simProvided) next() *providedBuffer {
 
 // isMultishot reports whether a request goes on after its first result.
 func isMultishot(e *SQE) bool {
-	return e.Op == OpReadMultishot || e.Op == OpAccept && e.IoPrio&AcceptMultishot != 0 || (e.Op == OpRecv || e.Op == OpRecvmsg) && e.IoPrio&RecvMultishot != 0
+	return e.Op == OpReadMultishot || e.Op == OpAccept && e.IoPrio&AcceptMultishot != 0 ||
+		(e.Op == OpRecv || e.Op == OpRecvmsg) && e.IoPrio&RecvMultishot != 0
 }
 
 // performSocket performs what the call table knows only without multishot and provided buffers.

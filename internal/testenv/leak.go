@@ -11,8 +11,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Leakless calls f with a context that ends after two minutes, an hour in a nightly run, and sees that neither goroutines nor descriptors are left over. An error of
-// f is one of the test.
+// Leakless calls f with a context that ends after two minutes, an hour in a nightly run, and sees that neither goroutines nor descriptors are left
+// over. An error of f is one of the test.
 func Leakless(t *testing.T, f func(ctx context.Context) error) {
 	t.Helper()
 	before := Descriptors(t)
