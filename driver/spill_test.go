@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -227,6 +228,7 @@ func TestPokeUnderALockAfterClose(t *testing.T) {
 						d.Poke()
 					}
 					mu.Unlock()
+					runtime.Gosched() // on one processor the others would wait 10 ms for each turn
 				}
 			})
 		})
