@@ -582,6 +582,10 @@ func TestChainAbandonedBeforeItsTurn(t *testing.T) {
 				e.Errorf("cancelled: %v", got.Err)
 			}
 			e.write(w, []byte("ab"))
+			e.eventually("the first comes back short", func() bool {
+				left, err := unix.IoctlGetInt(r, unix.TIOCINQ)
+				return left == 0 && err == nil
+			})
 			pending(e, a)
 			e.write(w, []byte("cd"))
 			wants(e, "the first", a, 4, nil)
