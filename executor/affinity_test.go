@@ -265,12 +265,7 @@ func TestCompany(t *testing.T) {
 					return nil
 				})))
 			}
-			var errs []error
-			for _, h := range all {
-				_, err := h.Join(ctx)
-				errs = append(errs, err)
-			}
-			return errors.Join(errs...)
+			return joinAll(ctx, all...)
 		})
 	})
 }
@@ -309,16 +304,12 @@ func TestStepBack(t *testing.T) {
 				}
 				return nil
 			})))
-			var errs []error
-			for _, h := range all {
-				_, err := h.Join(ctx)
-				errs = append(errs, err)
-			}
+			err := joinAll(ctx, all...)
 			// Two are as much as a round may have. When all began they had not stepped back yet.
 			if w.coop() && (most > 2 || rounds < behind*times/2) {
 				w.Errorf("%d who stepped back ran in one round, and all in %d", most, rounds)
 			}
-			return errors.Join(errs...)
+			return err
 		})
 	})
 }

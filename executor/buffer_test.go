@@ -2,7 +2,6 @@ package executor_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 
 	"uringo/buf"
@@ -38,12 +37,7 @@ func TestWaitForBuffer(t *testing.T) {
 					return nil
 				})))
 			}
-			var errs []error
-			for _, h := range all {
-				_, err := h.Join(ctx)
-				errs = append(errs, err)
-			}
-			return errors.Join(errs...)
+			return joinAll(ctx, all...)
 		})
 		if err := pool.Close(); err != nil {
 			w.Error(err)

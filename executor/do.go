@@ -348,16 +348,7 @@ func GiveWay(ctx context.Context, n int) {
 // stepped back, only so many run between two looks at what has become ready as do no more together than one may by itself, see [Spent]. It is
 // for who is about to do much, again and again, such as to copy data that somebody takes as fast as it comes: the others' waiting does not
 // depend on how many do. Who has a goroutine to itself lets others run, too. If ctx has ended, the next operation will say so.
-func StepBack(ctx context.Context) {
-	switch t := here(ctx); {
-	case t == nil:
-		runtime.Gosched()
-	case t.home != nil:
-		t.stepBack()
-	default:
-		t.yieldGoroutine()
-	}
-}
+func StepBack(ctx context.Context) { letOthersRun(ctx, (*task).stepBack) }
 
 // Lane returns a number that is the same for all tasks of a worker, and for others mostly another one. Who counts what happens on many
 // processors takes it to choose one of several counters: a shared one would travel between their caches.
@@ -414,23 +405,24 @@ func Yield(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return driver.Canceled(ctx)
 	}
-	switch t := here(ctx); {
-	case t == nil:
-		runtime.Gosched()
-	case t.home != nil:
-		t.yield()
-	default:
-		t.yieldGoroutine()
-	}
+	letOthersRun(ctx, (*task).yield)
 	return nil
 }
 
-// here returns the task that runs on the calling goroutine: mostly that of ctx. It is nil if none does.
-func here(ctx context.Context) *task {
-	if t := taskOf(ctx); t != nil && t.here() {
-		return t
+// letOthersRun has others run instead of the caller, a coroutine in the way that is given.
+func letOthersRun(ctx context.Context, coroutine func(*task)) {
+	t := taskOf(ctx)
+	if t == nil || !t.here() {
+		t = current()
 	}
-	return current()
+	switch {
+	case t == nil:
+		runtime.Gosched()
+	case t.home != nil:
+		coroutine(t)
+	default:
+		t.yieldGoroutine()
+	}
 }
 
 // yieldGoroutine lets other tasks run instead of one that is a goroutine: its runtime has it wait for what is there already.

@@ -123,9 +123,9 @@ const (
 	perRound     = 1 << 20
 )
 
-// portionOf is how much of b, which is much, the caller may have the ring send.
-func portionOf(ctx context.Context, b []byte) []byte {
-	return b[:min(len(b), max(perRound/executor.CompanyOf(ctx), leastPortion), portion)]
+// portionInRing is how much the caller may have the ring send.
+func portionInRing(ctx context.Context) int {
+	return min(max(perRound/executor.CompanyOf(ctx), leastPortion), portion)
 }
 
 // portionInPlace is how much the caller may send by itself. Of workers' tasks few send in a round, see attemptMuch. Goroutines all do.
@@ -146,7 +146,7 @@ func (c *Conn) sendPart(ctx context.Context, b []byte, free func()) (int, error)
 		return c.send(ctx, b, 0, free)
 	}
 	if Route(pins[OpWrite].Load()) == Ring {
-		return c.send(ctx, portionOf(ctx, b), 0, free)
+		return c.send(ctx, b[:min(len(b), portionInRing(ctx))], 0, free)
 	}
 	return c.attemptMuch(ctx, func() (int, error) { return ops.TrySend(c.h.FD, b[:min(len(b), portionInPlace(ctx))], 0) })
 }

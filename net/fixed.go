@@ -60,7 +60,7 @@ func inPortion(ctx context.Context, b *buf.Fixed, send func() (int, error)) (int
 		return 0, err
 	}
 	lo, hi := b.Bounds()
-	b.View(lo, lo+len(portionOf(ctx, b.Bytes())))
+	b.View(lo, min(hi, lo+portionInRing(ctx)))
 	n, err := send()
 	if !handle.Abandoned(err) {
 		b.View(lo, hi)

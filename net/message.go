@@ -190,11 +190,12 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 		return n, s.h.Settle(err, ErrClosed)
 	}
 	if s.much(lengthOf(bufs)) {
-		p.Limit(portionInPlace(ctx))
 		if Route(pins[OpWrite].Load()) != Ring {
+			p.Limit(portionInPlace(ctx))
 			s.h.Release()
 			return s.attemptMuch(ctx, func() (int, error) { return ops.TrySendMsg(&o) })
 		}
+		p.Limit(portionInRing(ctx))
 	}
 	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySendMsg(&o) })
 	if err == syscall.EAGAIN {

@@ -240,7 +240,7 @@ func (r *RingConn) sendPart(ctx context.Context, b []byte, free func()) (int, er
 		return onTable(ctx, r, ops.Send(r.c.h.FD, b, 0), free)
 	}
 	for w := (await{}); ; {
-		n, err := onTable(ctx, r, ops.Send(r.c.h.FD, portionOf(ctx, b), unix.MSG_DONTWAIT), free)
+		n, err := onTable(ctx, r, ops.Send(r.c.h.FD, b[:min(len(b), portionInRing(ctx))], unix.MSG_DONTWAIT), free)
 		if err != syscall.EAGAIN {
 			return n, err
 		}

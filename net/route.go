@@ -152,6 +152,10 @@ func (h *hope) learn(found bool) {
 
 // countTry accounts for a call that moved n bytes without waiting.
 func (s *socket) countTry(ctx context.Context, n int) {
-	s.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
+	s.countInline(ctx)
 	executor.GiveWay(ctx, n)
+}
+
+func (s *socket) countInline(ctx context.Context) {
+	s.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
 }

@@ -214,7 +214,10 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 // sees one of the events on the socket.
 func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, error)) (int, error) {
 	for w := (await{}); ; {
-		n, err := s.attemptOnce(ctx, call, executor.GiveWay)
+		n, err := s.attemptOnce(ctx, call)
+		if err == nil {
+			s.countTry(ctx, n)
+		}
 		if err != syscall.EAGAIN {
 			return n, err
 		}
@@ -227,8 +230,8 @@ func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, e
 	}
 }
 
-// attemptOnce is attempt without waiting: EAGAIN says that it would have to. Account is told what was moved.
-func (s *socket) attemptOnce(ctx context.Context, call func() (int, error), account func(context.Context, int)) (int, error) {
+// attemptOnce is attempt without waiting and counting: EAGAIN says that it would have to wait.
+func (s *socket) attemptOnce(ctx context.Context, call func() (int, error)) (int, error) {
 	if !s.h.Acquire() {
 		return 0, ErrClosed
 	}
@@ -237,10 +240,6 @@ func (s *socket) attemptOnce(ctx context.Context, call func() (int, error), acco
 		return 0, driver.Canceled(ctx)
 	}
 	n, err := call()
-	if err == nil {
-		s.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
-		account(ctx, n)
-	}
 	if err == syscall.EAGAIN {
 		s.h.Release()
 		return 0, err
@@ -253,12 +252,18 @@ func (s *socket) attemptOnce(ctx context.Context, call func() (int, error), acco
 // as are just being served would have the others wait for a multiple of that.
 func (s *socket) attemptMuch(ctx context.Context, call func() (int, error)) (int, error) {
 	for w := (await{}); ; {
-		account := executor.GiveWay
-		if executor.MayBlock(ctx) || executor.CompanyOf(ctx) > 1 {
+		inTurn := executor.MayBlock(ctx) || executor.CompanyOf(ctx) > 1
+		if inTurn {
 			executor.StepBack(ctx)
-			account = func(ctx context.Context, n int) { executor.Spent(ctx, n) } // once is enough
 		}
-		n, err := s.attemptOnce(ctx, call, account)
+		n, err := s.attemptOnce(ctx, call)
+		switch {
+		case err == nil && inTurn: // to step back once is enough
+			s.countInline(ctx)
+			executor.Spent(ctx, n)
+		case err == nil:
+			s.countTry(ctx, n)
+		}
 		if err != syscall.EAGAIN {
 			return n, err
 		}
