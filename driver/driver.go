@@ -121,6 +121,8 @@ type Driver struct {
 	longTurn  bool   // giving way took long, the last time
 	hope      int    // see dash
 	crowd     int    // see linger
+	spins     bool   // news can be seen, see spin
+	spinHope  int
 }
 
 // slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.
@@ -223,6 +225,8 @@ func (d *Driver) setup() error {
 			return fmt.Errorf("uringo: %w", err)
 		}
 	}
+	// A simulated kernel shows nothing until it is entered, the portable engine needs the processor, and who wants completions to gather can wait.
+	d.spins = d.engine == Uring && d.cfg.kernel == nil && d.cfg.MinWait == 0
 	d.pool = ring.NewPool(ops.Calls(), d.cfg.Calls, d.post)
 
 	// Every issued operation has a place in the completion queue, cancellations and the wake-up too.

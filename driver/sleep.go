@@ -33,7 +33,7 @@ func (d *Driver) sleep() {
 		d.linger()
 		return
 	}
-	if d.giveWay() {
+	if d.giveWay() || d.spin() {
 		return
 	}
 	// The order matters: say that we sleep, then look once more. A submitter does the opposite, so one of us sees the other.
@@ -85,6 +85,32 @@ func (d *Driver) giveWay() bool {
 
 // longTurn is how long others run when they do more than to take a result and to ask for the next. Then nothing is to wait for them twice.
 const longTurn = 100 * time.Microsecond
+
+// spin looks out for news for as long as a sleep in the kernel would cost, and reports whether there is some. To be woken by another processor
+// takes that one as long again, so whoever asks the next thing of a driver that is always about to sleep is held up by it twice: a peer on
+// this machine, and a goroutine. But where news takes longer, looking out is lost time, so the driver remembers how it went.
+func (d *Driver) spin() bool {
+	if !d.spins || d.spinHope == 0 && d.ring.Waits%spinEvery != 0 {
+		return false
+	}
+	told := d.told
+	for begin := time.Now(); time.Since(begin) < spinTime; {
+		d.enter(d.ring.Submit()) // which enters the kernel only when something is queued, or it keeps something for us
+		if d.ring.Ready() || d.told != told || len(d.intake) > 0 || !d.sleepy() {
+			d.stats.Spins++
+			d.spinHope = min(spinHope, d.spinHope+2)
+			return true
+		}
+	}
+	d.spinHope = max(0, d.spinHope-1)
+	return false
+}
+
+const (
+	spinTime  = 10 * time.Microsecond
+	spinHope  = 8  // how many failures until it no longer tries, at most
+	spinEvery = 64 // how often it tries all the same
+)
 
 // linger lets other goroutines run before the driver acts on the request that woke it: the scheduler runs it next after the sender,
 // and who is ready behind that one often wants to submit, too. One enter for all of them is worth a trip through the scheduler;

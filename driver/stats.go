@@ -31,6 +31,7 @@ type Stats struct {
 
 	Enters    uint64 // calls of io_uring_enter
 	Waits     uint64 // of these, calls that could block
+	Spins     uint64 // times the driver was about to wait and news came within microseconds, so that it did not
 	Parks     uint64 // times the driver goroutine parked, holding no thread
 	Wakeups   uint64 // wake-ups of a driver that waited in the kernel
 	Overflows uint64 // completion queue overflows seen

@@ -63,10 +63,9 @@ type Ring struct {
 	cqes           []CQE
 	cqMask         uint32
 
-	flags      uint32 // set-up flags in force
-	features   uint32
-	enterFlags uint32
-	ops        [OpCount]bool
+	flags    uint32 // set-up flags in force
+	features uint32
+	ops      [OpCount]bool
 
 	maps      [][]byte
 	wakeFD    int
@@ -137,7 +136,7 @@ func (r *Ring) Head() uint32 { return atomic.LoadUint32(r.sqHead) }
 // At returns the entry at a position between Head and Tail, which may be changed until the next Enter.
 func (r *Ring) At(position uint32) *SQE { return &r.sqes[position&r.sqMask] }
 
-// Submit hands what is queued to the kernel without waiting.
+// Submit hands what is queued to the kernel without waiting, and has it post what it keeps for us. With neither it does not enter the kernel.
 func (r *Ring) Submit() error { return r.enter(0, 0, 0) }
 
 // SubmitAndWait hands what is queued to the kernel and returns when at least one completion is there, when Wake was called,
@@ -186,7 +185,7 @@ func (r *Ring) enter(min uint32, timeout, gather time.Duration) error {
 	atomic.StoreUint32(r.sqTail, r.tail)
 	r.head = atomic.LoadUint32(r.sqHead)
 	submit := r.tail - r.head
-	flags := r.enterFlags
+	var flags uint32
 	var arg *WaitArg
 	if min > 0 {
 		flags |= EnterGetEvents
@@ -200,9 +199,10 @@ func (r *Ring) enter(min uint32, timeout, gather time.Duration) error {
 			flags |= EnterExtArg
 		}
 		r.Waits++
-	} else if submit == 0 && flags&EnterGetEvents == 0 && atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) == 0 {
+	} else if submit == 0 && atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) == 0 {
 		return nil
 	}
+	// Completions that the kernel keeps until they are asked for. What comes of this call's own entries is there at once, or flagged for the next.
 	if atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) != 0 {
 		flags |= EnterGetEvents
 	}
@@ -224,6 +224,9 @@ func (r *Ring) judge(errno syscall.Errno) error {
 		return r.broken
 	}
 }
+
+// Ready reports whether there is something to Reap.
+func (r *Ring) Ready() bool { return atomic.LoadUint32(r.cqTail) != *r.cqHead }
 
 // Reap moves up to len(out) completions out of the queue and returns how many. It flushes what the kernel kept aside when
 // the queue overflowed.

@@ -93,11 +93,10 @@ func Open(cfg Config) (_ *Ring, err error) {
 }
 
 func (r *Ring) setup(cfg Config) (Params, error) {
-	want := sys.IORING_SETUP_CQSIZE | sys.IORING_SETUP_CLAMP | sys.IORING_SETUP_SUBMIT_ALL | setupNoSQArray
+	want := sys.IORING_SETUP_CQSIZE | sys.IORING_SETUP_CLAMP | sys.IORING_SETUP_SUBMIT_ALL | setupNoSQArray |
+		sys.IORING_SETUP_COOP_TASKRUN | sys.IORING_SETUP_TASKRUN_FLAG
 	if cfg.Locked {
 		want |= setupSingleIssuer | setupDeferTaskrun
-	} else {
-		want |= sys.IORING_SETUP_COOP_TASKRUN | sys.IORING_SETUP_TASKRUN_FLAG
 	}
 	if cfg.Allow != nil {
 		want |= sys.IORING_SETUP_R_DISABLED
@@ -110,10 +109,6 @@ func (r *Ring) setup(cfg Config) (Params, error) {
 			r.fd = fd
 			r.flags = want
 			r.features = p.Features
-			if want&setupDeferTaskrun != 0 {
-				// Completions are posted only when the owner asks for them.
-				r.enterFlags = EnterGetEvents
-			}
 			if p.Features&sys.IORING_FEAT_NODROP == 0 {
 				return p, fmt.Errorf("ring: %w: completions may be dropped before Linux 5.5: %w", ErrUnavailable, syscall.ENOSYS)
 			}

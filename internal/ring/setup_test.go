@@ -269,24 +269,25 @@ func TestSetupLadder(t *testing.T) {
 		base      = 1<<3 | 1<<4 // CQSIZE, CLAMP
 		disabled  = 1 << 6
 		submitAll = 1 << 7
-		coop      = 1<<8 | 1<<9
+		coop      = 1<<8 | 1<<9 // with the flag that tells of what is kept
 		deferred  = 1<<12 | 1<<13
 		noArray   = 1 << 16
 	)
 	for _, c := range []struct {
-		version          ring.Version
-		unlocked, locked uint32
+		version ring.Version
+		flags   uint32
+		locked  uint32 // besides
 	}{
 		{ring.V(5, 6), 0, 0},
 		{ring.V(5, 10), 0, 0},
 		{ring.V(5, 15), 0, 0},
-		{ring.V(5, 18), submitAll, submitAll},
-		{ring.V(5, 19), submitAll | coop, submitAll},
-		{ring.V(6, 0), submitAll | coop, submitAll},
-		{ring.V(6, 1), submitAll | coop, submitAll | deferred},
-		{ring.V(6, 5), submitAll | coop, submitAll | deferred},
-		{ring.V(6, 6), submitAll | coop | noArray, submitAll | deferred | noArray},
-		{ring.V(6, 18), submitAll | coop | noArray, submitAll | deferred | noArray},
+		{ring.V(5, 18), submitAll, 0},
+		{ring.V(5, 19), submitAll | coop, 0},
+		{ring.V(6, 0), submitAll | coop, 0},
+		{ring.V(6, 1), submitAll | coop, deferred},
+		{ring.V(6, 5), submitAll | coop, deferred},
+		{ring.V(6, 6), submitAll | coop | noArray, deferred},
+		{ring.V(6, 18), submitAll | coop | noArray, deferred},
 	} {
 		for _, locked := range []bool{false, true} {
 			for _, allow := range [][]ring.Op{nil, {ring.OpNop, ring.OpSendZC}} {
@@ -304,9 +305,9 @@ func TestSetupLadder(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					want := c.unlocked | base
+					want := c.flags | base
 					if locked {
-						want = c.locked | base
+						want |= c.locked
 					}
 					if allow != nil {
 						want |= disabled
