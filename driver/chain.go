@@ -297,7 +297,7 @@ func (d *Driver) linkable(r *Request) bool {
 // roomFor reports whether a segment can be submitted as a whole.
 func (d *Driver) roomFor(c *chain, n int) bool {
 	if int(d.ring.Space()) < n {
-		d.enter(d.ring.Submit())
+		d.submit()
 	}
 	return d.broken == nil && int(d.ring.Space()) >= n && d.room() >= n
 }

@@ -283,7 +283,7 @@ func (d *Driver) pass() {
 	switch {
 	case d.drained():
 	case !d.sleepy() || d.told != told: // somebody may have been waiting for just that, see Pump
-		d.enter(d.ring.Submit())
+		d.submit()
 	case !d.dash():
 		d.sleep()
 	}
@@ -390,6 +390,15 @@ func (d *Driver) accept(r *Request) {
 			d.Issue(one)
 			n++
 		}
+	}
+}
+
+// submit hands what is queued to the kernel without waiting. It asks for what ends meanwhile only if something else is under way.
+func (d *Driver) submit() {
+	if queued := d.ring.Queued(); d.issued-d.pooled > int(queued) {
+		d.enter(d.ring.SubmitAndGetEvents())
+	} else {
+		d.enter(d.ring.Submit())
 	}
 }
 

@@ -279,7 +279,7 @@ func (d *Driver) fillable() bool {
 // unqueue issues the first of a queue. It is false if the kernel takes nothing now.
 func (d *Driver) unqueue(l *list) bool {
 	if d.ring.Space() == 0 {
-		if d.enter(d.ring.Submit()); d.ring.Space() == 0 {
+		if d.submit(); d.ring.Space() == 0 {
 			return false
 		}
 	}

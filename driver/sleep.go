@@ -42,7 +42,7 @@ func (d *Driver) sleep() {
 	case r := <-d.intake:
 		d.status.Store(awake)
 		d.accept(r)
-		d.enter(d.ring.Submit())
+		d.submit()
 	default:
 		err := d.ring.SubmitAndGather(uint32(d.issued-d.pooled), d.cfg.MinWait)
 		d.status.Store(awake)
@@ -66,7 +66,7 @@ func (d *Driver) giveWay() bool {
 	if (d.guest != nil || d.longTurn) && d.ring.Queued() > 0 {
 		// Others may take their time, and somebody waits for this. A busy kernel may have had completions taken.
 		told := d.told
-		if d.enter(d.ring.Submit()); d.told != told || !d.sleepy() {
+		if d.submit(); d.told != told || !d.sleepy() {
 			return true
 		}
 	}
@@ -95,7 +95,7 @@ func (d *Driver) spin() bool {
 	}
 	told := d.told
 	for begin := time.Now(); time.Since(begin) < spinTime; {
-		d.enter(d.ring.Submit()) // which enters the kernel only when something is queued, or it keeps something for us
+		d.submit() // which enters the kernel only when something is queued, or it keeps something for us
 		if d.ring.Ready() || d.told != told || len(d.intake) > 0 || !d.sleepy() {
 			d.stats.Spins++
 			d.spinHope = min(spinHope, d.spinHope+2)
@@ -146,7 +146,7 @@ func (d *Driver) dash() bool {
 		return false
 	}
 	told := d.told
-	d.enter(d.ring.Submit())
+	d.submit()
 	d.reap()
 	if d.told == told {
 		d.hope = max(0, d.hope-1)

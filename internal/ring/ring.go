@@ -137,7 +137,15 @@ func (r *Ring) Head() uint32 { return atomic.LoadUint32(r.sqHead) }
 func (r *Ring) At(position uint32) *SQE { return &r.sqes[position&r.sqMask] }
 
 // Submit hands what is queued to the kernel without waiting, and has it post what it keeps for us. With neither it does not enter the kernel.
-func (r *Ring) Submit() error { return r.enter(0, 0, 0) }
+func (r *Ring) Submit() error { return r.enter(0, 0, 0, 0) }
+
+// SubmitAndGetEvents is Submit that has the kernel post also what ends during the call.
+func (r *Ring) SubmitAndGetEvents() error {
+	if r.flags&setupDeferTaskrun == 0 {
+		return r.Submit() // after which the thread does so anyway
+	}
+	return r.enter(0, 0, 0, EnterGetEvents)
+}
 
 // SubmitAndWait hands what is queued to the kernel and returns when at least one completion is there, when Wake was called,
 // after timeout if that is positive, or early for no reason: callers look at the queue, not at the return.
@@ -148,7 +156,7 @@ func (r *Ring) SubmitAndWait(timeout time.Duration) error {
 		defer time.AfterFunc(timeout, r.k.Wake).Stop()
 		timeout = 0
 	}
-	return r.enter(1, timeout, 0)
+	return r.enter(1, timeout, 0, EnterGetEvents)
 }
 
 // SubmitAndGather is SubmitAndWait without a timeout that lets completions gather: until n are there, or at least one is and gather has passed
@@ -159,7 +167,7 @@ func (r *Ring) SubmitAndGather(n uint32, gather time.Duration) error {
 	}
 	r.wantWake()
 	// Without a timeout the kernel would return after gather even with nothing.
-	return r.enter(n, time.Hour, gather)
+	return r.enter(n, time.Hour, gather, EnterGetEvents)
 }
 
 func (r *Ring) wantWake() {
@@ -178,17 +186,15 @@ func (r *Ring) armWake() {
 	r.wakeArmed = true
 }
 
-func (r *Ring) enter(min uint32, timeout, gather time.Duration) error {
+func (r *Ring) enter(min uint32, timeout, gather time.Duration, flags uint32) error {
 	if r.broken != nil {
 		return r.broken
 	}
 	atomic.StoreUint32(r.sqTail, r.tail)
 	r.head = atomic.LoadUint32(r.sqHead)
 	submit := r.tail - r.head
-	var flags uint32
 	var arg *WaitArg
 	if min > 0 {
-		flags |= EnterGetEvents
 		if r.features&featNoIowait != 0 {
 			flags |= EnterNoIowait
 		}
@@ -202,7 +208,6 @@ func (r *Ring) enter(min uint32, timeout, gather time.Duration) error {
 	} else if submit == 0 && atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) == 0 {
 		return nil
 	}
-	// Completions that the kernel keeps until they are asked for. What comes of this call's own entries is there at once, or flagged for the next.
 	if atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) != 0 {
 		flags |= EnterGetEvents
 	}
@@ -292,7 +297,7 @@ func (r *Ring) disarmWake() {
 	r.k.Wake()
 	var out [16]CQE
 	for r.wakeArmed {
-		switch err := r.enter(1, 0, 0); {
+		switch err := r.enter(1, 0, 0, EnterGetEvents); {
 		case errors.Is(err, ErrBroken):
 			leak(r)
 			return
