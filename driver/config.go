@@ -74,6 +74,12 @@ type Config struct {
 	// means not to gather. At most a second; multiples of a microsecond. io_uring only, kernel 6.12, io_uring_enter(2) (min_wait_usec).
 	MinWait time.Duration
 
+	// Spin is how long a driver that has to wait for the kernel looks out for completions and requests before it sleeps, as long as more than
+	// one of three such looks have found some. It takes processor time, up to this for every wait, and saves what it costs to sleep and to be
+	// woken: the driver, and whoever wakes it. Zero means 15 microseconds, or none with MinWait; a negative time means none. At most a second.
+	// io_uring only.
+	Spin time.Duration
+
 	// Logger receives diagnostics. Nil means silence.
 	Logger *zap.Logger
 
@@ -130,6 +136,12 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.MinWait < 0 || cfg.MinWait > time.Second {
 		return cfg, fmt.Errorf("uringo: Config.MinWait is %v: want at most a second", cfg.MinWait)
+	}
+	if cfg.Spin > time.Second {
+		return cfg, fmt.Errorf("uringo: Config.Spin is %v: want at most a second", cfg.Spin)
+	}
+	if cfg.Spin == 0 && cfg.MinWait == 0 {
+		cfg.Spin = 15 * time.Microsecond
 	}
 	if cfg.Calls < 0 {
 		return cfg, fmt.Errorf("uringo: Config.Calls is negative: %d", cfg.Calls)

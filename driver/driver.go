@@ -225,8 +225,8 @@ func (d *Driver) setup() error {
 			return fmt.Errorf("uringo: %w", err)
 		}
 	}
-	// A simulated kernel shows nothing until it is entered, the portable engine needs the processor, and who wants completions to gather can wait.
-	d.spins = d.engine == Uring && d.cfg.kernel == nil && d.cfg.MinWait == 0
+	// A simulated kernel shows nothing until it is entered, and the portable engine needs the processor.
+	d.spins = d.engine == Uring && d.cfg.kernel == nil && d.cfg.Spin > 0
 	d.pool = ring.NewPool(ops.Calls(), d.cfg.Calls, d.post)
 
 	// Every issued operation has a place in the completion queue, cancellations and the wake-up too.

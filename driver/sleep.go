@@ -86,15 +86,15 @@ func (d *Driver) giveWay() bool {
 // longTurn is how long others run when they do more than to take a result and to ask for the next. Then nothing is to wait for them twice.
 const longTurn = 100 * time.Microsecond
 
-// spin looks out for news for as long as a sleep in the kernel would cost, and reports whether there is some. To be woken by another processor
-// takes that one as long again, so whoever asks the next thing of a driver that is always about to sleep is held up by it twice: a peer on
-// this machine, and a goroutine. But where news takes longer, looking out is lost time, so the driver remembers how it went.
+// spin looks out for news for about as long as to sleep in the kernel and be woken would take, and reports whether there is some. To be woken
+// takes a processor's time of whoever does it, too: a peer on this machine, or a goroutine. But where news takes longer, looking out is lost
+// time, so the driver remembers how it went.
 func (d *Driver) spin() bool {
 	if !d.spins || d.spinHope == 0 && d.ring.Waits%spinEvery != 0 {
 		return false
 	}
 	told := d.told
-	for begin := time.Now(); time.Since(begin) < spinTime; {
+	for begin := time.Now(); time.Since(begin) < d.cfg.Spin; {
 		d.submit() // which enters the kernel only when something is queued, or it keeps something for us
 		if d.ring.Ready() || d.told != told || len(d.intake) > 0 || !d.sleepy() {
 			d.stats.Spins++
@@ -107,7 +107,6 @@ func (d *Driver) spin() bool {
 }
 
 const (
-	spinTime  = 10 * time.Microsecond
 	spinHope  = 8  // how many failures until it no longer tries, at most
 	spinEvery = 64 // how often it tries all the same
 )

@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -21,4 +22,27 @@ func TestSpins(t *testing.T) {
 			return d.Stats().Spins > 0
 		})
 	})
+}
+
+// TestSpinsNot waits for the same where it is not asked for.
+func TestSpinsNot(t *testing.T) {
+	on(t, engines, func(e *rig) {
+		for _, cfg := range []driver.Config{{Spin: -1}, {MinWait: time.Microsecond}} {
+			d := e.open(cfg)
+			for range size(1000, 100_000) {
+				if err := driver.Submit(d, ops.Timeout(3*time.Microsecond)).Wait(t.Context()).Err; err != nil {
+					e.Fatal(err)
+				}
+			}
+			if n := d.Stats().Spins; n > 0 {
+				e.Errorf("%d times with Spin %v, MinWait %v", n, cfg.Spin, cfg.MinWait)
+			}
+		}
+	})
+}
+
+func TestSpinRange(t *testing.T) {
+	if _, err := driver.Open(driver.Config{Spin: time.Second + 1}); err == nil || !strings.Contains(err.Error(), "Spin") {
+		t.Errorf("more than a second: %v", err)
+	}
 }
