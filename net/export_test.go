@@ -17,3 +17,10 @@ func ClosePipes() {
 
 // ForgetOldSignals has the kernel asked again whether it knows RWF_NOSIGNAL, and reports whether it was taken not to.
 func ForgetOldSignals() bool { return oldSignals.Swap(false) }
+
+// ForgetResidents has the kernel asked again what the page cache has of a file.
+func ForgetResidents() {
+	for i := range residents {
+		residents[i].Store(nil)
+	}
+}

@@ -48,6 +48,7 @@ type sending struct {
 	fd   int
 	off  int64
 	size int64 // of the file, when it was looked at
+	file file
 	quota
 	ask        int // for so much at once
 	pipe       *pipe
@@ -78,6 +79,7 @@ func (s *sending) run() error {
 	if err := unix.Fstat(s.fd, &st); err != nil {
 		return err
 	}
+	s.file = file{uint64(st.Dev), st.Ino}
 	step, kind := s.inKernel, st.Mode&unix.S_IFMT
 	if s.size = st.Size; kind != unix.S_IFREG || s.size == 0 { // files of proc are empty until they are read
 		step = s.byHand
@@ -174,7 +176,8 @@ func (s *sending) cached(n int) bool {
 // complete reports whether the page cache has all pages of the next n bytes, or that nobody tells: before kernel 6.5, and of files which
 // the caller neither owns nor may write to. cachestat(2).
 func (s *sending) complete(n int) bool {
-	if s.uncounted || s.off >= s.size { // or there may be nothing more
+	end := s.off + int64(n)
+	if s.uncounted || s.off >= s.size || s.file.wasResident(s.off, end) { // or there may be nothing more
 		return true
 	}
 	var st unix.Cachestat_t
@@ -183,7 +186,11 @@ func (s *sending) complete(n int) bool {
 		return true
 	}
 	page := int64(os.Getpagesize())
-	return int64(st.Cache) >= (s.off+int64(n)-1)/page-s.off/page+1
+	if int64(st.Cache) < (end-1)/page-s.off/page+1 {
+		return false
+	}
+	s.file.isResident(s.off, end)
+	return true
 }
 
 // fetched has the ring read n bytes of the file into a pipe, and sends what it got.

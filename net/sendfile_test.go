@@ -20,6 +20,7 @@ import (
 	"uringo/fs"
 	"uringo/internal/ring"
 	"uringo/internal/testenv"
+	"uringo/net"
 )
 
 // Files of every size and kind, from any offset, to sockets of every kind.
@@ -123,6 +124,7 @@ func sendHole(t *testing.T, ctx context.Context, splices *atomic.Int64) {
 	}
 	for _, hole := range []bool{false, true} {
 		if hole {
+			net.ForgetResidents()                                                                                // or it were believed for a while that nothing has gone
 			err := errors.Join(f.Fadvise(ctx, 0, 0, unix.FADV_DONTNEED), f.Fadvise(ctx, 0, 0, unix.FADV_RANDOM)) // which has nothing read ahead
 			page := make([]byte, os.Getpagesize())
 			for off := 0; off < size && err == nil; off += len(page) {
