@@ -123,6 +123,8 @@ type Driver struct {
 	crowd     int    // see linger
 	spins     bool   // news can be seen, see spin
 	spinHope  int
+	plugged   int // see unplug
+	piece     int
 }
 
 // slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.
@@ -264,6 +266,7 @@ func (d *Driver) pass() {
 	if d.passes++; d.passes%16 == 0 {
 		d.tick()
 	}
+	d.plugged, d.piece = 0, leastPiece
 	told := d.told
 	d.takeIn()
 	d.reapCalls() // their message was among those

@@ -67,10 +67,30 @@ func (d *Driver) refusal() error {
 // would never come to its turn.
 func (d *Driver) place(r *Request) {
 	i := shareOf(r.spec.Kind)
+	plugs := r.spec.Kind.Plugs
 	if d.room() == 0 || d.queues[i].n > 0 || d.chainsWait() || !d.allows(i) || !d.write(r) {
 		d.enqueue(r)
+	} else if plugs {
+		d.unplug()
 	}
 }
+
+// unplug submits what is queued for a block device as soon as it is as much as all that went to it before in this pass: the kernel holds such
+// requests back until the end of the submission, and the device would have nothing to do until the last of them is prepared. So it begins with
+// few, and there are few more submissions than one. An answer that says anything will say it again at the end of the pass.
+func (d *Driver) unplug() {
+	if d.plugged++; d.plugged < d.piece {
+		return
+	}
+	d.plugged, d.piece = 0, 2*d.piece
+	_ = d.ring.Submit()
+	if len(d.uncut) > 0 {
+		d.mend()
+	}
+}
+
+// leastPiece is how many are worth a submission.
+const leastPiece = 2
 
 // enqueue has a request issued when its turn comes.
 func (d *Driver) enqueue(r *Request) {
@@ -284,7 +304,10 @@ func (d *Driver) unqueue(l *list) bool {
 		}
 	}
 	if r := l.pop(); r != nil { // what completed just now may have told somebody who cancels
-		d.write(r)
+		plugs := r.spec.Kind.Plugs
+		if d.write(r); plugs {
+			d.unplug()
+		}
 	}
 	return true
 }

@@ -11,13 +11,13 @@ import (
 // they are the plain ones. The buffer is pinned for as long as the kernel has it.
 
 var (
-	kindReadFixed = &Kind{Name: "read_fixed", Code: ring.OpRead, Breaks: true, Fixed: ring.OpReadFixed, Writes: true, Bounded: true, Waits: true,
+	kindReadFixed = &Kind{Name: "read_fixed", Code: ring.OpRead, Breaks: true, Plugs: true, Fixed: ring.OpReadFixed, Writes: true, Bounded: true, Waits: true,
 		NoWait: unix.RWF_NOWAIT}
-	kindWriteFixed = &Kind{Name: "write_fixed", Code: ring.OpWrite, Breaks: true, Fixed: ring.OpWriteFixed, Gives: true, Bounded: true,
+	kindWriteFixed = &Kind{Name: "write_fixed", Code: ring.OpWrite, Breaks: true, Plugs: true, Fixed: ring.OpWriteFixed, Gives: true, Bounded: true,
 		NoWait: unix.RWF_NOWAIT}
-	kindReadvFixed = &Kind{Name: "readv_fixed", Code: ring.OpReadv, Breaks: true, Fixed: ring.OpReadvFixed, Prepare: prepareVec, Writes: true,
+	kindReadvFixed = &Kind{Name: "readv_fixed", Code: ring.OpReadv, Breaks: true, Plugs: true, Fixed: ring.OpReadvFixed, Prepare: prepareVec, Writes: true,
 		Bounded: true, Waits: true, NoWait: unix.RWF_NOWAIT}
-	kindWritevFixed = &Kind{Name: "writev_fixed", Code: ring.OpWritev, Breaks: true, Fixed: ring.OpWritevFixed, Prepare: prepareVec, Gives: true, Bounded: true,
+	kindWritevFixed = &Kind{Name: "writev_fixed", Code: ring.OpWritev, Breaks: true, Plugs: true, Fixed: ring.OpWritevFixed, Prepare: prepareVec, Gives: true, Bounded: true,
 		NoWait: unix.RWF_NOWAIT}
 
 	// On sockets, which are non-blocking, there is something to wait for.

@@ -92,6 +92,9 @@ type Kind struct {
 	// (IOSQE_IO_LINK). The kernel lets the failures of many others pass.
 	Breaks bool
 
+	// Plugs says that the kernel holds back what is for a block device until the end of the submission, to send it all at once (a plug).
+	Plugs bool
+
 	// Once forbids repeating the operation after EINTR: the kernel may have done it.
 	Once bool
 

@@ -14,11 +14,11 @@ import (
 const MaxTransfer = 1 << 30
 
 var (
-	kindRead  = &Kind{Name: "read", Code: ring.OpRead, Breaks: true, Writes: true, Bounded: true, Waits: true, NoWait: unix.RWF_NOWAIT}
-	kindWrite = &Kind{Name: "write", Code: ring.OpWrite, Breaks: true, Gives: true, Bounded: true, NoWait: unix.RWF_NOWAIT}
-	kindReadv = &Kind{Name: "readv", Code: ring.OpReadv, Breaks: true, Prepare: prepareVec, Writes: true, Bounded: true, Waits: true,
+	kindRead  = &Kind{Name: "read", Code: ring.OpRead, Breaks: true, Plugs: true, Writes: true, Bounded: true, Waits: true, NoWait: unix.RWF_NOWAIT}
+	kindWrite = &Kind{Name: "write", Code: ring.OpWrite, Breaks: true, Plugs: true, Gives: true, Bounded: true, NoWait: unix.RWF_NOWAIT}
+	kindReadv = &Kind{Name: "readv", Code: ring.OpReadv, Breaks: true, Plugs: true, Prepare: prepareVec, Writes: true, Bounded: true, Waits: true,
 		NoWait: unix.RWF_NOWAIT}
-	kindWritev = &Kind{Name: "writev", Code: ring.OpWritev, Breaks: true, Prepare: prepareVec, Gives: true, Bounded: true, NoWait: unix.RWF_NOWAIT}
+	kindWritev = &Kind{Name: "writev", Code: ring.OpWritev, Breaks: true, Plugs: true, Prepare: prepareVec, Gives: true, Bounded: true, NoWait: unix.RWF_NOWAIT}
 )
 
 // ReadAt reads into buf from offset off of fd, once: it may be short, and N is 0 at the end of the file. An offset of -1 means
