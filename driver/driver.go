@@ -398,6 +398,7 @@ func (d *Driver) accept(r *Request) {
 
 // submit hands what is queued to the kernel without waiting. It asks for what ends meanwhile only if something else is under way.
 func (d *Driver) submit() {
+	d.plugged = 0
 	if queued := d.ring.Queued(); d.issued-d.pooled > int(queued) {
 		d.enter(d.ring.SubmitAndGetEvents())
 	} else {

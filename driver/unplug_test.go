@@ -56,3 +56,32 @@ func TestUnplugs(t *testing.T) {
 		}
 	})
 }
+
+// ender is told of an end as a task of Local is.
+type ender struct{}
+
+func (ender) Complete(r *driver.Request) { r.End() }
+
+// TestUnplugsNot has a guest issue one read after the other, each of which ends at once: none is held up, or sent early, for others to come.
+func TestUnplugsNot(t *testing.T) {
+	on(t, []way{{"uring", driver.Uring, nil}}, func(e *rig) {
+		file := e.file(make([]byte, 1))
+		g := new(crew)
+		g.d = e.opened(driver.OpenGuest(driver.Config{Engine: driver.Uring}, g))
+		const n = 32
+		e.eventually("almost all go on at once", func() bool { // of 16 one waits all the same, at most, see Driver.Rush
+			must(e, g.d, ops.Nop()) // which now and then promises it
+			at := 0
+			g.wait(e, func() {
+				for range n {
+					r, s := new(driver.Request), ops.ReadAt(file, make([]byte, 1), 0).Spec
+					r.Reset(&s, ender{})
+					if g.d.Rush(r) {
+						at++
+					}
+				}
+			})
+			return at >= n-n/16
+		})
+	})
+}
