@@ -120,6 +120,7 @@ type Driver struct {
 	gaveWay   uint64 // told and took, or outside, as of the last giveWay
 	longTurn  bool   // giving way took long, the last time
 	hope      int    // see dash
+	dull      int    // how often there was none
 	crowd     int    // see linger
 	spins     bool   // news can be seen, see spin
 	spinHope  int

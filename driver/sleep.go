@@ -141,8 +141,14 @@ const (
 
 // dash submits without waiting, if that promises something, and reports whether anything completed.
 func (d *Driver) dash() bool {
-	if d.ring.Queued() == 0 || d.hope == 0 && d.passes%dashEvery != 0 {
+	if d.ring.Queued() == 0 {
 		return false
+	}
+	if d.hope == 0 {
+		// Not every so many passes: where one in two has something to submit, it may always be the other's turn.
+		if d.dull++; d.dull%dashEvery != 0 {
+			return false
+		}
 	}
 	told := d.told
 	d.submit()

@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -45,4 +46,21 @@ func TestSpinRange(t *testing.T) {
 	if _, err := driver.Open(driver.Config{Spin: time.Second + 1}); err == nil || !strings.Contains(err.Error(), "Spin") {
 		t.Errorf("more than a second: %v", err)
 	}
+}
+
+// TestDashes has nothing but operations that end at once, one at a time, and waits until the driver has found out that it need not wait for
+// them. With one processor, every other pass of the driver has one to submit.
+func TestDashes(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	on(t, []way{onUring, onLocked}, func(e *rig) {
+		d := e.open(driver.Config{Spin: -1})
+		e.eventually("almost no operation is waited for", func() bool {
+			before := d.Stats().Waits
+			const n = 1024
+			for range n {
+				must(e, d, ops.Nop())
+			}
+			return d.Stats().Waits-before < n/8
+		})
+	})
 }
