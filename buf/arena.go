@@ -75,6 +75,12 @@ func (a *Arena) Alloc(n, align int) (*Fixed, error) {
 	return newFixed(a.mem[from:from+n:from+n], a, nil), nil
 }
 
+// fill leaves no room for Alloc, in an arena that somebody cuts up without it.
+func (a *Arena) fill() *Arena {
+	a.used = len(a.mem)
+	return a
+}
+
 // Close gives the memory back, now or, with [ErrInUse], when the last buffer is released. No slice of the memory may be used
 // after that: it faults. A second Close does nothing.
 func (a *Arena) Close() error {

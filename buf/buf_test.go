@@ -522,6 +522,26 @@ func TestLargeAlign(t *testing.T) {
 	}
 }
 
+// The arenas of a pool or a table are full from the start: what is cut from one of them would be memory that it lends.
+func TestNoRoom(t *testing.T) {
+	pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 64, Count: 1}}, Align: 64})
+	table, err := buf.NewTable(1, 64, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	for what, arenas := range map[string]func() ([]*buf.Arena, error){"pool": pool.Arenas, "table": table.Arenas} {
+		all, err := arenas()
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%s: %d arenas, %v", what, len(all), err)
+		}
+		if b, err := all[0].Alloc(1, 1); !errors.Is(err, buf.ErrFull) {
+			t.Errorf("%s: %v, want ErrFull", what, err)
+			b.Release()
+		}
+	}
+}
+
 // The memory is free when its last holder has released it.
 func TestBytes(t *testing.T) {
 	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})

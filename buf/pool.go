@@ -201,7 +201,7 @@ func (c *class) grow() error {
 		c.free = append(c.free, chunk{a.mem[i*c.size : (i+1)*c.size : (i+1)*c.size], a})
 	}
 	c.left -= n
-	c.pool.arenas = append(c.pool.arenas, a)
+	c.pool.arenas = append(c.pool.arenas, a.fill())
 	return nil
 }
 
@@ -224,7 +224,8 @@ func (c *class) put(mem []byte, a *Arena) {
 	c.free = append(c.free, k)
 }
 
-// Arenas maps what is not mapped yet and returns all of the pool's memory, for a driver to register ahead of time.
+// Arenas maps what is not mapped yet and returns all of the pool's memory, for a driver to register ahead of time. The arenas have no room
+// for other buffers, and are the pool's to close.
 func (p *Pool) Arenas() ([]*Arena, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

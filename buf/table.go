@@ -45,7 +45,7 @@ func NewTable(n, size, align int) (*Table, error) {
 		if err != nil {
 			return nil, errors.Join(err, t.Close())
 		}
-		t.arenas = append(t.arenas, a)
+		t.arenas = append(t.arenas, a.fill())
 		for i := range m {
 			t.chunks = append(t.chunks, chunk{a.mem[i*step : i*step+size : i*step+size], a})
 		}
@@ -90,7 +90,8 @@ func (p place) put([]byte, *Arena) {
 	p.t.out--
 }
 
-// Arenas returns the table's memory, for a driver to register ahead of time.
+// Arenas returns the table's memory, for a driver to register ahead of time. The arenas have no room for other buffers, and are the table's
+// to close.
 func (t *Table) Arenas() ([]*Arena, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
