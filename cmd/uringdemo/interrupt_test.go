@@ -159,6 +159,16 @@ func TestFullOutput(t *testing.T) {
 			sameTree(t, snapshot(t, dst, true), snapshot(t, y.path("d"), true))
 		}
 	})
+	for _, flag := range []string{"--help", "--version"} {
+		cmd := ways()[0].command(t.Context(), t, flag)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		_ = cmd.Run()
+		code, said := cmd.ProcessState.ExitCode(), stderr.String()
+		if code != exitFailed || said != "uringdemo: standard output: no space left on device\n" {
+			t.Errorf("%s: exit code %d, said %q", flag, code, said)
+		}
+	}
 }
 
 // TestKill ends the program where it can clean up nothing. What has a final name must be old or new, and nothing between.
@@ -217,4 +227,16 @@ func TestNoReader(t *testing.T) {
 		}
 		noTemps(t, dst)
 	})
+
+	out, in, err := os.Pipe()
+	must(t, err)
+	must(t, out.Close())
+	defer in.Close()
+	cmd := ways()[0].command(t.Context(), t, "--help")
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = in, &stderr
+	_ = cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != exitNoReader || stderr.Len() > 0 {
+		t.Errorf("--help: exit code %d, said %q", code, stderr.String())
+	}
 }

@@ -59,14 +59,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args)
 	switch {
 	case errors.Is(err, errHelp):
-		fmt.Fprint(stdout, usage())
-		return exitOK
+		_, err := io.WriteString(stdout, usage())
+		return told(err, exitOK, stderr)
 	case err != nil:
 		fmt.Fprintf(stderr, "uringdemo: %v\nTry 'uringdemo --help'.\n", err)
 		return exitFailed
 	case o.version:
-		fmt.Fprintln(stdout, version())
-		return exitOK
+		_, err := io.WriteString(stdout, version()+"\n")
+		return told(err, exitOK, stderr)
 	}
 
 	return o.run(ctx, stdout, stderr)
@@ -88,18 +88,22 @@ func (o *options) run(ctx context.Context, stdout, stderr io.Writer) int {
 	if o.json {
 		out.summary(o, report, engine, time.Since(begin), code)
 	}
-	switch err := out.close(ctx); {
+	return told(out.close(ctx), code, stderr)
+}
+
+// told returns the exit code of a program that has written what it had to say, with this error, and ends with code otherwise.
+func told(err error, code int, stderr io.Writer) int {
+	switch {
 	case err == nil:
 		return code
 	case errors.Is(err, syscall.EPIPE):
 		return exitNoReader
-	default:
-		fmt.Fprintf(stderr, "uringdemo: standard output: %v\n", err)
-		if code == exitInterrupted {
-			return code
-		}
-		return exitFailed
 	}
+	fmt.Fprintf(stderr, "uringdemo: standard output: %v\n", unnamed(err))
+	if code == exitInterrupted {
+		return code
+	}
+	return exitFailed
 }
 
 func exitCode(ctx context.Context, r *copier.Report) int {

@@ -99,10 +99,7 @@ func (o *output) write() {
 
 // fail takes note of an error of stdout. Where nobody reads any more, the copy need not go on.
 func (o *output) fail(err error) {
-	var path *os.PathError
-	if errors.As(err, &path) {
-		err = path.Err // the name is known
-	}
+	err = unnamed(err)
 	o.mu.Lock()
 	if o.failed == nil {
 		o.failed = err
@@ -111,6 +108,15 @@ func (o *output) fail(err error) {
 	if err == syscall.EPIPE {
 		o.stop()
 	}
+}
+
+// unnamed is an error of writing without the name of the file, which is known.
+func unnamed(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 // room waits until there is room for more lines, or nobody wants them any more.
