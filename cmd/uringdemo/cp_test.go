@@ -60,6 +60,15 @@ var cpCases = []cpCase{
 	{name: "file over directory", args: "a d", make: func(y yard) { y.file("a", 10); y.mkdir("d/a") }},
 	{name: "two sources of one name", args: "a/x b/x d", make: func(y yard) { y.file("a/x", 10); y.file("b/x", 20); y.mkdir("d") }},
 	{name: "the same source twice", args: "-a f d f d e", make: func(y yard) { y.file("f", 10); smallTree(y); y.mkdir("e") }},
+	{name: "the same source by other names", args: "f ./f d/../f e", make: func(y yard) { y.file("f", 10); y.mkdir("d"); y.mkdir("e") }},
+	{name: "the same source by other names, archive", args: "-a f ./f h ./h g s ./s e", make: func(y yard) {
+		y.file("f", 10)
+		y.file("h", 20)
+		y.hardlink("h", "g")
+		y.symlink("f", "s")
+		y.mkdir("e")
+	}},
+	{name: "hard links of one name", args: "a/x b/x d", make: func(y yard) { y.file("a/x", 10); y.mkdir("b"); y.hardlink("a/x", "b/x"); y.mkdir("d") }},
 	{name: "two directories of one name", args: "-r a/x b/x d", make: func(y yard) {
 		y.file("a/x/1", 10)
 		y.file("a/x/2", 11)

@@ -18,6 +18,8 @@ func (w *worker) copy(ctx context.Context, j job) {
 	case errors.Is(err, errSkip):
 		w.journal.count(&w.journal.report.Skipped, 1)
 		w.progress.Entries.Add(1)
+	case errors.Is(err, errTwice):
+		w.journal.note(j.src.path(), err.Error())
 	case interrupted(ctx, err):
 		// That is no failure of this entry.
 	default:

@@ -39,7 +39,7 @@ func (c *Copier) plan(ctx context.Context, sources []string, target string) (*no
 	named := make(map[string]bool)
 	for _, source := range sources {
 		if named[source] {
-			c.journal.note(source, "named more than once")
+			c.journal.note(source, errTwice.Error())
 			continue
 		}
 		named[source] = true
@@ -114,6 +114,11 @@ func follow(ctx context.Context, p place) (place, error) {
 		var errno syscall.Errno
 		if !errors.As(err, &errno) { // it says in words only that there are too many links
 			err = unix.ELOOP
+		}
+		if errno == unix.ENOENT { // a link of /proc can lead to what no name leads to
+			if st, e := executor.Block(ctx, func() (st unix.Stat_t, err error) { return st, unix.Stat(p.path(), &st) }); e == nil {
+				err = fmt.Errorf("leads to %s that has no name", describe(st.Mode))
+			}
 		}
 		return p, err
 	}

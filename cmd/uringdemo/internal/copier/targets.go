@@ -18,7 +18,7 @@ type targets struct {
 	mu      sync.Mutex
 	tops    map[fileID]bool // directories that named sources are copied to
 	tracked bool
-	made    map[fileID]bool // copies of named files, only if two sources have the same name
+	made    map[fileID]place // copies of named files, and of what, only if two sources have the same name
 }
 
 func (t *targets) addTop(id fileID) {
@@ -37,28 +37,31 @@ func (t *targets) isTop(id fileID) bool {
 	return t.tops[id]
 }
 
-func (t *targets) track() { t.tracked, t.made = true, make(map[fileID]bool) }
+func (t *targets) track() { t.tracked, t.made = true, make(map[fileID]place) }
 
 func (t *targets) add(j *job, id fileID) {
 	if t.tracked && j.arg {
 		t.mu.Lock()
-		t.made[id] = true
+		t.made[id] = j.src
 		t.mu.Unlock()
 	}
 }
 
-func (t *targets) madeHere(id fileID) bool {
+// madeHere returns what a file is the copy of, if it is one of a named file.
+func (t *targets) madeHere(id fileID) (src place, ok bool) {
 	if !t.tracked {
-		return false
+		return place{}, false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.made[id]
+	src, ok = t.made[id]
+	return src, ok
 }
 
 var (
 	errIntoItself = errors.New("cannot copy a directory into itself")
-	errSkip       = errors.New("exists") // and NoClobber is set
+	errSkip       = errors.New("exists")               // and NoClobber is set
+	errTwice      = errors.New("named more than once") // and copied by its other name
 )
 
 // existing looks at what is at the target and decides whether the copy may replace it. Nil and no error means that nothing is
@@ -93,8 +96,14 @@ func (w *worker) existing(ctx context.Context, j job, src, dir *fs.Dir, a *attrs
 		return nil, atPath(j.dst, fmt.Errorf("is a directory, not replaced by %s", describe(a.mode)))
 	case a.isDir():
 		return &old, nil
-	case j.arg && w.targets.madeHere(old.id):
+	}
+	if src, made := w.targets.madeHere(old.id); made && j.arg {
+		if src.name == j.src.name && w.handles.idOf(src.folder) == w.handles.idOf(j.src.folder) {
+			return nil, errTwice
+		}
 		return nil, atPath(j.dst, fmt.Errorf("was just created, not replaced by %s", Quote(j.src.path())))
+	}
+	switch {
 	case a.kind() != unix.S_IFREG:
 		return &old, nil
 	case old.kind() == unix.S_IFREG:
