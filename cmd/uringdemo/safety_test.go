@@ -413,6 +413,50 @@ func TestReadOnlyTarget(t *testing.T) {
 	})
 }
 
+// TestForeignDirectory copies into a directory of somebody else that anybody may write to. Its times are not the user's to set, and that is
+// what the message says: it has no ACL that would have to go.
+func TestForeignDirectory(t *testing.T) {
+	needRoot(t)
+	everyWay(t, func(t *testing.T, w way) {
+		dir, err := os.MkdirTemp("", "uringdemo") // t.TempDir is closed to others
+		must(t, err)
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		y := yard{t, dir}
+		y.chmod(".", 0755)
+		y.file("src/a", 10)
+		y.mkdir("open/src")
+		y.chmod("open/src", 0777)
+		o := await(t, as(t, user, w.command(t.Context(), t, "-a", y.path("src"), y.path("open"))))
+		o.want(t, exitFailed)
+		if want := "uringdemo: " + y.path("open/src") + ": chtimes: operation not permitted\n"; o.stderr != want {
+			t.Errorf("said %q, want %q", o.stderr, want)
+		}
+		sameContent(t, y.path("open/src/a"), y.path("src/a"))
+	})
+}
+
+// TestNameless has links lead to a pipe, as standard input and output often are. Neither is missing, but no name leads there.
+func TestNameless(t *testing.T) {
+	y := yard{t, t.TempDir()}
+	y.file("a", 10)
+	r, p, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	defer p.Close()
+	for _, w := range ways()[:1] {
+		cmd := w.command(t.Context(), t, "/proc/self/fd/0", y.path("b"))
+		cmd.Stdin = r
+		o := await(t, cmd)
+		o.want(t, exitFailed)
+		o.says(t, "uringdemo: /proc/self/fd/0: leads to a FIFO that has no name\n")
+		cmd = w.command(t.Context(), t, "-f", y.path("a"), "/proc/self/fd/0")
+		cmd.Stdin = r
+		o = await(t, cmd)
+		o.want(t, exitFailed)
+		o.says(t, "uringdemo: /proc/self/fd/0: leads to a FIFO that has no name\n")
+	}
+}
+
 // TestUnprivileged compares with what cp does for a user who is not root.
 func TestUnprivileged(t *testing.T) {
 	needRoot(t)
