@@ -432,6 +432,13 @@ func TestForeignDirectory(t *testing.T) {
 			t.Errorf("said %q, want %q", o.stderr, want)
 		}
 		sameContent(t, y.path("open/src/a"), y.path("src/a"))
+
+		// What was copied into it is complete, and to be made durable all the same, as far as the user may.
+		y.chmod("open/src", 0773)
+		o = await(t, as(t, user, w.command(t.Context(), t, "-a", y.path("src"), y.path("open"))))
+		o.want(t, exitFailed)
+		o.says(t, y.path("open/src")+": chtimes: operation not permitted\n",
+			y.path("open/src")+": note: without the right to read this directory, it is not synced\n")
 	})
 }
 

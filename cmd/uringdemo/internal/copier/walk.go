@@ -178,6 +178,7 @@ func (c *Copier) seal(ctx context.Context, n *node) error {
 	defer c.handles.release(ctx, n.dst)
 	if n.src != nil {
 		if err := c.sealAttrs(ctx, n, dir); err != nil {
+			_ = c.syncDir(ctx, n.dst, dir) // what is in it is complete; the first error is the one to tell
 			return err
 		}
 		c.locks.drop(n.dst) // it has its mode
