@@ -1,10 +1,14 @@
 package driver_test
 
 import (
+	"context"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"uringo/driver"
 	"uringo/ops"
@@ -40,6 +44,47 @@ func TestSpinsNot(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSpinsInBubble opens a driver in a bubble of package synctest, where the clock stands still while the driver looks out for what does not
+// come. It falls asleep all the same.
+func TestSpinsInBubble(t *testing.T) {
+	on(t, []way{onUring, onLocked}, func(e *rig) {
+		cfg := driver.Config{Entries: 4, InFlight: 4}
+		e.shut(e.open(cfg)) // or the test is skipped
+		r, w := e.pipe()
+		synctest.Test(e.T, func(*testing.T) {
+			d, err := e.make(e, cfg)
+			if err != nil {
+				e.Error(err)
+				return
+			}
+			read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+			for begin := unixTime(e); !driver.Asleep(d); {
+				if err := unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil); err != nil && err != unix.EINTR {
+					e.Fatal(err)
+				}
+				if unixTime(e)-begin > patience {
+					e.Error("the driver does not fall asleep")
+					break
+				}
+			}
+			e.write(w, []byte{1})
+			if r := read.Wait(context.Background()); r.N != 1 {
+				e.Errorf("%+v", r)
+			}
+			e.shut(d)
+		})
+	})
+}
+
+// unixTime reads a clock that is nobody's bubble's.
+func unixTime(e *rig) time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		e.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
 }
 
 func TestSpinRange(t *testing.T) {
