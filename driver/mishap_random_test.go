@@ -91,14 +91,19 @@ func (e *rig) mishap(round int) {
 	fd := int(r.Fd())
 	for range 40 {
 		switch e.rng.IntN(6) {
-		case 0, 1:
+		case 0:
 			add(driver.Submit(d, ops.Nop()))
+		case 1:
+			add(driver.Submit(d, plugging()))
 		case 2, 3:
 			var c driver.Chain
 			for range 1 + e.rng.IntN(3) {
 				op := ops.Nop()
-				if e.rng.IntN(3) == 0 {
+				switch e.rng.IntN(4) {
+				case 0:
 					op = ops.Fdatasync(fd) // fails
+				case 1:
+					op = plugging()
 				}
 				if e.rng.IntN(2) == 0 {
 					add(driver.Link(&c, op))
