@@ -166,7 +166,9 @@ func (s *Sim) fault() syscall.Errno {
 
 // turn lets time pass before the owner is back.
 func (s *Sim) turn(flags uint32) {
-	if flags&EnterGetEvents != 0 || s.flags&sys.IORING_SETUP_COOP_TASKRUN != 0 && s.rng.Uint32()&1 == 0 {
+	// By itself a thread does so whenever it returns from the kernel, unless that is deferred until it asks.
+	coop := s.flags&(sys.IORING_SETUP_COOP_TASKRUN|setupDeferTaskrun) == sys.IORING_SETUP_COOP_TASKRUN
+	if flags&EnterGetEvents != 0 || coop && s.rng.Uint32()&1 == 0 {
 		s.runWork()
 		s.flush()
 	}

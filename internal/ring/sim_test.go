@@ -224,6 +224,36 @@ func TestSimUsesMemoryLate(t *testing.T) {
 	}
 }
 
+// TestSimDefers shows that completions of a thread that defers its work come when it asks for them, and not before. Those of one that only does
+// without interrupts come with any visit.
+func TestSimDefers(t *testing.T) {
+	for _, locked := range []bool{false, true} {
+		t.Run(fmt.Sprintf("locked %v", locked), func(t *testing.T) {
+			lockThread(t)
+			s := ring.NewSim(ring.SimConfig{})
+			f := ring.NewSimPipe()
+			g := &rig{T: t, r: openRing(t, ring.Config{Kernel: s, Entries: 8, Locked: locked}), got: map[uint64]ring.CQE{}}
+			*g.r.Next() = g.read(1, s.Add(f), make([]byte, 1), 0)
+			if err := g.r.Submit(); err != nil {
+				t.Fatal(err)
+			}
+			f.Feed([]byte{1})
+			for range 100 {
+				if _, errno := s.Enter(2*ring.SimFD, 0, 0, 0, nil); errno != 0 {
+					t.Fatal(errno)
+				}
+			}
+			if g.r.Ready() == locked {
+				t.Errorf("ready %v after many visits", g.r.Ready())
+			}
+			if err := g.r.Submit(); err != nil { // which sees that something is kept
+				t.Fatal(err)
+			}
+			g.want(1, 1)
+		})
+	}
+}
+
 // TestSimChanges turns the weather of a running model.
 func TestSimChanges(t *testing.T) {
 	s := ring.NewSim(ring.SimConfig{EnterFails: 1, EnterErrnos: []syscall.Errno{syscall.EAGAIN}})
