@@ -49,8 +49,9 @@ func (f *File) closeRoute(ctx context.Context) (r Route, remote bool) {
 func (f *File) closeFD(ctx context.Context) error {
 	r, remote := f.closeRoute(ctx)
 	if remote {
-		return f.h.CloseApart(ctx) // it may have to wait for a server
+		return f.h.CloseApart(ctx, f.leave) // it may have to wait for a server
 	}
+	f.leave()
 	p := &onNames[OpClose]
 	if s, ok := p.enter(ctx, r); ok {
 		defer p.leave(ctx, s, 0)

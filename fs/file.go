@@ -20,6 +20,7 @@ type File struct {
 	traits atomic.Uint32       // what is known about it
 	pins   atomic.Uint32       // see Pin, two bits for each Operation
 	as     *driver.Personality // whose rights it is used with; nil for the process's own
+	locks  atomic.Bool         // somebody has asked for a lock
 	size   int64               // when it was opened, as far as anybody looked
 	turn   handle.Turn         // for Read and Write
 

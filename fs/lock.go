@@ -15,8 +15,8 @@ import (
 //
 // Locks are advisory: they keep out who asks for one, and nobody else. They are of the kind that belongs to the open file (open file
 // description locks, fcntl(2), kernel 3.15), so two Files of one name keep each other out, in one process as in two, while all users of
-// one File share its lock. Locking a file that is locked in the other way changes the lock. [File.Close] gives it up, and so does the end
-// of the process.
+// one File share its lock. Locking a file that is locked in the other way changes the lock. [File.Close] gives it up, also for whoever has a
+// copy of the descriptor, and so does the end of the process.
 //
 // Waiting is asking again, at most 50 ms apart: it holds neither thread nor worker, and ctx can end it, which F_OFD_SETLKW would not
 // allow. It is not fair: who asks at the right moment gets the lock.
@@ -51,10 +51,19 @@ func (f *File) lock(ctx context.Context, kind int16) error {
 
 func (f *File) tryLock(ctx context.Context, kind int16) (bool, error) {
 	err := f.change(ctx, "lock", func(fd int) error {
+		f.locks.Store(true)
 		return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Whence: io.SeekStart})
 	})
 	if e, ok := err.(*PathError); ok && (e.Err == syscall.EAGAIN || e.Err == syscall.EACCES) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// leave gives up the lock that a file may have before it is closed. The last close(2) would, too, but that may not be this one yet: when a
+// thread of the kernel has done something with the file, it holds it for a moment longer.
+func (f *File) leave() {
+	if f.locks.Load() {
+		_ = unix.FcntlFlock(uintptr(f.h.FD), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart}) // or else close(2) does
+	}
 }

@@ -248,6 +248,45 @@ func TestLocks(t *testing.T) {
 	})
 }
 
+// TestCloseUnlocks closes a locked file that somebody else has open as well, as the kernel has for a moment when one of its threads has
+// done something with it: the lock is gone when Close returns.
+func TestCloseUnlocks(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		a := openNew(t, ctx, []byte("content"))
+		if a == nil {
+			return
+		}
+		defer a.Close(ctx)
+		for _, remote := range []bool{false, true} {
+			if remote {
+				defer fs.AllRemote()()
+			}
+			for _, route := range []fs.Route{fs.Auto, fs.Ring, fs.Call, fs.Inline} {
+				b, err := fs.OpenFile(ctx, a.Name(), os.O_RDWR, 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				b.Pin(fs.OpClose, route)
+				other, err := unix.FcntlInt(b.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := errors.Join(b.Lock(ctx), b.Close(ctx)); err != nil {
+					t.Error(err)
+				}
+				if ok, err := a.TryLock(ctx); !ok || err != nil {
+					t.Errorf("closed by %v, remote %t: TryLock = %t, %v", route, remote, ok, err)
+				}
+				if err := errors.Join(a.Unlock(ctx), unix.Close(other)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+}
+
 // TestCallFlags gives single calls options of their own.
 func TestCallFlags(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {

@@ -122,7 +122,7 @@ func (s *socket) closeAfter(ctx context.Context, last func()) error {
 		err = ErrClosed
 	case err != nil:
 	case s.slow.Load() && handle.Lingers(s.h.FD):
-		err = s.h.CloseApart(ctx)
+		err = s.h.CloseApart(ctx, nil)
 	default:
 		err = ops.CloseNow(s.h.FD)
 	}

@@ -202,11 +202,14 @@ func (h *Handle) ClosePlace(ctx context.Context) error {
 }
 
 // CloseApart is Close for a descriptor whose closing may wait for somebody else and must not be cancelled: it happens on a goroutine of
-// its own. If ctx ends first, it goes on in the background.
-func (h *Handle) CloseApart(ctx context.Context) error {
+// its own, and first before it, if that is not nil. If ctx ends first, it goes on in the background.
+func (h *Handle) CloseApart(ctx context.Context, first func()) error {
 	var err error
 	var done executor.Event
 	go func() {
+		if first != nil {
+			first()
+		}
 		err = h.Close()
 		done.Set()
 	}()
