@@ -36,8 +36,8 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return
 // CopyRange copies n bytes, or, if n is negative, everything to the end, from src at srcOff to f at off: by sharing blocks if the file
 // system can, else in the kernel, else by reading and writing. It returns how many bytes were copied, also with an error, and by what
 // method the last of them. Fewer than n and no error mean that src ended; if both are one file, it ends where it did when the copying began,
-// and ranges that overlap are EINVAL. Holes in src may become zeros in f. A ctx that ends, or closing either file, stops the copying within
-// 64 MiB. Kernel 4.5, copy_file_range(2), ioctl_ficlonerange(2).
+// and ranges that overlap are EINVAL. With O_DIRECT, what is not aligned may be EINVAL, which says what is needed. Holes in src may become
+// zeros in f. A ctx that ends, or closing either file, stops the copying within 64 MiB. Kernel 4.5, copy_file_range(2), ioctl_ficlonerange(2).
 func (f *File) CopyRange(ctx context.Context, off int64, src *File, srcOff, n int64) (int64, CopyMethod, error) {
 	if off < 0 || srcOff < 0 {
 		return 0, CopiedNothing, f.wrap("copy", errNegativeOffset)
@@ -65,14 +65,36 @@ func (f *File) CopyRange(ctx context.Context, off int64, src *File, srcOff, n in
 		c.dst, c.src = dst, src.h.FD
 		return struct{}{}, c.run()
 	})
+	if e, ok := err.(*copyError); ok {
+		err = e.f.wrap("copy", e.explain(ctx))
+	}
 	return c.done, c.method, f.wrap("copy", err)
+}
+
+// copyError is what a copy by hand failed with: which file it is about, and what was to be moved there, from which offset on.
+type copyError struct {
+	f   *File
+	off int64
+	b   []byte
+	err error
+}
+
+func (e *copyError) Error() string { return e.err.Error() }
+
+// explain is [File.explain] of it.
+func (e *copyError) explain(ctx context.Context) error {
+	if !e.f.h.Acquire() {
+		return e.err
+	}
+	defer e.f.h.Release()
+	return e.f.explain(ctx, e.err, e.off, e.b)
 }
 
 // copying is a copy under way.
 type copying struct {
 	ctx      context.Context
 	dst, src int
-	files    [2]*File // whose they are
+	files    [2]*File // whose they are: dst's and src's
 	to, from int64
 	left     int64
 	done     int64
@@ -128,10 +150,18 @@ func (c *copying) run() error {
 	return c.byHand()
 }
 
-// sameData reports whether two files are one, or two names of one block device.
+// sameData reports whether two files are one that has an end, or two names of one block device.
 func sameData(a, b *unix.Stat_t) bool {
-	const device = unix.S_IFBLK
-	return a.Dev == b.Dev && a.Ino == b.Ino || a.Mode&unix.S_IFMT == device && b.Mode&unix.S_IFMT == device && a.Rdev == b.Rdev
+	if a.Mode&unix.S_IFMT != b.Mode&unix.S_IFMT {
+		return false
+	}
+	switch a.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return a.Dev == b.Dev && a.Ino == b.Ino
+	case unix.S_IFBLK:
+		return a.Rdev == b.Rdev
+	}
+	return false
 }
 
 // reflink shares the blocks of the whole range. It works for aligned ranges, and up to the end, on file systems that can.
@@ -193,15 +223,18 @@ func (c *copying) byHand() error {
 		if err == syscall.EINTR {
 			continue
 		}
-		if err != nil || n == 0 {
-			return err
+		if err != nil {
+			return &copyError{c.files[1], c.from, b, err}
+		}
+		if n == 0 {
+			return nil
 		}
 		for b = b[:n]; len(b) > 0; {
 			n, err := unix.Pwrite(c.dst, b, c.to)
 			switch {
 			case err == syscall.EINTR:
 			case err != nil:
-				return err
+				return &copyError{c.files[0], c.to, b, err}
 			case n == 0:
 				return io.ErrShortWrite
 			default:

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -102,6 +103,108 @@ func TestCopyOddSources(t *testing.T) { // HAZARDS H49
 			}
 			if err := errors.Join(src.Close(ctx), dst.Close(ctx)); err != nil {
 				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestCopySaysWhy copies what cannot be: nothing was copied then, and the error names the file that it is about.
+func TestCopySaysWhy(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		file := openNew(t, ctx, pattern(10_001, 1))
+		other := openNew(t, ctx, nil)
+		r, w := pipe(t, ctx)
+		if file == nil || other == nil || r == nil {
+			return
+		}
+		writeOnly, err1 := fs.OpenFile(ctx, file.Name(), os.O_WRONLY, 0)
+		readOnly, err2 := fs.Open(ctx, other.Name())
+		if err := errors.Join(err1, err2); err != nil {
+			t.Error(err)
+			return
+		}
+		for _, c := range []struct {
+			dst, src, bad *fs.File
+			want          syscall.Errno
+		}{
+			{w, r, r, syscall.ESPIPE}, // both ends of one pipe
+			{other, r, r, syscall.ESPIPE},
+			{w, file, w, syscall.ESPIPE},
+			{other, writeOnly, writeOnly, syscall.EBADF},
+			{readOnly, file, readOnly, syscall.EBADF},
+		} {
+			n, how, err := c.dst.CopyRange(ctx, 0, c.src, 0, 10)
+			var pe *fs.PathError
+			if n != 0 || how != fs.CopiedNothing || !errors.Is(err, c.want) || !errors.As(err, &pe) || pe.Op != "copy" || pe.Path != c.bad.Name() {
+				t.Errorf("CopyRange from %s to %s = %d, %v, %v; want %v of %s", c.src.Name(), c.dst.Name(), n, how, err, c.want, c.bad.Name())
+			}
+		}
+		for _, f := range []*fs.File{file, other, r, w, writeOnly, readOnly} {
+			if err := f.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		// A device that has no end has none either if it is copied onto itself.
+		zero, err := fs.OpenFile(ctx, "/dev/zero", os.O_RDWR, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer zero.Close(ctx)
+		if n, _, err := zero.CopyRange(ctx, 0, zero, 0, 10); n != 10 || err != nil {
+			t.Errorf("CopyRange from zero to zero = %d, %v", n, err)
+		}
+	})
+}
+
+// TestCopyUnaligned copies to and from files opened with O_DIRECT what is not aligned: all of it is copied, or the error says what is needed.
+func TestCopyUnaligned(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		want := pattern(10_001, 1)
+		file := openNew(t, ctx, want)
+		if file == nil {
+			return
+		}
+		defer file.Close(ctx)
+		other := openNew(t, ctx, nil)
+		if other == nil {
+			return
+		}
+		defer other.Close(ctx)
+		direct := func(name string) *fs.File {
+			f, err := fs.OpenFile(ctx, name, os.O_RDWR|unix.O_DIRECT, 0)
+			if errors.Is(err, syscall.EINVAL) {
+				t.Log("needs a file system with O_DIRECT")
+			} else if err != nil {
+				t.Error(err)
+			}
+			return f
+		}
+		src, dst := direct(file.Name()), direct(other.Name())
+		if src == nil {
+			return
+		}
+		defer src.Close(ctx)
+		if dst == nil {
+			return
+		}
+		defer dst.Close(ctx)
+		for _, c := range []struct{ dst, src, bad *fs.File }{{other, src, src}, {dst, file, dst}, {dst, src, nil}} {
+			if err := other.Truncate(ctx, 0); err != nil {
+				t.Error(err)
+			}
+			n, _, err := c.dst.CopyRange(ctx, 1, c.src, 3, 5000)
+			if err == nil {
+				b := make([]byte, 5000)
+				if _, _, err := other.ReadExactAt(ctx, b, 1); n != 5000 || err != nil || !bytes.Equal(b, want[3:][:5000]) {
+					t.Errorf("CopyRange = %d, and the file has something else, %v", n, err)
+				}
+				continue
+			}
+			var pe *fs.PathError
+			if !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), "direct I/O needs") || !errors.As(err, &pe) ||
+				c.bad != nil && pe.Path != c.bad.Name() {
+				t.Errorf("CopyRange = %d, %v, which does not say what is needed", n, err)
 			}
 		}
 	})
