@@ -2,11 +2,13 @@ package fs
 
 import (
 	"context"
+	"errors"
 	iofs "io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -68,8 +70,9 @@ type walk struct {
 	at   []*node     // the directories from the top to where fn is
 	over atomic.Bool // nobody wants what is still to be read
 
-	running atomic.Int32   // those who read, and one for the caller until he has left
-	idle    executor.Event // they have ended
+	running atomic.Int32                   // those who read, and one for the caller until he has left
+	idle    executor.Event                 // they have ended
+	alone   atomic.Pointer[executor.Event] // the caller waits for it: only he is left
 }
 
 // all walks, and then waits for those who read still.
@@ -85,8 +88,13 @@ func (w *walk) all() error {
 }
 
 func (w *walk) left() {
-	if w.running.Add(-1) == 0 {
+	switch w.running.Add(-1) {
+	case 0:
 		w.idle.Set()
+	case 1:
+		if e := w.alone.Load(); e != nil {
+			e.Set()
+		}
 	}
 }
 
@@ -120,6 +128,9 @@ func (w *walk) visit(n *node) error {
 	}
 	w.read(n)
 	err = n.ready.Wait(w.ctx)
+	if err == nil && errors.Is(n.err, syscall.EMFILE) {
+		err = w.again(n)
+	}
 	if err == nil {
 		err = canceled(w.ctx) // which may be why it was not read whole
 	}
@@ -159,6 +170,24 @@ func (w *walk) visit(n *node) error {
 	}
 	n.entries, n.dirs = nil, nil
 	return nil
+}
+
+// again reads a directory once more for which there was no descriptor, when nobody else has one: maybe those who read ahead had them all.
+func (w *walk) again(n *node) error {
+	e := new(executor.Event)
+	w.alone.Store(e)
+	if w.running.Load() > 1 {
+		if err := e.Wait(w.ctx); err != nil {
+			return err
+		}
+	}
+	m := &node{path: n.path}
+	w.read(m)
+	err := m.ready.Wait(w.ctx)
+	if err == nil {
+		n.entries, n.err, n.dirs, n.all = m.entries, m.err, nil, false
+	}
+	return err
 }
 
 // child returns the path of a name in n, as filepath.Join writes it.

@@ -106,6 +106,49 @@ func TestWalkDir(t *testing.T) {
 	})
 }
 
+// TestWalkOutOfFiles walks while the program may open one more file and no others: that is enough, as for filepath.WalkDir.
+func TestWalkOutOfFiles(t *testing.T) {
+	testenv.LimitFiles(t, 256)
+	each(t, func(t *testing.T, ctx context.Context) {
+		root := t.TempDir()
+		makeTree(t, root, 200, rand.New(rand.NewPCG(7, 8)))
+		spare, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer testenv.TakeFiles(t)()
+		if err := unix.Close(spare); err != nil {
+			t.Error(err)
+		}
+		walk := func(list *[]string) iofs.WalkDirFunc {
+			return func(path string, d iofs.DirEntry, err error) error {
+				*list = append(*list, fmt.Sprint(path, d, err))
+				return nil
+			}
+		}
+		var want []string
+		if err := filepath.WalkDir(root, walk(&want)); err != nil {
+			t.Error(err)
+		}
+		for range 3 {
+			var got []string
+			if err := fs.WalkDir(ctx, root, walk(&got)); err != nil {
+				t.Error(err)
+			}
+			for i := range min(len(got), len(want)) {
+				if got[i] != want[i] {
+					t.Errorf("%s; filepath has %s", got[i], want[i])
+					break
+				}
+			}
+			if len(got) != len(want) {
+				t.Errorf("%d calls, filepath has %d", len(got), len(want))
+			}
+		}
+	})
+}
+
 func TestWalkDirErrors(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
 		root := t.TempDir()

@@ -20,7 +20,7 @@ import (
 // and says where it listens, and what goes wrong.
 func OutOfFiles(t *testing.T, serve func(ctx context.Context, logf func(format string, args ...any)) error) {
 	t.Helper()
-	limitFiles(t, 256)
+	LimitFiles(t, 256)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	said := make(chan string, 100)
@@ -45,7 +45,7 @@ func OutOfFiles(t *testing.T, serve func(ctx context.Context, logf func(format s
 
 	var giveBack func()
 	dialer := net.Dialer{Control: func(_, _ string, _ syscall.RawConn) error { // the client has its file, and connects next
-		giveBack = takeFiles(t)
+		giveBack = TakeFiles(t)
 		return nil
 	}}
 	c, err := dialer.Dial("tcp", address)
@@ -69,9 +69,9 @@ func OutOfFiles(t *testing.T, serve func(ctx context.Context, logf func(format s
 	}
 }
 
-// limitFiles lets the process have n open files until the test ends. Operations of the ring go by the limit at the time when they were
+// LimitFiles lets the process have n open files until the test ends. Operations of the ring go by the limit at the time when they were
 // submitted.
-func limitFiles(t testing.TB, n uint64) {
+func LimitFiles(t testing.TB, n uint64) {
 	t.Helper()
 	var old unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
@@ -89,8 +89,8 @@ func limitFiles(t testing.TB, n uint64) {
 	})
 }
 
-// takeFiles opens files until there may be no more. The function that it returns, or the end of the test, closes them.
-func takeFiles(t testing.TB) (giveBack func()) {
+// TakeFiles opens files until there may be no more. The function that it returns, or the end of the test, closes them.
+func TakeFiles(t testing.TB) (giveBack func()) {
 	t.Helper()
 	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
