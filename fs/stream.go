@@ -18,7 +18,12 @@ func (f *File) Read(ctx context.Context, b []byte) (int, []byte, error) {
 	if len(b) == 0 {
 		return 0, b, f.wrap("read", f.closed())
 	}
-	n, err := f.inTurn(ctx, false, func(free func()) (int, error) { return f.readAt(ctx, b, nil, -1, free) })
+	n, err := f.inTurn(ctx, false, func(free func()) (int, error) {
+		start := f.position()
+		n, err := f.readAt(ctx, b, nil, -1, free)
+		f.settlePosition(start, n, len(b), err)
+		return n, err
+	})
 	if handle.Abandoned(err) {
 		b = nil
 	}
@@ -58,7 +63,12 @@ func (f *File) writeOn(ctx context.Context, b []byte, free func()) (done int, er
 		off = 0 // which does not count, and any offset may be written in place
 	}
 	for done < len(b) {
+		start := int64(-1)
+		if off < 0 {
+			start = f.position()
+		}
 		n, err := f.writeSome(ctx, b[done:], off, free)
+		f.settlePosition(start, n, len(b)-done, err)
 		done += n
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite
@@ -89,6 +99,29 @@ func (f *File) writeSome(ctx context.Context, b []byte, off int64, free func()) 
 		return n, err
 	}
 	return res.N, f.h.Settle(res.Err, ErrClosed)
+}
+
+// position returns where a file stands, or -1 if it has no offsets, or nobody knows.
+func (f *File) position() int64 {
+	if f.traits.Load()&(traitKnown|traitStream|traitDir) != traitKnown || !f.h.Acquire() {
+		return -1
+	}
+	defer f.h.Release()
+	pos, err := unix.Seek(f.h.FD, 0, unix.SEEK_CUR)
+	if err != nil {
+		return -1
+	}
+	return pos
+}
+
+// settlePosition sees that a file which stood at start is n bytes further on, after one operation that was to move size bytes from there. The
+// ring goes on by itself with what was moved in part: if it cannot, it says how much that was, and leaves the file where it stood.
+func (f *File) settlePosition(start int64, n, size int, err error) {
+	if start < 0 || n <= 0 || n >= size || handle.Abandoned(err) || f.position() != start || !f.h.Acquire() {
+		return
+	}
+	defer f.h.Release()
+	_, _ = unix.Seek(f.h.FD, start+int64(n), unix.SEEK_SET) // which a file that told its position allows
 }
 
 // shared reports whether several tasks may use the file position at once: where there is none, or none that counts.

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	stdnet "net"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -466,4 +470,79 @@ func TestBadArguments(t *testing.T) {
 			t.Errorf("ReadFile = %q, %v", b, err)
 		}
 	})
+}
+
+// TestPositionAfterError writes to a file that takes only a part, and reads from one that has only a part before its content is missing. Where
+// the file stands then is behind that part: what is left is not written over it, and it is not read again.
+func TestPositionAfterError(t *testing.T) {
+	const most = 1 << 30 // so that it is nobody else's
+	signal.Ignore(syscall.SIGXFSZ)
+	defer signal.Reset(syscall.SIGXFSZ)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prlimit(0, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: most, Max: old.Max}, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Prlimit(0, unix.RLIMIT_FSIZE, &old, nil)
+	stack := stackEnd(t)
+	each(t, func(t *testing.T, ctx context.Context) {
+		want := pattern(3000, 1)
+		for _, route := range []fs.Route{fs.Auto, fs.Ring, fs.Call, fs.Inline} {
+			f := openNew(t, ctx, nil)
+			if f == nil {
+				return
+			}
+			f.Pin(fs.OpWrite, route)
+			if _, err := unix.Seek(int(f.Fd()), most-1000, io.SeekStart); err != nil {
+				t.Error(err)
+			}
+			if n, _, err := f.Write(ctx, want); n != 1000 || !errors.Is(err, syscall.EFBIG) {
+				t.Errorf("%v: Write over the limit = %d, %v", route, n, err)
+			}
+			if n, got, err := f.ReadExactAt(ctx, make([]byte, 1001), most-1000); n != 1000 || !bytes.Equal(got[:n], want[:n]) {
+				t.Errorf("%v: the file has %d bytes there, or others than were written, %v", route, n, err)
+			}
+			if err := f.Close(ctx); err != nil {
+				t.Error(err)
+			}
+
+			mem, err := fs.Open(ctx, "/proc/self/mem")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mem.Pin(fs.OpRead, route)
+			if _, err := unix.Seek(int(mem.Fd()), stack-4096, io.SeekStart); err != nil {
+				t.Error(err)
+			}
+			if n, _, err := mem.Read(ctx, make([]byte, 8192)); n != 4096 || err != nil {
+				t.Errorf("%v: Read = %d, %v", route, n, err)
+			}
+			if n, _, err := mem.Read(ctx, make([]byte, 8192)); n != 0 || !errors.Is(err, syscall.EIO) {
+				t.Errorf("%v: Read of what is missing = %d, %v", route, n, err)
+			}
+			if err := mem.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// stackEnd is where the memory of the process's stack ends, behind which there is none.
+func stackEnd(t *testing.T) (end int64) {
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if strings.HasSuffix(line, "[stack]\n") {
+			var start int64
+			if _, err := fmt.Sscanf(line, "%x-%x", &start, &end); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return end
 }
