@@ -127,7 +127,25 @@ func (d *Dir) open(ctx context.Context, drv *driver.Driver, name, shown string, 
 		return nil, badName(name)
 	}
 	at.resolve = 0
-	return openAt(ctx, drv, at, one, shown, flag|unix.O_NOFOLLOW, perm)
+	f, err := openAt(ctx, drv, at, one, shown, flag|unix.O_NOFOLLOW, perm)
+	if flag&unix.O_NOFOLLOW != 0 {
+		return f, err // the caller knows what that means for a symbolic link
+	}
+	if err == syscall.ENOTDIR && isLink(at.dirfd, one) {
+		return nil, syscall.ELOOP
+	}
+	if err == nil && flag&unix.O_PATH != 0 && isLink(f.h.FD, "") {
+		_ = f.Close(context.WithoutCancel(ctx)) // nothing was done with it
+		return nil, syscall.ELOOP
+	}
+	return f, err
+}
+
+// isLink reports whether a name in a directory is a symbolic link's, or, without a name, whether dirfd is one itself.
+func isLink(dirfd int, name string) bool {
+	var st unix.Stat_t
+	err := ignoringEINTR(func() error { return unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) })
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
 }
 
 // openat2Works tells a filter that forbids openat2 from a file that may not be opened.

@@ -226,6 +226,54 @@ func tryToLeave(t *testing.T, ctx context.Context) {
 	}
 }
 
+// TestDirLinks opens symbolic links in ways that each have an error of their own in open(2), or none: it is ELOOP.
+func TestDirLinks(t *testing.T) { // HAZARDS H46
+	eachOpen(t, func(t *testing.T, ctx context.Context) {
+		root := t.TempDir()
+		for _, err := range []error{os.Mkdir(root+"/sub", 0o755), os.Symlink("sub", root+"/inside"), os.Symlink("nowhere", root+"/dangling")} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		d, err := fs.OpenDir(ctx, root)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer d.Close(ctx)
+		for _, name := range []string{"inside", "inside/", "dangling"} {
+			for _, flag := range []int{os.O_RDONLY, os.O_RDWR | os.O_CREATE, unix.O_DIRECTORY, unix.O_PATH, unix.O_PATH | unix.O_DIRECTORY,
+				unix.O_DIRECTORY | unix.O_NOFOLLOW} {
+				f, err := d.OpenFile(ctx, name, flag, 0o600)
+				if err == nil {
+					f.Close(ctx)
+				}
+				if !errors.Is(err, syscall.ELOOP) && !(errors.Is(err, syscall.ENOTDIR) && flag&unix.O_NOFOLLOW != 0) {
+					t.Errorf("OpenFile(%q, %#x): %v", name, flag, err)
+				}
+			}
+			if sub, err := d.OpenDir(ctx, name); !errors.Is(err, syscall.ELOOP) {
+				t.Errorf("OpenDir(%q): %v, %v", name, sub, err)
+			}
+			if err := d.MkdirAll(ctx, name, 0o700); !errors.Is(err, syscall.ELOOP) {
+				t.Errorf("MkdirAll(%q): %v", name, err)
+			}
+			// Who asks for the link itself gets it.
+			f, err := d.OpenFile(ctx, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			if info, err := f.Stat(ctx); err != nil || info.Mode().Type() != fs.ModeSymlink {
+				t.Errorf("%q is %v, %v", name, info, err)
+			}
+			if err := f.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // TestDirRace opens files through directories that somebody swaps for symbolic links meanwhile.
 func TestDirRace(t *testing.T) { // HAZARDS H46
 	each(t, func(t *testing.T, ctx context.Context) {
