@@ -229,10 +229,11 @@ func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64
 		}
 		from := max(off, lo)
 		n := copy(block[from-lo:], b[from-off:])
-		if _, _, err := f.WriteAllAt(ctx, block, lo); err != nil {
+		wrote, _, err := f.WriteAllAt(ctx, block, lo)
+		done += max(0, min(n, wrote-int(from-lo)))
+		if err != nil {
 			return done, err
 		}
-		done += n
 		lo = next
 	}
 	if hi > max(size, end) {

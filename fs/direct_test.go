@@ -218,3 +218,29 @@ func TestDirectSaysWhy(t *testing.T) {
 		}
 	})
 }
+
+// TestPaddedToLimit writes padded blocks of which the file takes the first ones only: the count says so.
+func TestPaddedToLimit(t *testing.T) {
+	const most, begin = 1 << 30, 1<<30 - 8192 + 100
+	limitSize(t, most)
+	each(t, func(t *testing.T, ctx context.Context) {
+		f, err := fs.OpenFile(ctx, filepath.Join(t.TempDir(), "file"), os.O_RDWR|os.O_CREATE|unix.O_DIRECT, 0o600)
+		if errors.Is(err, syscall.EINVAL) {
+			t.Log("needs a file system with O_DIRECT")
+			return
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		want := pattern(20_001, 1)
+		n, _, err := f.WriteDirectAt(ctx, want, begin, fs.Pad)
+		if n != most-begin || !errors.Is(err, syscall.EFBIG) {
+			t.Errorf("WriteDirectAt = %d, %v; want %d", n, err, most-begin)
+		}
+		if n, b, err := f.ReadDirectAt(ctx, make([]byte, 20_001), begin); n != most-begin || err != io.ErrUnexpectedEOF || !bytes.Equal(b[:n], want[:n]) {
+			t.Errorf("it has %d bytes there, or others than were written, %v", n, err)
+		}
+	})
+}

@@ -476,16 +476,7 @@ func TestBadArguments(t *testing.T) {
 // the file stands then is behind that part: what is left is not written over it, and it is not read again.
 func TestPositionAfterError(t *testing.T) {
 	const most = 1 << 30 // so that it is nobody else's
-	signal.Ignore(syscall.SIGXFSZ)
-	defer signal.Reset(syscall.SIGXFSZ)
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Prlimit(0, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: most, Max: old.Max}, nil); err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Prlimit(0, unix.RLIMIT_FSIZE, &old, nil)
+	limitSize(t, most)
 	stack := stackEnd(t)
 	each(t, func(t *testing.T, ctx context.Context) {
 		want := pattern(3000, 1)
@@ -527,6 +518,24 @@ func TestPositionAfterError(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	})
+}
+
+// limitSize has no file become longer than n bytes until the test ends: a write takes what it can, and the next one is EFBIG.
+func limitSize(t *testing.T, n uint64) {
+	signal.Ignore(syscall.SIGXFSZ)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prlimit(0, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: n, Max: old.Max}, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Prlimit(0, unix.RLIMIT_FSIZE, &old, nil); err != nil {
+			t.Error(err)
+		}
+		signal.Reset(syscall.SIGXFSZ)
 	})
 }
 
