@@ -63,6 +63,13 @@ func TestBlockDevice(t *testing.T) {
 			t.Errorf("copied %d bytes, %v", n, err)
 		}
 		copy(model, model[size-5000:])
+		if _, err := unix.Seek(int(f.Fd()), size-1000, io.SeekStart); err != nil {
+			t.Error(err)
+		}
+		if n, _, err := f.Write(ctx, pattern(3000, 3)); n != 1000 || !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("wrote %d bytes over the end, %v", n, err)
+		}
+		copy(model[size-1000:], pattern(3000, 3))
 
 		d, err := fs.OpenFile(ctx, name, os.O_RDWR|unix.O_DIRECT, 0)
 		if err != nil {
