@@ -31,8 +31,9 @@ func ReadAtFlags(fd int, buf []byte, off int64, flags uint32) Op[[]byte] {
 	return Op[[]byte]{Spec: transfer(kindRead, fd, buf, off, flags), Buf: buf}
 }
 
-// WriteAt writes buf at offset off of fd, once: it may be short. An offset of -1 means the file position; with O_APPEND the
-// offset does not count. The kernel reads buf until the result is in. Kernel 5.6, pwrite(2).
+// WriteAt writes buf at offset off of fd, once: it may be short. An offset of -1 means the file position, which the
+// ring leaves where it was if it could write a part only, for want of space say; with O_APPEND the offset does not count. The kernel reads buf
+// until the result is in. Kernel 5.6, pwrite(2).
 func WriteAt(fd int, buf []byte, off int64) Op[[]byte] { return WriteAtFlags(fd, buf, off, 0) }
 
 // WriteAtFlags is [WriteAt] with RWF flags. Kernel 5.6, pwritev2(2).
