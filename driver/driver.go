@@ -118,6 +118,7 @@ type Driver struct {
 	took      uint64 // requests that came over the channel
 	outside   uint64 // of those told, the ones that had come over the channel
 	gaveWay   uint64 // told and took, or outside, as of the last giveWay
+	lastShare int64  // the clock when others last had a turn, see share
 	longTurn  bool   // giving way took long, the last time
 	hope      int    // see dash
 	dull      int    // how often there was none
@@ -266,6 +267,9 @@ func (d *Driver) openRing(rc ring.Config) (*ring.Ring, error) {
 func (d *Driver) pass() {
 	if d.passes++; d.passes%16 == 0 {
 		d.tick()
+		if d.guest != nil {
+			d.share()
+		}
 	}
 	d.plugged, d.piece = 0, leastPiece
 	told := d.told
@@ -342,6 +346,16 @@ func (d *Driver) Attend(done func() bool) {
 
 // tick reads the clock. Doing so for every operation would cost more than many an operation.
 func (d *Driver) tick() { d.clock = int64(time.Since(d.start)) }
+
+// share lets other goroutines run, now and then. A goroutine that is locked to its thread begins a new turn whenever it gets the processor, so
+// the Go runtime never finds that it has had too long a one, and while it and whoever works for it wake each other, each as the next to run,
+// nobody else would where there is one processor.
+func (d *Driver) share() {
+	if d.clock-d.lastShare > int64(10*time.Millisecond) {
+		d.lastShare = d.clock
+		runtime.Gosched()
+	}
+}
 
 // takeIn empties the channel, up to a bound so that completions are not starved by a flood of requests. What spilled over comes after what
 // was in the channel by then, and before what those who sent it send next: until it is done with, they find that something has spilled.

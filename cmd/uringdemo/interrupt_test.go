@@ -204,9 +204,10 @@ func TestNoReader(t *testing.T) {
 		name := itoa(i%10) + "/" + itoa(i)
 		want[name] = content("src/"+name, 1000)
 	}
-	everyWay(t, func(t *testing.T, w way) {
+	stops := func(t *testing.T, w way, env ...string) {
 		dst := filepath.Join(t.TempDir(), "dst")
 		cmd := w.command(t.Context(), t, "-a", "-v", "--fsync=false", y.path("src"), dst)
+		cmd.Env = append(cmd.Env, env...)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.StdoutPipe()
@@ -226,6 +227,11 @@ func TestNoReader(t *testing.T) {
 			t.Error("did not stop")
 		}
 		noTemps(t, dst)
+	}
+	everyWay(t, func(t *testing.T, w way) { stops(t, w) })
+	// Where there is one processor, who writes the names gets its turn on it, however busy the driver is.
+	t.Run("one processor", func(t *testing.T) {
+		everyWay(t, func(t *testing.T, w way) { stops(t, w, "GOMAXPROCS=1") })
 	})
 
 	out, in, err := os.Pipe()
