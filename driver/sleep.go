@@ -109,7 +109,7 @@ func (d *Driver) spin() bool {
 
 const (
 	spinHope  = 8  // how many failures until it no longer tries, at most
-	spinEvery = 64 // how often it tries all the same
+	spinEvery = 61 // how often it tries all the same; a prime, or where some waits are short and some long, it might always be the turn of the latter
 )
 
 // linger lets other goroutines run before the driver acts on the request that woke it: the scheduler runs it next after the sender,
@@ -137,7 +137,7 @@ const (
 // remembers how it went.
 const (
 	dashHope  = 8  // how many failures until it no longer tries
-	dashEvery = 64 // how often it tries all the same
+	dashEvery = 61 // how often it tries all the same; see spinEvery
 )
 
 // dash submits without waiting, if that promises something, and reports whether anything completed.

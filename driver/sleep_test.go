@@ -109,3 +109,31 @@ func TestDashes(t *testing.T) {
 		})
 	})
 }
+
+// TestEveryOther has operations that end at once, or soon, by turns with others: the driver finds out about the former all the same.
+func TestEveryOther(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		cfg          driver.Config
+		first, other ops.Op[struct{}]
+		found        func(s driver.Stats, n int) bool
+	}{
+		{"at once", driver.Config{Spin: -1}, ops.Nop(), ops.Timeout(time.Millisecond), func(s driver.Stats, n int) bool { return int(s.Waits) < n*7/8 }},
+		{"soon", driver.Config{Spin: 2 * time.Millisecond}, ops.Timeout(5 * time.Millisecond), ops.Timeout(50 * time.Microsecond),
+			func(s driver.Stats, _ int) bool { return s.Spins > 0 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			on(t, []way{onUring}, func(e *rig) {
+				const n = 4 * 64 // it tries one of so many
+				d := e.open(c.cfg)
+				for range n / 2 {
+					must(e, d, c.first)
+					must(e, d, c.other)
+				}
+				if s := d.Stats(); !c.found(s, n) {
+					e.Errorf("of %d operations, every other of which ends %s, %d were waited for, and %d looked out for", n, c.name, s.Waits, s.Spins)
+				}
+			})
+		})
+	}
+}
