@@ -125,8 +125,8 @@ type Driver struct {
 	crowd     int    // see linger
 	spins     bool   // news can be seen, see spin
 	spinHope  int
-	plugged   int // see unplug
-	piece     int
+	plugged   int // for a block device, and not submitted
+	piece     int // how many of those are submitted early, see unplug
 }
 
 // slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.

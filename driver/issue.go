@@ -67,10 +67,9 @@ func (d *Driver) refusal() error {
 // would never come to its turn.
 func (d *Driver) place(r *Request) {
 	i := shareOf(r.spec.Kind)
-	plugs := r.spec.Kind.Plugs
 	if d.room() == 0 || d.queues[i].n > 0 || d.chainsWait() || !d.allows(i) || !d.write(r) {
 		d.enqueue(r)
-	} else if plugs {
+	} else if d.plugged >= d.piece {
 		d.unplug()
 	}
 }
@@ -79,9 +78,6 @@ func (d *Driver) place(r *Request) {
 // requests back until the end of the submission, and the device would have nothing to do until the last of them is prepared. So it begins with
 // few, and there are few more submissions than one. An answer that says anything will say it again at the end of the pass.
 func (d *Driver) unplug() {
-	if d.plugged++; d.plugged < d.piece {
-		return
-	}
 	d.plugged, d.piece = 0, 2*d.piece
 	_ = d.ring.Submit()
 	if len(d.uncut) > 0 {
@@ -162,6 +158,9 @@ func (d *Driver) write(r *Request) bool {
 		r.awaitReady(e)
 	} else {
 		d.describe(&r.spec, e)
+		if k.Plugs {
+			d.plugged++
+		}
 	}
 	e.Flags &^= ring.SQELink | ring.SQEHardlink // nobody ties himself to whoever comes next
 	e.UserData = d.occupy(r, shareOf(k), false)
@@ -304,8 +303,7 @@ func (d *Driver) unqueue(l *list) bool {
 		}
 	}
 	if r := l.pop(); r != nil { // what completed just now may have told somebody who cancels
-		plugs := r.spec.Kind.Plugs
-		if d.write(r); plugs {
+		if d.write(r); d.plugged >= d.piece {
 			d.unplug()
 		}
 	}

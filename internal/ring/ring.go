@@ -193,6 +193,7 @@ func (r *Ring) enter(min uint32, timeout, gather time.Duration, flags uint32) er
 	atomic.StoreUint32(r.sqTail, r.tail)
 	r.head = atomic.LoadUint32(r.sqHead)
 	submit := r.tail - r.head
+	kept := atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) != 0
 	var arg *WaitArg
 	if min > 0 {
 		if r.features&featNoIowait != 0 {
@@ -205,10 +206,10 @@ func (r *Ring) enter(min uint32, timeout, gather time.Duration, flags uint32) er
 			flags |= EnterExtArg
 		}
 		r.Waits++
-	} else if submit == 0 && atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) == 0 {
+	} else if submit == 0 && !kept {
 		return nil
 	}
-	if atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqCQOverflow) != 0 {
+	if kept {
 		flags |= EnterGetEvents
 	}
 	r.Enters++
