@@ -20,9 +20,7 @@ func TestSpins(t *testing.T) {
 		d := e.open(driver.Config{})
 		e.eventually("a timeout while the driver looks out for it", func() bool {
 			for range 256 {
-				if err := driver.Submit(d, ops.Timeout(3*time.Microsecond)).Wait(t.Context()).Err; err != nil {
-					e.Fatal(err)
-				}
+				must(e, d, ops.Timeout(3*time.Microsecond))
 			}
 			return d.Stats().Spins > 0
 		})
@@ -35,9 +33,7 @@ func TestSpinsNot(t *testing.T) {
 		for _, cfg := range []driver.Config{{Spin: -1}, {MinWait: time.Microsecond}} {
 			d := e.open(cfg)
 			for range size(1000, 100_000) {
-				if err := driver.Submit(d, ops.Timeout(3*time.Microsecond)).Wait(t.Context()).Err; err != nil {
-					e.Fatal(err)
-				}
+				must(e, d, ops.Timeout(3*time.Microsecond))
 			}
 			if n := d.Stats().Spins; n > 0 {
 				e.Errorf("%d times with Spin %v, MinWait %v", n, cfg.Spin, cfg.MinWait)

@@ -124,7 +124,8 @@ func sendHole(t *testing.T, ctx context.Context, splices *atomic.Int64) {
 	}
 	for _, hole := range []bool{false, true} {
 		if hole {
-			net.ForgetResidents()                                                                                // or it were believed for a while that nothing has gone
+			// Or it were believed for a while that nothing has gone.
+			net.ForgetResidents()
 			err := errors.Join(f.Fadvise(ctx, 0, 0, unix.FADV_DONTNEED), f.Fadvise(ctx, 0, 0, unix.FADV_RANDOM)) // which has nothing read ahead
 			page := make([]byte, os.Getpagesize())
 			for off := 0; off < size && err == nil; off += len(page) {
