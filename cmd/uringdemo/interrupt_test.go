@@ -138,6 +138,17 @@ func TestNohup(t *testing.T) {
 	}
 }
 
+// into runs a program whose standard output is a file, and returns what it says on standard error.
+func into(t *testing.T, stdout *os.File, cmd *exec.Cmd) (code int, said string) {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = stdout, &stderr
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), stderr.String()
+}
+
 // TestFullOutput has nowhere to write what was asked for. The copy is made; that nobody was told is an error.
 func TestFullOutput(t *testing.T) {
 	y := yard{t, t.TempDir()}
@@ -149,11 +160,7 @@ func TestFullOutput(t *testing.T) {
 		for _, flag := range []string{"-v", "--json"} {
 			dst := filepath.Join(t.TempDir(), "dst")
 			cmd := w.command(t.Context(), t, "-a", "--fsync=false", flag, y.path("d"), dst)
-			var stderr bytes.Buffer
-			cmd.Stdout, cmd.Stderr = full, &stderr
-			_ = cmd.Run()
-			code, said := cmd.ProcessState.ExitCode(), stderr.String()
-			if code != exitFailed || said != "uringdemo: standard output: no space left on device\n" {
+			if code, said := into(t, full, cmd); code != exitFailed || said != "uringdemo: standard output: no space left on device\n" {
 				t.Errorf("%s: exit code %d, said %q", flag, code, said)
 			}
 			sameTree(t, snapshot(t, dst, true), snapshot(t, y.path("d"), true))
@@ -161,11 +168,7 @@ func TestFullOutput(t *testing.T) {
 	})
 	for _, flag := range []string{"--help", "--version"} {
 		cmd := ways()[0].command(t.Context(), t, flag)
-		var stderr bytes.Buffer
-		cmd.Stdout, cmd.Stderr = full, &stderr
-		_ = cmd.Run()
-		code, said := cmd.ProcessState.ExitCode(), stderr.String()
-		if code != exitFailed || said != "uringdemo: standard output: no space left on device\n" {
+		if code, said := into(t, full, cmd); code != exitFailed || said != "uringdemo: standard output: no space left on device\n" {
 			t.Errorf("%s: exit code %d, said %q", flag, code, said)
 		}
 	}
@@ -238,11 +241,7 @@ func TestNoReader(t *testing.T) {
 	must(t, err)
 	must(t, out.Close())
 	defer in.Close()
-	cmd := ways()[0].command(t.Context(), t, "--help")
-	var stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = in, &stderr
-	_ = cmd.Run()
-	if code := cmd.ProcessState.ExitCode(); code != exitNoReader || stderr.Len() > 0 {
-		t.Errorf("--help: exit code %d, said %q", code, stderr.String())
+	if code, said := into(t, in, ways()[0].command(t.Context(), t, "--help")); code != exitNoReader || said != "" {
+		t.Errorf("--help: exit code %d, said %q", code, said)
 	}
 }

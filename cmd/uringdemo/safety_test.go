@@ -329,11 +329,8 @@ func TestSwap(t *testing.T) {
 // TestUnreadable copies as a user who may not read some of it.
 func TestUnreadable(t *testing.T) {
 	needRoot(t)
-	dir, err := os.MkdirTemp("", "uringdemo") // t.TempDir is closed to others
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0777))
-	y := yard{t, dir}
+	y := outside(t)
+	y.chmod(".", 0777)
 	for i := range 1000 {
 		y.file(fmt.Sprintf("src/%d/%d", i%10, i), 10)
 	}
@@ -350,7 +347,7 @@ func TestUnreadable(t *testing.T) {
 			s := o.summary(t)
 			var failed []string
 			for _, p := range s.Failures {
-				failed = append(failed, strings.TrimPrefix(p.Path, dir))
+				failed = append(failed, strings.TrimPrefix(p.Path, y.dir))
 				o.says(t, "uringdemo: "+p.Path+": ", "permission denied")
 			}
 			slices.Sort(failed)
@@ -373,9 +370,7 @@ const user = 64999
 
 func as(t *testing.T, id uint32, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "uringdemo")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := outside(t).dir
 	must(t, os.Chmod(dir, 0755))
 	bin := filepath.Join(dir, "uringdemo")
 	if err := os.Link(cmd.Path, bin); err != nil {
@@ -413,15 +408,21 @@ func TestReadOnlyTarget(t *testing.T) {
 	})
 }
 
+// outside returns an empty yard that may be opened to other users, as t.TempDir is not.
+func outside(t *testing.T) yard {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "uringdemo")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return yard{t, dir}
+}
+
 // TestForeignDirectory copies into a directory of somebody else that anybody may write to. Its times are not the user's to set, and that is
 // what the message says: it has no ACL that would have to go.
 func TestForeignDirectory(t *testing.T) {
 	needRoot(t)
 	everyWay(t, func(t *testing.T, w way) {
-		dir, err := os.MkdirTemp("", "uringdemo") // t.TempDir is closed to others
-		must(t, err)
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		y := yard{t, dir}
+		y := outside(t)
 		y.chmod(".", 0755)
 		y.file("src/a", 10)
 		y.mkdir("open/src")
@@ -450,15 +451,10 @@ func TestNameless(t *testing.T) {
 	must(t, err)
 	defer r.Close()
 	defer p.Close()
-	for _, w := range ways()[:1] {
-		cmd := w.command(t.Context(), t, "/proc/self/fd/0", y.path("b"))
+	for _, args := range [][]string{{"/proc/self/fd/0", y.path("b")}, {"-f", y.path("a"), "/proc/self/fd/0"}} {
+		cmd := ways()[0].command(t.Context(), t, args...)
 		cmd.Stdin = r
 		o := await(t, cmd)
-		o.want(t, exitFailed)
-		o.says(t, "uringdemo: /proc/self/fd/0: leads to a FIFO that has no name\n")
-		cmd = w.command(t.Context(), t, "-f", y.path("a"), "/proc/self/fd/0")
-		cmd.Stdin = r
-		o = await(t, cmd)
 		o.want(t, exitFailed)
 		o.says(t, "uringdemo: /proc/self/fd/0: leads to a FIFO that has no name\n")
 	}
@@ -499,13 +495,10 @@ func TestUnprivileged(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			args := strings.Fields(c.args)
 			layOut := func(t *testing.T) yard {
-				dir, err := os.MkdirTemp("", "uringdemo") // t.TempDir is closed to others
-				must(t, err)
-				t.Cleanup(func() { os.RemoveAll(dir) })
-				y := yard{t, dir}
+				y := outside(t)
 				c.make(y)
 				y.settle()
-				must(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+				must(t, filepath.WalkDir(y.dir, func(path string, d os.DirEntry, err error) error {
 					must(t, err)
 					fi, err := os.Lstat(path)
 					must(t, err)
@@ -540,10 +533,7 @@ func TestUnprivileged(t *testing.T) {
 func TestReadOnlyDirectory(t *testing.T) {
 	needRoot(t)
 	everyWay(t, func(t *testing.T, w way) {
-		dir, err := os.MkdirTemp("", "uringdemo") // t.TempDir is closed to others
-		must(t, err)
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		y := yard{t, dir}
+		y := outside(t)
 		y.file("src/d/a", 10)
 		y.file("src/d/new", 10)
 		y.file("src/d/big", 32<<20)
@@ -606,11 +596,8 @@ func TestReadOnlyDirectory(t *testing.T) {
 // default ACL of one is heeded all the same.
 func TestUnreadableDirectories(t *testing.T) {
 	needRoot(t)
-	dir, err := os.MkdirTemp("", "uringdemo") // t.TempDir is closed to others
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0755))
-	y := yard{t, dir}
+	y := outside(t)
+	y.chmod(".", 0755)
 	y.file("home/a", 10)
 	smallTree(yard{t, y.path("home")})
 	y.chmod("home", 0711)
