@@ -183,6 +183,10 @@ func (d *Driver) again(r *Request, res int32) bool {
 		r.ready = r.spec.Ready(res)
 		d.requeue(r)
 		return true
+	case res == -int32(syscall.EAGAIN) && r.spec.Kind.Ends && !r.spec.NoWait() && r.spec.Route != ops.RouteCall && !r.spec.OnTable():
+		r.spec.Route = ops.RouteCall
+		d.requeue(r)
+		return true
 	case res == -int32(syscall.EAGAIN) && !r.spec.NoWait():
 		// Some file systems answer so to a blocking request when the machine is short of something.
 		if r.attempts++; r.spec.Kind.Ready != nil {

@@ -103,6 +103,10 @@ type Kind struct {
 	// the same as 0 always.
 	Ready func(s *Spec, res int32) uint32
 
+	// Ends says that the operation has two descriptors, and that EAGAIN, which the kernel says for ones with O_NONBLOCK, does not tell which of
+	// them it is about: then the operation goes on as a plain call, which asks both.
+	Ends bool
+
 	// NoWait holds those operation flags that ask for EAGAIN instead of waiting: see [Spec.NoWait].
 	NoWait uint32
 

@@ -7,11 +7,11 @@ import (
 )
 
 var (
-	kindSplice = &Kind{Name: "splice", Code: ring.OpSplice, Prepare: prepareSplice, Bounded: true, Waits: true,
+	kindSplice = &Kind{Name: "splice", Code: ring.OpSplice, Prepare: prepareSplice, Bounded: true, Waits: true, Ends: true,
 		NoWait: unix.SPLICE_F_NONBLOCK}
 
 	// What has an offset waits for nobody to bring it, but the pipe that it goes into may be full.
-	kindSpliceFile = &Kind{Name: "splice", Code: ring.OpSplice, Prepare: prepareSplice, Bounded: true, Gives: true,
+	kindSpliceFile = &Kind{Name: "splice", Code: ring.OpSplice, Prepare: prepareSplice, Bounded: true, Gives: true, Ends: true,
 		NoWait: unix.SPLICE_F_NONBLOCK}
 )
 
@@ -22,7 +22,7 @@ type spliceFrom struct {
 }
 
 // Splice moves up to n bytes from in to out, one of which must be a pipe, without copying them through the process. Offsets are -1 for
-// pipes, and for files whose position is meant. N may be short; 0 is the end of in. flags are unix.SPLICE_F_*.
+// pipes, and for files whose position is meant. N may be short; 0 is the end of in. flags are unix.SPLICE_F_*. It waits also for what has O_NONBLOCK.
 // A splice that may wait takes a place of those who wait for somebody to bring something, or with an offset in in, to take something: see
 // driver.Config.InFlight. Kernel 5.7, splice(2).
 func Splice(in int, inOff int64, out int, outOff int64, n int, flags uint32) Op[struct{}] {
