@@ -3,6 +3,7 @@ package fs_test
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -358,6 +359,60 @@ func TestDirFS(t *testing.T) {
 		var pe *fs.PathError
 		if _, err := iofs.Stat(fsys, "missing"); !errors.As(err, &pe) || pe.Path != "missing" || pe.Op != "stat" {
 			t.Errorf("Stat: %v", err)
+		}
+	})
+}
+
+// TestDirFSFiles uses the files of a DirFS as those of os.DirFS: one that is a FIFO, and those that are closed.
+func TestDirFSFiles(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := t.TempDir()
+		fifo := filepath.Join(dir, "fifo")
+		if err := errors.Join(unix.Mkfifo(fifo, 0o600), os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o600)); err != nil {
+			t.Error(err)
+			return
+		}
+		for what, fsys := range map[string]iofs.FS{"os": os.DirFS(dir), "ours": fs.DirFS(ctx, dir)} {
+			wrote := make(chan error, 1)
+			go func() { wrote <- os.WriteFile(fifo, []byte("news"), 0) }()
+			f, err := fsys.Open("fifo")
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+				return
+			}
+			if b, err := io.ReadAll(f); string(b) != "news" || err != nil {
+				t.Errorf("%s: of a FIFO: %q, %v", what, b, err)
+			}
+			if err := errors.Join(<-wrote, f.Close()); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if f, err = fsys.Open("file"); err != nil {
+				t.Errorf("%s: %v", what, err)
+				return
+			}
+			if err := f.Close(); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if n, err := f.Read(nil); n != 0 || !errors.Is(err, iofs.ErrClosed) {
+				t.Errorf("%s: reading nothing of a closed file: %d, %v", what, n, err)
+			}
+			if _, err := f.(io.Seeker).Seek(0, io.SeekCurrent); !errors.Is(err, iofs.ErrClosed) {
+				t.Errorf("%s: Seek in a closed file: %v", what, err)
+			}
+			if f, err = fsys.Open("."); err != nil {
+				t.Errorf("%s: %v", what, err)
+				return
+			}
+			list, err := f.(iofs.ReadDirFile).ReadDir(1)
+			if len(list) != 1 || err != nil {
+				t.Errorf("%s: ReadDir(1) = %v, %v", what, list, err)
+			}
+			if err := f.Close(); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if list, err := f.(iofs.ReadDirFile).ReadDir(1); len(list) > 0 || err == nil || err == io.EOF {
+				t.Errorf("%s: ReadDir of a closed directory = %v, %v", what, list, err)
+			}
 		}
 	})
 }

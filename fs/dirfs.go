@@ -107,17 +107,24 @@ func (f *fsFile) Close() error { return named(f.f.Close(f.ctx), f.name) }
 
 // ReadDir implements io/fs.ReadDirFile.
 func (f *fsFile) ReadDir(n int) ([]DirEntry, error) {
+	if err := f.f.closed(); err != nil {
+		return nil, &PathError{Op: "readdirent", Path: f.name, Err: err}
+	}
 	if !f.read {
 		d := &Dir{f: f.f}
 		entries, err := d.ReadDir(f.ctx)
-		if err != nil {
-			return nil, named(err, f.name)
-		}
 		slices.SortFunc(entries, func(a, b *Entry) int { return strings.Compare(a.name, b.name) })
+		var list []DirEntry
 		for _, e := range entries {
-			f.list = append(f.list, e)
+			list = append(list, e)
 		}
-		f.read = true
+		if err != nil {
+			if n > 0 {
+				list = nil // the next call reads from the start
+			}
+			return list, named(err, f.name)
+		}
+		f.list, f.read = list, true
 	}
 	if n <= 0 || n > len(f.list) {
 		if n > 0 && len(f.list) == 0 {

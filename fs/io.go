@@ -6,12 +6,16 @@ import (
 	"io"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/handle"
 )
 
 // Reader reads a file from some offset on, as package io wants it: it is an io.Reader, io.Seeker and io.ReaderAt. Read and Seek are for
-// one goroutine or task at a time.
+// one goroutine or task at a time. Of a pipe, a terminal or a socket, which have no offsets, Read returns what comes next, as [File.Read] does,
+// and Seek and ReadAt are ESPIPE.
 type Reader struct {
 	f   *File
 	ctx context.Context
@@ -21,13 +25,16 @@ type Reader struct {
 // NewReader returns a Reader that starts at offset off and works under ctx.
 //
 // The interfaces of package io forbid that a buffer is used after the call. So a Reader or [Writer] whose operation was cancelled
-// waits until the kernel has let go of the buffer, however soon a Config.CancelGrace lets others go.
+// waits until the kernel has let go of the buffer, however soon a Config.CancelGrace lets others go, and tells what became of it.
 func (f *File) NewReader(ctx context.Context, off int64) *Reader { return &Reader{f, ctx, off} }
 
 // Read implements io.Reader.
 func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
-		return 0, nil
+		return 0, r.f.wrap("read", r.f.closed())
+	}
+	if r.f.noOffsets() {
+		return r.f.readHeld(r.ctx, p, -1)
 	}
 	n, err := r.f.readKept(r.ctx, p, r.off)
 	r.off += int64(n)
@@ -82,6 +89,12 @@ func (controlConn) Write(func(fd uintptr) (done bool)) error { return errors.Err
 
 // seekTo is the arithmetic of io.Seeker, from position pos.
 func (f *File) seekTo(ctx context.Context, pos, offset int64, whence int) (int64, error) {
+	if err := f.closed(); err != nil {
+		return 0, f.wrap("seek", err)
+	}
+	if f.noOffsets() {
+		return 0, f.wrap("seek", syscall.ESPIPE)
+	}
 	switch whence {
 	case io.SeekStart:
 	case io.SeekCurrent:
@@ -101,7 +114,8 @@ func (f *File) seekTo(ctx context.Context, pos, offset int64, whence int) (int64
 	return offset, nil
 }
 
-// Writer writes a file from some offset on, as package io wants it. Write is for one goroutine or task at a time.
+// Writer writes a file from some offset on, as package io wants it: it is an io.Writer and io.WriterAt. Write is for one goroutine or task at a
+// time. Into a pipe, a terminal or a socket, and at the end of a file opened with O_APPEND, it writes as [File.Write] does, and no offset counts.
 type Writer struct {
 	f   *File
 	ctx context.Context
@@ -113,6 +127,9 @@ func (f *File) NewWriter(ctx context.Context, off int64) *Writer { return &Write
 
 // Write implements io.Writer.
 func (w *Writer) Write(p []byte) (int, error) {
+	if w.f.flag&unix.O_APPEND != 0 || w.f.noOffsets() {
+		return w.f.writeNextKept(w.ctx, p)
+	}
 	n, err := w.f.writeKept(w.ctx, p, w.off)
 	w.off += int64(n)
 	return n, err
@@ -126,12 +143,14 @@ func (f *File) readKept(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := checkRange(off, int64(len(p))); err != nil {
 		return 0, f.wrap("readat", err)
 	}
+	return f.readHeld(ctx, p, off)
+}
+
+// readHeld is readKept for a valid offset, or for -1 and a file without offsets.
+func (f *File) readHeld(ctx context.Context, p []byte, off int64) (int, error) {
 	gone := new(executor.Event)
-	n, err := f.readAt(ctx, p, nil, off, f.freeAnd(gone))
-	if handle.Abandoned(err) {
-		_ = gone.Wait(context.WithoutCancel(ctx)) // which never ends early
-	}
-	return n, f.wrap("read", err)
+	n, err := f.readAt(staying{ctx}, p, nil, off, f.freeAnd(gone))
+	return n, f.wrap("read", awaitGone(ctx, gone, err))
 }
 
 // writeKept is writeAt for a buffer that must not stay with the kernel, and writes all of it.
@@ -142,16 +161,55 @@ func (f *File) writeKept(ctx context.Context, p []byte, off int64) (done int, er
 	gone := new(executor.Event)
 	for done < len(p) && err == nil {
 		var n int
-		n, err = f.writeAt(ctx, p[done:], nil, off+int64(done), f.freeAnd(gone))
+		n, err = f.writeAt(staying{ctx}, p[done:], nil, off+int64(done), f.freeAnd(gone))
 		done += n
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite
 		}
 	}
-	if handle.Abandoned(err) {
-		_ = gone.Wait(context.WithoutCancel(ctx)) // which never ends early
+	return done, f.wrap("write", awaitGone(ctx, gone, err))
+}
+
+// writeNextKept is Write for a buffer that must not stay with the kernel, and for files that have no position to keep: those without offsets, and
+// those opened to append.
+func (f *File) writeNextKept(ctx context.Context, p []byte) (int, error) {
+	if !f.h.Acquire() {
+		return 0, f.wrap("write", ErrClosed)
 	}
-	return done, f.wrap("write", err)
+	f.known()
+	f.h.Release()
+	gone := new(executor.Event)
+	n, err := f.writeOn(staying{ctx}, p, f.freeAnd(gone))
+	return n, f.wrap("write", awaitGone(ctx, gone, err))
+}
+
+// staying is the context of a caller who waits until the kernel has let go of what was given to it: to be let go before by a Config.CancelGrace
+// would bring nothing but not to know what became of it.
+type staying struct{ context.Context }
+
+// awaitGone waits for the kernel where the caller was let go all the same, as the driver has failed or been given up. What the operation did is not
+// known then, and the error is that of ctx, if it has ended: the buffer does not stay with the kernel.
+func awaitGone(ctx context.Context, gone *executor.Event, err error) error {
+	if !handle.Abandoned(err) {
+		return err
+	}
+	_ = gone.Wait(context.WithoutCancel(ctx)) // which never ends early
+	if ctx.Err() != nil {
+		return driver.Canceled(ctx)
+	}
+	return err
+}
+
+// noOffsets reports whether the file is one without offsets, as far as that can be found out still.
+func (f *File) noOffsets() bool {
+	if t := f.traits.Load(); t&traitKnown != 0 {
+		return t&traitStream != 0
+	}
+	if !f.h.Acquire() {
+		return false
+	}
+	defer f.h.Release()
+	return f.known()&traitStream != 0
 }
 
 func (f *File) freeAnd(gone *executor.Event) func() {

@@ -146,6 +146,7 @@ func perform[T any](ctx context.Context, r Route, remote bool, o ops.Op[T]) ops.
 	case remote:
 		o.Flags |= ops.Async
 	}
+	_, o.Patient = ctx.(staying)
 	return executor.Do(ctx, o)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
 	"uringo/internal/testenv"
@@ -282,6 +283,127 @@ func TestReaderWriter(t *testing.T) {
 			t.Error("WriteAt before the start succeeded")
 		}
 	})
+}
+
+// TestReaderWriterWithoutOffsets uses a pipe and a file opened to append through package io, as one does standard input and a log.
+func TestReaderWriterWithoutOffsets(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		r, w := pipe(t, ctx)
+		if r == nil || w == nil {
+			return
+		}
+		defer r.Close(ctx)
+		want := pattern(300_000, 6) // more than a pipe holds
+		writing := executor.Go(ctx, func(ctx context.Context) (int64, error) {
+			n, err := io.Copy(w.NewWriter(ctx, 0), bytes.NewReader(want))
+			return n, errors.Join(err, w.Close(ctx))
+		})
+		in := r.NewReader(ctx, 0)
+		if got, err := io.ReadAll(in); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("io.ReadAll of a pipe = %d bytes, %v", len(got), err)
+		}
+		if n, err := writing.Join(ctx); n != int64(len(want)) || err != nil {
+			t.Errorf("io.Copy into a pipe = %d, %v", n, err)
+		}
+		if _, err := in.Seek(0, io.SeekCurrent); !errors.Is(err, unix.ESPIPE) {
+			t.Errorf("Seek in a pipe: %v", err)
+		}
+		if _, err := in.ReadAt(make([]byte, 1), 0); !errors.Is(err, unix.ESPIPE) {
+			t.Errorf("ReadAt of a pipe: %v", err)
+		}
+
+		name := filepath.Join(t.TempDir(), "log")
+		f, err := fs.OpenFile(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		err = goAll(ctx, 4, func(ctx context.Context, i int) error {
+			out := f.NewWriter(ctx, 0)
+			for range 25 {
+				if n, err := out.Write(bytes.Repeat([]byte{byte('a' + i)}, 16)); n != 16 || err != nil {
+					return fmt.Errorf("%d, %w", n, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("Write at the end: %v", err)
+		}
+		checkFrames(t, name, 4, 25, 16)
+		out := f.NewWriter(ctx, 0)
+		if n, err := out.WriteAt([]byte("x"), 0); n != 0 || !errors.Is(err, unix.EINVAL) {
+			t.Errorf("WriteAt on a file to append to = %d, %v", n, err)
+		}
+		if err := f.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if _, err := out.Write([]byte("x")); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("Write on a closed file: %v", err)
+		}
+	})
+}
+
+// TestReaderWriterLetGo reads and writes with contexts that end at any moment, on a driver that lets callers go before the kernel: a Reader and a
+// Writer wait for that, so every byte arrives once, and their buffers are their callers' again.
+func TestReaderWriterLetGo(t *testing.T) {
+	for _, engine := range testenv.Engines(t) {
+		for _, e := range executors() {
+			t.Run(fmt.Sprintf("%v/%v", engine, e), func(t *testing.T) {
+				run(t, e, driver.Config{Engine: engine, CancelGrace: time.Nanosecond}, testReaderWriterLetGo)
+			})
+		}
+	}
+}
+
+func testReaderWriterLetGo(t *testing.T, ctx context.Context) {
+	r, w := pipe(t, ctx)
+	if r == nil || w == nil {
+		return
+	}
+	defer r.Close(ctx)
+	want := pattern(2_000_000, 3)
+	const rounds = 300 // and then the rest, without haste
+	hasty := func(ctx context.Context, round int) (context.Context, context.CancelFunc) {
+		if round > rounds {
+			return ctx, func() {}
+		}
+		return context.WithTimeout(ctx, time.Duration(round%20*10)*time.Microsecond)
+	}
+	writing := executor.Go(ctx, func(ctx context.Context) (int, error) {
+		done := 0
+		for round := 0; done < len(want); round++ {
+			part := bytes.Clone(want[done:min(len(want), done+100_000)])
+			soon, cancel := hasty(ctx, round)
+			n, err := w.NewWriter(soon, 0).Write(part)
+			cancel()
+			clear(part)
+			done += n
+			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				return done, errors.Join(err, w.Close(ctx))
+			}
+		}
+		return done, w.Close(ctx)
+	})
+	var got []byte
+	part := make([]byte, 10_000)
+	for round := 0; ; round++ {
+		soon, cancel := hasty(ctx, round)
+		n, err := r.NewReader(soon, 0).Read(part)
+		cancel()
+		got = append(got, part[:n]...)
+		clear(part)
+		if err == io.EOF {
+			break
+		}
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+			break
+		}
+	}
+	if n, err := writing.Join(ctx); n != len(want) || err != nil || !bytes.Equal(got, want) {
+		t.Errorf("wrote %d of %d, %v; read %d", n, len(want), err, len(got))
+	}
 }
 
 // TestReaderIntoStandardConn copies from Readers into a connection of the standard library, which takes what has a descriptor for a file that is
