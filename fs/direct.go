@@ -171,8 +171,9 @@ const (
 	// Refuse makes it an error, which says what is needed and is EINVAL.
 	Refuse Padding = iota
 	// Pad widens it to whole blocks, with what the file has there already, and zeros after its end; the file gets no longer than it
-	// has to. Between reading a block and writing it, somebody else's writing to the same block is lost, and the file is too long for a
-	// moment. The file must be open for reading too, unless all of that is after its end.
+	// has to. Padded writes of one File take turns. What others write to the same block between reading it and writing it is lost. At its end
+	// the file is too long for a moment, and is cut then, unless others have made it longer meanwhile: they must not do so between that look
+	// and the cut. The file must be open for reading too, unless all of that is after its end.
 	Pad
 )
 
@@ -207,12 +208,19 @@ func (f *File) WriteDirectAt(ctx context.Context, b []byte, off int64, p Padding
 
 // writePadded writes b in whole blocks, by way of a buffer.
 func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64) (done int, err error) {
+	mask, end := int64(a.Offset)-1, off+int64(len(b))
+	lo, hi := off&^mask, (end+mask)&^mask
+	if lo < off || hi > end {
+		// Of two at once, one would write over the other's part of a block they share, or cut off what the other wrote behind its own.
+		if err := f.padding.Take(ctx); err != nil {
+			return 0, err
+		}
+		defer f.padding.Give()
+	}
 	size, err := f.length(ctx)
 	if err != nil {
 		return 0, err
 	}
-	mask, end := int64(a.Offset)-1, off+int64(len(b))
-	lo, hi := off&^mask, (end+mask)&^mask
 	scratch := buf.Aligned(int(min(hi-lo, max(directChunk, int64(a.Offset)))), a.Memory)
 	for lo < hi {
 		block := scratch[:min(hi-lo, int64(len(scratch)))]
@@ -237,9 +245,20 @@ func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64
 		lo = next
 	}
 	if hi > max(size, end) {
-		err = f.Truncate(ctx, max(size, end))
+		err = f.cut(context.WithoutCancel(ctx), hi, max(size, end))
 	}
 	return done, err
+}
+
+// cut makes the file end at to, if it ends at from: where it does not, somebody has made it longer or shorter meanwhile.
+func (f *File) cut(ctx context.Context, from, to int64) error {
+	return f.change(ctx, "truncate", func(fd int) error {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Size != from {
+			return err
+		}
+		return unix.Ftruncate(fd, to)
+	})
 }
 
 // fill reads a block of a file of the given size, and makes zeros of what it does not have.

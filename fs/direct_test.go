@@ -18,6 +18,7 @@ import (
 
 	"uringo/buf"
 	"uringo/fs"
+	"uringo/internal/ring"
 )
 
 // TestUnaligned reads and writes without regard to alignment, and compares with what should be there.
@@ -241,6 +242,77 @@ func TestPaddedToLimit(t *testing.T) {
 		}
 		if n, b, err := f.ReadDirectAt(ctx, make([]byte, 20_001), begin); n != most-begin || err != io.ErrUnexpectedEOF || !bytes.Equal(b[:n], want[:n]) {
 			t.Errorf("it has %d bytes there, or others than were written, %v", n, err)
+		}
+	})
+}
+
+// TestPaddedBeside pads writes to one file at once, to the same block and to others, while the end of the file moves: nothing is lost.
+func TestPaddedBeside(t *testing.T) { // G3
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openDirect(t, ctx, nil)
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		for round := range uint32(20) {
+			if err := f.Truncate(ctx, 0); err != nil {
+				t.Error(err)
+			}
+			const size = 700
+			at := [...]int64{0, size, 2 * size, 9000, 9000 + size, 20_000}
+			err := goAll(ctx, len(at), func(ctx context.Context, i int) error {
+				n, _, err := f.WriteDirectAt(ctx, pattern(size, round+uint32(i)), at[i], fs.Pad)
+				if err == nil && n != size {
+					err = fmt.Errorf("%d bytes", n)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			want := make([]byte, at[len(at)-1]+size)
+			for i, off := range at {
+				copy(want[off:], pattern(size, round+uint32(i)))
+			}
+			if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("round %d: the file has %d bytes of %d, or others, %v", round, len(got), len(want), err)
+				return
+			}
+		}
+	})
+}
+
+// TestPaddedBesideOthers has somebody else make the file longer, or shorter, after a padded write has looked where it ends: it stays so.
+func TestPaddedBesideOthers(t *testing.T) {
+	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		f := openDirect(t, ctx, nil)
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		for _, size := range []int64{5_000_000, 0} {
+			if err := f.Truncate(ctx, 0); err != nil {
+				t.Error(err)
+			}
+			other := false
+			faults.Set(ring.FaultConfig{Shorten: 1e-9, Match: func(s *ring.SQE) bool {
+				if size > 0 && s.Op == ring.OpWrite {
+					other = true
+					if err := os.Truncate(f.Name(), size); err != nil {
+						t.Error(err)
+					}
+				}
+				return false
+			}})
+			if n, _, err := f.WriteDirectAt(ctx, []byte("hello"), 0, fs.Pad); n != 5 || err != nil {
+				t.Errorf("WriteDirectAt = %d, %v", n, err)
+			}
+			faults.Set(ring.FaultConfig{})
+			if want := max(size, 5); other != (size > 0) {
+				t.Error("the write took another way")
+			} else if info, err := f.Stat(ctx); err != nil || info.Size() != want {
+				t.Errorf("the file has %d bytes, want %d, %v", info.Size(), want, err)
+			}
 		}
 	})
 }

@@ -24,6 +24,8 @@ type File struct {
 	size   int64               // when it was opened, as far as anybody looked
 	turn   handle.Turn         // for Read and Write
 
+	padding handle.Turn // for direct writes that are widened to whole blocks
+
 	aligned atomic.Uint64 // the Alignment for direct I/O, once it was asked for
 }
 
