@@ -82,12 +82,16 @@ func readEntries(fd int, l *listing) (entries []*Entry, err error) {
 	}
 	var some batch[Entry]
 	err = eachName(l.ctx, fd, func(name string, ino uint64, typ byte) error {
-		mode, gone := entryMode(fd, name, typ)
-		if !gone {
-			e := some.next()
-			*e = Entry{name: name, ino: ino, mode: mode, from: l}
-			entries = append(entries, e)
+		mode, err := entryMode(fd, name, typ)
+		if err == unix.ENOENT { // it was removed meanwhile
+			return nil
 		}
+		if err != nil {
+			return pathError("lstat", l.dir+"/"+name, err)
+		}
+		e := some.next()
+		*e = Entry{name: name, ino: ino, mode: mode, from: l}
+		entries = append(entries, e)
 		return nil
 	})
 	return entries, err
@@ -130,15 +134,15 @@ func (b *batch[T]) next() *T {
 	return v
 }
 
-// entryMode turns a type of getdents64(2) into a FileMode. Some file systems leave it open, so that somebody has to look; meanwhile the
-// file may have gone.
-func entryMode(fd int, name string, typ byte) (mode FileMode, gone bool) {
+// entryMode turns a type of getdents64(2) into a FileMode. Some file systems leave it open, so that somebody has to look, which takes the right to
+// search the directory.
+func entryMode(fd int, name string, typ byte) (FileMode, error) {
 	if typ != unix.DT_UNKNOWN {
-		return fileMode(uint32(typ) << 12).Type(), false
+		return fileMode(uint32(typ) << 12).Type(), nil
 	}
 	var st unix.Stat_t
 	err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	return fileMode(st.Mode).Type(), err != nil
+	return fileMode(st.Mode).Type(), err
 }
 
 // eachName calls f for every name in the directory fd from where it stands, except . and .. .
