@@ -50,7 +50,7 @@ func (d *Driver) fix(s *ops.Spec, e *ring.SQE) {
 	}
 	i, known := d.buffers.index[a]
 	if !known {
-		if d.clock < d.buffers.notBefore || a.Size() > maxLazy {
+		if d.clock < d.buffers.notBefore || a.Size() > maxLazy || d.buffers.full() {
 			return
 		}
 		if i = d.registerLazily(a); i == noIndex {
@@ -101,7 +101,7 @@ func (d *Driver) register(a *buf.Arena) error {
 	switch {
 	case b.state == refused:
 		return fmt.Errorf("%w: registered buffers need io_uring, and Linux 5.19", errors.ErrUnsupported)
-	case len(b.free) == 0:
+	case b.full():
 		return fmt.Errorf("the table of registered buffers is full: it has %d arenas", tableSize)
 	case !a.OnClose(d, func() { go d.later(func() { d.unregister(a) }) }): // who closes it must not wait for the driver
 		return buf.ErrClosed
@@ -118,8 +118,14 @@ func (d *Driver) register(a *buf.Arena) error {
 	b.free = b.free[:len(b.free)-1]
 	b.index[a] = int(i)
 	d.stats.Registered += a.Size()
+	if b.full() {
+		d.log.Debug("the table of registered buffers is full: further ones work unregistered", zap.Int("arenas", tableSize))
+	}
 	return nil
 }
+
+// full reports whether there is a table, and no room in it. Then it is not worth an error for every operation.
+func (b *buffers) full() bool { return b.state == opened && len(b.free) == 0 }
 
 func (b *buffers) open(d *Driver) {
 	b.state = refused
