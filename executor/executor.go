@@ -72,7 +72,7 @@ func WithStallAfter(d time.Duration) Option { return func(o *options) { o.stall 
 // Start runs root as a task and returns its error when it and every task started from it have ended. When root returns, or ctx
 // ends, the remaining tasks are cancelled.
 //
-// Start blocks its caller. A task of Workers or Local that calls it holds its worker for that time.
+// Start blocks its caller. A task of Workers or Local that calls it holds its worker for that time; operations on its driver go on.
 func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Option) (err error) {
 	o := options{executor: Workers(1)}
 	for _, opt := range opts {
@@ -118,7 +118,7 @@ func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Op
 		}
 	}()
 	h := spawn(s, ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, root(ctx) }, nil)
-	<-h.t.ended.channel()
+	waitBeside(h.t.ended.channel())
 	return h.t.err
 }
 

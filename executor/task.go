@@ -70,7 +70,23 @@ func (s *scope) stop() {
 		close(s.empty)
 	}
 	s.mu.Unlock()
-	<-s.empty
+	waitBeside(s.empty)
+}
+
+// waitBeside waits until done is closed. On the own thread of another runtime's driver, that goes on meanwhile: what is waited for may need it.
+func waitBeside(done <-chan struct{}) {
+	if d := driver.Here(); d != nil {
+		go func() { <-done; d.Poke() }()
+		d.Attend(func() bool {
+			select {
+			case <-done:
+				return true
+			default:
+				return false
+			}
+		})
+	}
+	<-done
 }
 
 // enter counts a task in, unless the scope is over.
