@@ -70,8 +70,7 @@ func (f *File) readStream(ctx context.Context) ([]byte, error) {
 }
 
 // WriteFile writes data to the named file, which is truncated first, or created with the permissions perm before umask. It does not sync; see
-// [WriteFileAtomic]. When it has returned, the kernel has let go of data, except after driver.ErrAbandoned with a pipe or another file without
-// offsets.
+// [WriteFileAtomic]. When it has returned, the kernel has let go of data.
 func WriteFile(ctx context.Context, name string, data []byte, perm FileMode) error {
 	f, err := OpenFile(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {
@@ -85,7 +84,7 @@ func (f *File) become(ctx context.Context, data []byte) (err error) {
 	if f.known()&traitRegular != 0 {
 		_, err = f.writeKept(ctx, data, 0)
 	} else {
-		_, _, err = f.Write(ctx, data)
+		_, err = f.writeNextKept(ctx, data)
 	}
 	if cerr := f.Close(ctx); err == nil {
 		err = cerr

@@ -406,6 +406,41 @@ func testReaderWriterLetGo(t *testing.T, ctx context.Context) {
 	}
 }
 
+// TestWriteFileLetGo writes a file that is a FIFO which nobody empties, on a driver that lets callers go before the kernel: what is in it in the end
+// is what WriteFile was given, whatever becomes of that afterwards.
+func TestWriteFileLetGo(t *testing.T) {
+	for _, engine := range testenv.Engines(t) {
+		for _, e := range executors() {
+			t.Run(fmt.Sprintf("%v/%v", engine, e), func(t *testing.T) {
+				run(t, e, driver.Config{Engine: engine, CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
+					name := filepath.Join(t.TempDir(), "fifo")
+					if err := unix.Mkfifo(name, 0o600); err != nil {
+						t.Error(err)
+						return
+					}
+					r, err := fs.OpenFile(ctx, name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer r.Close(ctx)
+					want := pattern(1<<20, 2)
+					data := bytes.Clone(want)
+					soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+					defer cancel()
+					if err := fs.WriteFile(soon, name, data, 0); !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("WriteFile = %v", err)
+					}
+					clear(data)
+					if got, err := io.ReadAll(r.NewReader(ctx, 0)); err != nil || len(got) == len(want) || !bytes.HasPrefix(want, got) {
+						t.Errorf("the FIFO has %d bytes, or others, %v", len(got), err)
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestReaderIntoStandardConn copies from Readers into a connection of the standard library, which takes what has a descriptor for a file that is
 // to be read from where that stands: it must not, as a Reader stands elsewhere.
 func TestReaderIntoStandardConn(t *testing.T) {
