@@ -175,13 +175,13 @@ func (d *Dir) replaceLinked(ctx context.Context, f *File, temp, name string, dat
 		}
 	}
 	f.h.Acquire() // nobody else can have closed it
-	gone := new(executor.Event)
+	l := f.lend()
 
 	var c driver.Chain
 	o := ops.WriteAtFlags(f.h.FD, data, 0, unix.RWF_SYNC)
 	o.As = f.whose()
 	o.Flags |= ops.Async // on a file system that does not pass it on, the driver would wait for the disk
-	o.Release = f.freeAnd(gone)
+	o.Release = l.free
 	write := driver.Link(&c, o)
 	onDir := func(o ops.Op[struct{}]) ops.Op[struct{}] {
 		o.Release, o.As = d.f.h.Free, d.f.whose()
@@ -217,10 +217,8 @@ func (d *Dir) replaceLinked(ctx context.Context, f *File, temp, name string, dat
 			step, err = r.step, r.err
 		}
 	}
-	if handle.Abandoned(written) {
-		_ = gone.Wait(always) // the data is the caller's, and must not stay with the kernel
-	}
-	_ = f.Close(always) // after the sync, which would have told
+	_ = l.end(always, written) // the data is the caller's, and must not stay with the kernel
+	_ = f.Close(always)        // after the sync, which would have told
 	if step == "rename" && (err == syscall.EINTR || err == syscall.EAGAIN || err == syscall.ECANCELED) {
 		return d.place(ctx, temp, name) // a chain does not repeat what another member is behind whatever becomes of it
 	}

@@ -90,6 +90,10 @@ var noOpenat2 atomic.Bool
 
 // OpenFile opens a file beneath d; see the function [OpenFile]. Kernel 5.6, openat2(2).
 func (d *Dir) OpenFile(ctx context.Context, name string, flag int, perm FileMode) (*File, error) {
+	return keep(d.openBriefly(ctx, name, flag, perm))
+}
+
+func (d *Dir) openBriefly(ctx context.Context, name string, flag int, perm FileMode) (*File, error) {
 	shown := d.join(name)
 	if t := strings.TrimRight(name, "/"); t != "" {
 		name = t

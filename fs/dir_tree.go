@@ -12,7 +12,7 @@ import (
 // ReadFile returns the content of a file beneath the directory, whose name may be a path. The end of the file is no error. Kernel 5.6,
 // openat2(2).
 func (d *Dir) ReadFile(ctx context.Context, name string) ([]byte, error) {
-	f, err := d.OpenFile(ctx, name, os.O_RDONLY, 0)
+	f, err := d.openBriefly(ctx, name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -22,7 +22,7 @@ func (d *Dir) ReadFile(ctx context.Context, name string) ([]byte, error) {
 // WriteFile writes data to a file beneath the directory, whose name may be a path; see the function [WriteFile], also for when data is the
 // caller's again. Kernel 5.6, openat2(2).
 func (d *Dir) WriteFile(ctx context.Context, name string, data []byte, perm FileMode) error {
-	f, err := d.OpenFile(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	f, err := d.openBriefly(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,11 @@ func Create(ctx context.Context, name string) (*File, error) {
 //
 // Opening a FIFO waits for its other end, unless flag has O_NONBLOCK; ctx ends the wait.
 func OpenFile(ctx context.Context, name string, flag int, perm FileMode) (*File, error) {
+	return keep(openBriefly(ctx, name, flag, perm))
+}
+
+// openBriefly is OpenFile for a file that is closed by who opens it: to have the runtime look out for dropped ones costs as much as a system call.
+func openBriefly(ctx context.Context, name string, flag int, perm FileMode) (*File, error) {
 	d, err := driver.FromContext(ctx)
 	if err != nil {
 		return nil, &PathError{Op: "open", Path: name, Err: err}
@@ -114,12 +119,27 @@ func FromOS(ctx context.Context, f *os.File) (*File, error) {
 	return g, nil
 }
 
+// newFile returns a File that is closed in the background if its user drops it.
 func newFile(d *driver.Driver, fd int, name string, flag int, traits uint32) *File {
+	f := briefFile(d, fd, name, flag, traits)
+	f.h.Collect()
+	return f
+}
+
+// briefFile returns a File that is not.
+func briefFile(d *driver.Driver, fd int, name string, flag int, traits uint32) *File {
 	f := &File{name: name, flag: flag}
 	f.traits.Store(traits)
 	f.h.Open(fd, d)
-	f.h.Collect()
 	return f
+}
+
+// keep makes a File for its user of what was opened briefly.
+func keep(f *File, err error) (*File, error) {
+	if err == nil {
+		f.h.Collect()
+	}
+	return f, err
 }
 
 // Name returns the name that the file was opened with.

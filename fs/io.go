@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -148,9 +149,9 @@ func (f *File) readKept(ctx context.Context, p []byte, off int64) (int, error) {
 
 // readHeld is readKept for a valid offset, or for -1 and a file without offsets.
 func (f *File) readHeld(ctx context.Context, p []byte, off int64) (int, error) {
-	gone := new(executor.Event)
-	n, err := f.readAt(staying{ctx}, p, nil, off, f.freeAnd(gone))
-	return n, f.wrap("read", awaitGone(ctx, gone, err))
+	l := f.lend()
+	n, err := f.readAt(staying{ctx}, p, nil, off, l.free)
+	return n, f.wrap("read", l.end(ctx, err))
 }
 
 // writeKept is writeAt for a buffer that must not stay with the kernel, and writes all of it.
@@ -158,16 +159,16 @@ func (f *File) writeKept(ctx context.Context, p []byte, off int64) (done int, er
 	if err := f.checkWrite(off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	gone := new(executor.Event)
+	l := f.lend()
 	for done < len(p) && err == nil {
 		var n int
-		n, err = f.writeAt(staying{ctx}, p[done:], nil, off+int64(done), f.freeAnd(gone))
+		n, err = f.writeAt(staying{ctx}, p[done:], nil, off+int64(done), l.free)
 		done += n
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite
 		}
 	}
-	return done, f.wrap("write", awaitGone(ctx, gone, err))
+	return done, f.wrap("write", l.end(ctx, err))
 }
 
 // writeNextKept is Write for a buffer that must not stay with the kernel, and for files that have no position to keep: those without offsets, and
@@ -178,27 +179,14 @@ func (f *File) writeNextKept(ctx context.Context, p []byte) (int, error) {
 	}
 	f.known()
 	f.h.Release()
-	gone := new(executor.Event)
-	n, err := f.writeOn(staying{ctx}, p, f.freeAnd(gone))
-	return n, f.wrap("write", awaitGone(ctx, gone, err))
+	l := f.lend()
+	n, err := f.writeOn(staying{ctx}, p, l.free)
+	return n, f.wrap("write", l.end(ctx, err))
 }
 
 // staying is the context of a caller who waits until the kernel has let go of what was given to it: to be let go before by a Config.CancelGrace
 // would bring nothing but not to know what became of it.
 type staying struct{ context.Context }
-
-// awaitGone waits for the kernel where the caller was let go all the same, as the driver has failed or been given up. What the operation did is not
-// known then, and the error is that of ctx, if it has ended: the buffer does not stay with the kernel.
-func awaitGone(ctx context.Context, gone *executor.Event, err error) error {
-	if !handle.Abandoned(err) {
-		return err
-	}
-	_ = gone.Wait(context.WithoutCancel(ctx)) // which never ends early
-	if ctx.Err() != nil {
-		return driver.Canceled(ctx)
-	}
-	return err
-}
 
 // noOffsets reports whether the file is one without offsets, as far as that can be found out still.
 func (f *File) noOffsets() bool {
@@ -212,9 +200,39 @@ func (f *File) noOffsets() bool {
 	return f.known()&traitStream != 0
 }
 
-func (f *File) freeAnd(gone *executor.Event) func() {
-	return func() {
-		f.h.Release()
-		gone.Set()
+// loan is a buffer in the hands of operations of a caller who does not return before they have let go of it.
+type loan struct {
+	f    *File
+	back executor.Event
+	free func() // what an operation that was abandoned calls, instead of dropping its reference to f
+}
+
+var loans = sync.Pool{New: func() any {
+	l := new(loan)
+	l.free = func() {
+		l.f.h.Release()
+		l.back.Set()
 	}
+	return l
+}}
+
+func (f *File) lend() *loan {
+	l := loans.Get().(*loan)
+	l.f = f
+	return l
+}
+
+// end waits for the kernel where the caller was let go all the same, as the driver has failed or been given up. What the operation did is not
+// known then, and the error is that of ctx, if it has ended: the buffer does not stay with the kernel. err is how the last operation ended.
+func (l *loan) end(ctx context.Context, err error) error {
+	if !handle.Abandoned(err) {
+		l.f = nil
+		loans.Put(l)
+		return err
+	}
+	_ = l.back.Wait(context.WithoutCancel(ctx)) // which never ends early
+	if ctx.Err() != nil {
+		return driver.Canceled(ctx)
+	}
+	return err
 }

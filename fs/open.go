@@ -23,7 +23,7 @@ type place struct {
 	as      *driver.Personality
 }
 
-// openAt opens name, which errors show as shown.
+// openAt opens name, which errors show as shown. The caller closes the file before it returns, or keeps it, see keep.
 //
 // A file that is opened with the rights of a personality is used with them, too.
 //
@@ -48,13 +48,13 @@ func openAny(ctx context.Context, d *driver.Driver, at place, name, shown string
 		if err != nil {
 			return nil, err
 		}
-		return newFile(d, fd, shown, flag, 0), nil
+		return briefFile(d, fd, shown, flag, 0), nil
 	}
 
 	fd, err := openOnce(ctx, at, name, flag|unix.O_NONBLOCK, mode)
 	if err == syscall.ENXIO || err == syscall.EAGAIN {
 		if fd, err = openWaiting(ctx, d, at, name, flag, mode, nil); err == nil {
-			return newFile(d, fd, shown, flag, 0), nil
+			return briefFile(d, fd, shown, flag, 0), nil
 		}
 	}
 	if err != nil {
@@ -73,7 +73,7 @@ func openAny(ctx context.Context, d *driver.Driver, at place, name, shown string
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	f := newFile(d, fd, shown, flag, traitsOf(fd, &st))
+	f := briefFile(d, fd, shown, flag, traitsOf(fd, &st))
 	f.size = int64(st.Size)
 	return f, nil
 }

@@ -8,7 +8,7 @@ import (
 
 // ReadFile returns the content of the named file. The end of the file is no error.
 func ReadFile(ctx context.Context, name string) ([]byte, error) {
-	f, err := Open(ctx, name)
+	f, err := openBriefly(ctx, name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (f *File) readStream(ctx context.Context) ([]byte, error) {
 // WriteFile writes data to the named file, which is truncated first, or created with the permissions perm before umask. It does not sync; see
 // [WriteFileAtomic]. When it has returned, the kernel has let go of data.
 func WriteFile(ctx context.Context, name string, data []byte, perm FileMode) error {
-	f, err := OpenFile(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	f, err := openBriefly(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {
 		return err
 	}
