@@ -290,7 +290,7 @@ func (d *Driver) strays(c *chain, s *ops.Spec) bool {
 func (d *Driver) linkable(r *Request) bool {
 	s := &r.spec
 	return r.cancel != r.cur && s.Kind.Code != ring.OpAsyncCancel && s.Kind.Notify == nil && s.Kind.InVain == nil && d.ring.Supports(s.Kind.Code) &&
-		(s.Route != ops.RouteCall || d.engine != Uring) && (!s.OnTable() || d.admit(s) == nil) &&
+		!d.apart(s) && (!s.OnTable() || d.admit(s) == nil) &&
 		(s.As == nil || d.mayAct(s.As) == nil)
 }
 

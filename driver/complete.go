@@ -183,7 +183,7 @@ func (d *Driver) again(r *Request, res int32) bool {
 		r.ready = r.spec.Ready(res)
 		d.requeue(r)
 		return true
-	case res == -int32(syscall.EAGAIN) && r.spec.Kind.Ends && !r.spec.NoWait() && r.spec.Route != ops.RouteCall && !r.spec.OnTable():
+	case res == -int32(syscall.EAGAIN) && r.spec.Route != ops.RouteCall && !r.spec.OnTable() && r.spec.Refused():
 		r.spec.Route = ops.RouteCall
 		d.requeue(r)
 		return true

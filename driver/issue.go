@@ -184,7 +184,12 @@ func (d *Driver) byCall(r *Request) bool {
 	if r.ready != 0 {
 		return r.ready&plainly != 0 || !d.ring.Supports(ring.OpPollAdd)
 	}
-	return r.spec.Route == ops.RouteCall && d.engine == Uring || !d.ring.Supports(r.spec.Kind.Code)
+	return d.apart(&r.spec) || !d.ring.Supports(r.spec.Kind.Code)
+}
+
+// apart reports whether an operation is better off as a plain call than in the ring.
+func (d *Driver) apart(s *ops.Spec) bool {
+	return d.engine == Uring && (s.Route == ops.RouteCall || s.Kind.Holds && !s.OnTable())
 }
 
 // plainly, among the events to wait for, has a plain call do that: the ring's was in vain.

@@ -27,7 +27,7 @@ func TestSpliceWaitsForNonblockingEnds(t *testing.T) {
 		_, into := e.pipe()
 		empty := driver.Submit(d, ops.Splice(r, -1, into, -1, 8, 0))
 
-		from, fill := e.pipe()
+		from := e.file([]byte("12345678"))
 		out, full := nonblocking()
 		for {
 			if _, err := unix.Write(full, make([]byte, 4096)); err == unix.EAGAIN {
@@ -36,10 +36,7 @@ func TestSpliceWaitsForNonblockingEnds(t *testing.T) {
 				e.Fatal(err)
 			}
 		}
-		if _, err := unix.Write(fill, []byte("12345678")); err != nil {
-			e.Fatal(err)
-		}
-		noRoom := driver.Submit(d, ops.Splice(from, -1, full, -1, 8, 0))
+		noRoom := driver.Submit(d, ops.Splice(from, 0, full, -1, 8, 0))
 
 		// The kernel has refused both by the time that they wait elsewhere; or it waits itself.
 		waiting := func() bool {
@@ -76,6 +73,44 @@ func TestSpliceWaitsForNonblockingEnds(t *testing.T) {
 		again.Cancel()
 		if res := result(e, again); !driver.IsCanceled(res.Err) {
 			e.Errorf("cancelled: %+v", res)
+		}
+	})
+}
+
+// A splice that waits for the socket at one of its ends does not keep others from the pipe at the other, least of all the driver.
+func TestSpliceHoldsNobodyUp(t *testing.T) {
+	on(t, []way{onUring, onPortable, onLocked, onLockedPortable}, func(e *rig) {
+		d := e.open(driver.Config{})
+		in, _ := e.sockets()
+		r, w := e.pipe()
+		waits := driver.Submit(d, ops.Splice(in, -1, w, -1, 8, 0))
+		pending(e, waits)
+		if n := must(e, d, ops.WriteAt(w, []byte("beside"), -1)); n != 6 {
+			e.Errorf("wrote %d", n)
+		}
+		if n := must(e, d, ops.ReadAt(r, make([]byte, 8), -1)); n != 6 {
+			e.Errorf("read %d", n)
+		}
+
+		out, _ := e.sockets()
+		for {
+			if err := unix.Sendto(out, make([]byte, 4096), unix.MSG_DONTWAIT, nil); err == unix.EAGAIN {
+				break
+			} else if err != nil {
+				e.Fatal(err)
+			}
+		}
+		must(e, d, ops.WriteAt(w, []byte("no room"), -1))
+		stays := driver.Submit(d, ops.Splice(r, -1, out, -1, 8, 0))
+		pending(e, stays)
+		if n := must(e, d, ops.ReadAt(r, make([]byte, 8), -1)); n != 7 {
+			e.Errorf("read %d", n)
+		}
+		for _, p := range []*driver.Pending[struct{}]{waits, stays} {
+			p.Cancel()
+			if res := result(e, p); !driver.IsCanceled(res.Err) {
+				e.Errorf("cancelled: %+v", res)
+			}
 		}
 	})
 }

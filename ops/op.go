@@ -103,9 +103,9 @@ type Kind struct {
 	// the same as 0 always.
 	Ready func(s *Spec, res int32) uint32
 
-	// Ends says that the operation has two descriptors, and that EAGAIN, which the kernel says for ones with O_NONBLOCK, does not tell which of
-	// them it is about: then the operation goes on as a plain call, which asks both.
-	Ends bool
+	// Holds says that the kernel may wait for a peer with a lock in its hands, as a splice between a socket and a pipe holds the pipe's: whoever
+	// uses the pipe meanwhile waits for that peer, too, the driver among them, and no cancellation reaches it. Plain calls ask first, so it is one.
+	Holds bool
 
 	// NoWait holds those operation flags that ask for EAGAIN instead of waiting: see [Spec.NoWait].
 	NoWait uint32
