@@ -10,7 +10,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -399,92 +398,6 @@ func TestWriteFileAtomicUnreadable(t *testing.T) {
 			t.Errorf("it left %v, %v", entries, err)
 		}
 	})
-}
-
-// killedVar names the file that a child process writes again and again until it is killed.
-const killedVar = "URINGO_FS_TEST_FILE"
-
-// TestAtomicCrash kills a process that replaces a file, at random points: the file is always whole.
-func TestAtomicCrash(t *testing.T) {
-	if os.Getenv(killedVar) != "" {
-		t.Skip("for the parent")
-	}
-	rounds := 12
-	if os.Getenv("URINGO_NIGHTLY") != "" {
-		rounds = 300
-	}
-	for _, engine := range testenv.Engines(t) {
-		t.Run(engine.String(), func(t *testing.T) {
-			name := filepath.Join(t.TempDir(), "file")
-			newest := uint64(0)
-			for range rounds {
-				killWriter(t, name, engine)
-				b, err := os.ReadFile(name)
-				if err != nil {
-					t.Fatal(err)
-				}
-				version, ok := parseVersion(b)
-				if !ok {
-					t.Fatalf("a mix of %d bytes", len(b))
-				}
-				if version < newest {
-					t.Fatalf("version %d after %d", version, newest)
-				}
-				newest = version
-			}
-			t.Logf("%d versions", newest)
-			left, err := os.ReadDir(filepath.Dir(name))
-			if err != nil || len(left) > rounds+1 {
-				t.Errorf("%d files left, %v", len(left), err)
-			}
-		})
-	}
-}
-
-// killWriter starts a writer, and kills it a while after it has begun.
-func killWriter(t *testing.T, name string, engine driver.Engine) {
-	t.Helper()
-	child := exec.Command(os.Args[0], "-test.run=^TestAtomicChild$")
-	child.Env = testenv.Environ(killedVar+"="+name, driver.EngineVar+"="+engine.String())
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil { // one version is there
-		t.Errorf("the child said nothing: %v", err)
-	}
-	time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
-	if err := child.Process.Kill(); err != nil {
-		t.Error(err)
-	}
-	_ = child.Wait() // says that it was killed
-}
-
-// TestAtomicChild is the process that is killed.
-func TestAtomicChild(t *testing.T) {
-	name := os.Getenv(killedVar)
-	if name == "" {
-		t.Skip("for TestAtomicCrash")
-	}
-	version := uint64(0)
-	if b, err := os.ReadFile(name); err == nil {
-		version, _ = parseVersion(b)
-	}
-	err := executor.Start(t.Context(), func(ctx context.Context) error {
-		for {
-			version++
-			if err := fs.WriteFileAtomic(ctx, name, makeVersion(version), 0o600); err != nil {
-				return err
-			}
-			if _, err := os.Stdout.Write([]byte{'.'}); err != nil {
-				return err
-			}
-		}
-	})
-	t.Fatal(err)
 }
 
 // makeVersion returns content that tells its version, and whether it is whole.
