@@ -151,9 +151,10 @@ func (d *Driver) meant(r *Request, err error) error {
 // refused handles what is special about an operation that ended with an error. It reports false if nothing is.
 func (d *Driver) refused(r *Request, res int32) bool { return d.halted(r, res) || d.again(r, res) }
 
-// halted ends an operation that somebody has asked to end, if its error says no more than that, and reports whether that is so.
+// halted ends an operation that somebody has asked to end, if its error says no more than that, and reports whether that is so. It does not if
+// what was interrupted has been done all the same: who is told that it has not would do it.
 func (d *Driver) halted(r *Request, res int32) bool {
-	stopped := ops.Interrupted(res) || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait() ||
+	stopped := ops.Interrupted(res) && !r.spec.Kind.Once || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait() ||
 		r.spec.Ready(res) != 0
 	switch {
 	case stopped && r.shut:
