@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/ring"
 	"uringo/internal/testenv"
 )
 
@@ -360,6 +362,62 @@ func TestCloseRace(t *testing.T) { // N14
 			}
 			for what, closes := range map[string]func(ctx context.Context) error{"File": f.Close, "Dir": d.Close, "RingFile": r.Close} {
 				closeAtOnce(t, ctx, what, closes)
+			}
+		}
+	})
+}
+
+// TestCloseErrors has closing fail, as it may when the data goes to a server only then: the error surfaces once. The file is closed all the same, and
+// that it was interrupted is no reason to close it, or what has its number by then, again.
+func TestCloseErrors(t *testing.T) { // HAZARDS T22, N14
+	defer fs.Pin(fs.OpClose, fs.Pin(fs.OpClose, fs.Ring))
+	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		if !faults.CanInject() {
+			t.Skip("needs IORING_NOP_INJECT_RESULT (6.10)")
+		}
+		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EINTR} {
+			f := openNew(t, ctx, nil)
+			if f == nil {
+				return
+			}
+			r, err := fs.OpenInRing(ctx, f.Name(), os.O_RDWR, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			d, err := fs.OpenDir(ctx, filepath.Dir(f.Name()))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			before := testenv.Descriptors(t)
+			fd := int(f.Fd())
+			for what, h := range map[string]interface{ Close(context.Context) error }{"File": f, "Dir": d, "RingFile": r} {
+				faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(errno)}, Match: func(e *ring.SQE) bool { return e.Op == ring.OpClose }})
+				was := faults.Stats().Injected
+				var pe *fs.PathError
+				if err := h.Close(ctx); !errors.As(err, &pe) || pe.Op != "close" || pe.Err != errno || pe.Path == "" {
+					t.Errorf("%s: closing with %v: %v", what, errno, err)
+				}
+				if err := h.Close(ctx); !errors.Is(err, fs.ErrClosed) {
+					t.Errorf("%s: a second Close: %v", what, err)
+				}
+				if n := faults.Stats().Injected - was; n != 1 {
+					t.Errorf("%s: closed %d times with %v", what, n, errno)
+				}
+				faults.Set(ring.FaultConfig{})
+			}
+			// What was injected was not done.
+			if after := testenv.Descriptors(t); len(after) != len(before) {
+				t.Errorf("%d descriptors were open, %d are: somebody closed them again", len(before), len(after))
+			}
+			for n, to := range before {
+				if n == strconv.Itoa(fd) || to == filepath.Dir(f.Name()) {
+					n, _ := strconv.Atoi(n)
+					if err := unix.Close(n); err != nil {
+						t.Error(err)
+					}
+				}
 			}
 		}
 	})

@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -126,10 +128,94 @@ func TestHugeLengths(t *testing.T) { // HAZARDS T16, N15, C9
 				t.Errorf("WritevAt of %d = %d, %v", size, n, err)
 			}
 		}
+		// What has less is no file at its end, whatever is left of the length in 32 bits.
+		f := openNew(t, ctx, pattern(100, 1))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		for _, route := range []fs.Route{fs.Auto, fs.Ring, fs.Call} {
+			f.Pin(fs.OpRead, route)
+			for _, size := range []int64{2 << 30, 4 << 30, 4<<30 + 1} {
+				if size > int64(len(huge)) {
+					break
+				}
+				b := huge[:int(size)]
+				for what, read := range map[string]func() (int, error){
+					"ReadAt":   func() (int, error) { n, _, err := f.ReadAt(ctx, b, 0); return n, err },
+					"ReadvAt":  func() (int, error) { n, _, err := f.ReadvAt(ctx, [][]byte{b[:size/2], b[size/2:]}, 0); return n, err },
+					"ReadvAt1": func() (int, error) { n, _, err := f.ReadvAt(ctx, [][]byte{b}, 0); return n, err },
+				} {
+					clear(b[:100])
+					if n, err := read(); n != 100 || err != nil || !bytes.Equal(b[:n], pattern(100, 1)) {
+						t.Errorf("%v: %s of %d = %d, %v", route, what, size, n, err)
+					}
+				}
+				if n, _, err := f.ReadExactAt(ctx, b, 0); n != 100 || err != io.ErrUnexpectedEOF {
+					t.Errorf("%v: ReadExactAt of %d = %d, %v", route, size, n, err)
+				}
+			}
+		}
 		if n, _, err := null.WriteAllAt(ctx, huge, math.MaxInt64-1<<20); n != 0 || !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("WriteAllAt over the largest offset = %d, %v", n, err)
 		}
 	})
+}
+
+// TestHugeReads fills more memory than one operation does, or has a length for in 32 bits.
+func TestHugeReads(t *testing.T) { // HAZARDS T16, N15, C9
+	size := 1<<30 + 4097
+	if testenv.Nightly() {
+		size = min(4<<30+1, math.MaxInt/8*5)
+	}
+	mem := manyTimes(t, size)
+	each(t, func(t *testing.T, ctx context.Context) {
+		zero, err := fs.Open(ctx, "/dev/zero")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer zero.Close(ctx)
+		mem[size-1] = 1
+		if n, back, err := zero.ReadExactAt(ctx, mem, 0); n != size || err != nil || len(back) != size || mem[size-1] != 0 {
+			t.Errorf("ReadExactAt of %d = %d, %v; the last byte is %d", size, n, err, mem[size-1])
+		}
+		mem[size-1] = 1
+		if n, _, err := zero.ReadvExactAt(ctx, [][]byte{mem[:size/2], mem[size/2:]}, 0); n != size || err != nil || mem[size-1] != 0 {
+			t.Errorf("ReadvExactAt of %d = %d, %v; the last byte is %d", size, n, err, mem[size-1])
+		}
+	})
+}
+
+// manyTimes returns memory that is the same two MiB again and again.
+func manyTimes(t *testing.T, size int) []byte {
+	t.Helper()
+	const piece = 2 << 20
+	fd, err := unix.MemfdCreate("test", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, piece); err != nil {
+		t.Fatal(err)
+	}
+	all := (size + piece - 1) / piece * piece
+	mem, err := unix.Mmap(-1, 0, all, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		t.Skipf("needs address space: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Munmap(mem); err != nil {
+			t.Error(err)
+		}
+	})
+	for off := 0; off < all; off += piece {
+		at := unsafe.Pointer(&mem[off])
+		if _, err := unix.MmapPtr(fd, 0, at, piece, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED|unix.MAP_POPULATE); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return mem[:size]
 }
 
 // TestWriteLikeOS compares writes that fail.
