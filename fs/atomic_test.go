@@ -166,42 +166,38 @@ func TestWriteFileAtomicInterrupted(t *testing.T) { // HAZARDS T10
 // TestWriteFileAtomicCancelled ends its context at random points: the file is whole, one version or the other, and nothing else is left.
 func TestWriteFileAtomicCancelled(t *testing.T) {
 	for _, grace := range []time.Duration{0, time.Nanosecond} {
-		for _, e := range executors() {
-			t.Run(fmt.Sprintf("grace %v/%v", grace, e), func(t *testing.T) {
-				run(t, e, driver.Config{Engine: testenv.Engines(t)[0], CancelGrace: grace}, func(t *testing.T, ctx context.Context) {
-					dir := t.TempDir()
-					name := filepath.Join(dir, "file")
-					if err := fs.WriteFileAtomic(ctx, name, makeVersion(0), 0o600); err != nil {
-						t.Error(err)
-					}
-					newest, cut := uint64(0), 0
-					for round := range uint64(60) {
-						soon, cancel := context.WithTimeout(ctx, time.Duration(rand.IntN(2000))*time.Microsecond)
-						data := makeVersion(round + 1)
-						err := fs.WriteFileAtomic(soon, name, data, 0o600)
-						cancel()
-						clear(data) // it is ours again
-						if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, driver.ErrAbandoned) {
-							t.Error(err)
-						}
-						b, rerr := os.ReadFile(name)
-						version, ok := parseVersion(b)
-						// What was abandoned may take place later.
-						if !ok || rerr != nil || grace == 0 && (version < newest || err == nil && version != round+1) {
-							t.Errorf("round %d, which said %v: version %d after %d, %d bytes, %v", round, err, version, newest, len(b), rerr)
-						}
-						newest = version
-						if err != nil {
-							cut++
-						}
-					}
-					t.Logf("%d of 60 were cut short", cut)
-					if entries, err := os.ReadDir(dir); len(entries) != 1 && grace == 0 {
-						t.Errorf("it left %v, %v", entries, err)
-					}
-				})
-			})
-		}
+		eachWith(t, driver.Config{CancelGrace: grace}, func(t *testing.T, ctx context.Context) {
+			dir := t.TempDir()
+			name := filepath.Join(dir, "file")
+			if err := fs.WriteFileAtomic(ctx, name, makeVersion(0), 0o600); err != nil {
+				t.Error(err)
+			}
+			newest, cut := uint64(0), 0
+			for round := range uint64(60) {
+				soon, cancel := context.WithTimeout(ctx, time.Duration(rand.IntN(2000))*time.Microsecond)
+				data := makeVersion(round + 1)
+				err := fs.WriteFileAtomic(soon, name, data, 0o600)
+				cancel()
+				clear(data) // it is ours again
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, driver.ErrAbandoned) {
+					t.Error(err)
+				}
+				b, rerr := os.ReadFile(name)
+				version, ok := parseVersion(b)
+				// What was abandoned may take place later.
+				if !ok || rerr != nil || grace == 0 && (version < newest || err == nil && version != round+1) {
+					t.Errorf("round %d, which said %v: version %d after %d, %d bytes, %v", round, err, version, newest, len(b), rerr)
+				}
+				newest = version
+				if err != nil {
+					cut++
+				}
+			}
+			t.Logf("%d of 60 were cut short", cut)
+			if entries, err := os.ReadDir(dir); len(entries) != 1 && grace == 0 {
+				t.Errorf("it left %v, %v", entries, err)
+			}
+		})
 	}
 }
 

@@ -160,49 +160,45 @@ func TestCloseGivesUp(t *testing.T) {
 
 // TestAbandon lets the caller of a read go that cannot be cancelled. The descriptor stays until the kernel has let go of it.
 func TestAbandon(t *testing.T) {
-	for _, e := range executors() {
-		t.Run(e.String(), func(t *testing.T) {
-			run(t, e, driver.Config{Engine: testenv.Engines(t)[0], CancelGrace: 20 * time.Millisecond}, func(t *testing.T, ctx context.Context) {
-				r, w := pipe(t, ctx)
-				if r == nil {
-					return
-				}
-				defer w.Close(ctx)
-				r.Pin(fs.OpRead, fs.Call)
-				short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-				defer cancel()
-				n, buf, err := r.Read(short, make([]byte, 10))
-				if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, driver.ErrAbandoned) {
-					r.Close(ctx)
-					return // this engine could cancel it
-				}
-				if n != 0 || buf != nil || !errors.Is(err, driver.ErrAbandoned) {
-					t.Errorf("Read = %d, %v, %v", n, buf, err)
-				}
-				fd := int(r.Fd())
-				closing, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-				defer cancel()
-				if err := r.Close(closing); !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("Close while the kernel has an operation: %v", err)
-				}
-				if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-					t.Errorf("closed under the operation: %v", err)
-				}
-				if _, _, err := w.Write(ctx, []byte("late")); err != nil {
-					t.Error(err)
-				}
-				for range 1000 {
-					if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-						return
-					}
-					if err := executor.Sleep(ctx, time.Millisecond); err != nil {
-						t.Error(err)
-					}
-				}
-				t.Error("the descriptor stays open")
-			})
-		})
-	}
+	eachWith(t, driver.Config{CancelGrace: 20 * time.Millisecond}, func(t *testing.T, ctx context.Context) {
+		r, w := pipe(t, ctx)
+		if r == nil {
+			return
+		}
+		defer w.Close(ctx)
+		r.Pin(fs.OpRead, fs.Call)
+		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		n, buf, err := r.Read(short, make([]byte, 10))
+		if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, driver.ErrAbandoned) {
+			r.Close(ctx)
+			return // this engine could cancel it
+		}
+		if n != 0 || buf != nil || !errors.Is(err, driver.ErrAbandoned) {
+			t.Errorf("Read = %d, %v, %v", n, buf, err)
+		}
+		fd := int(r.Fd())
+		closing, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		if err := r.Close(closing); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close while the kernel has an operation: %v", err)
+		}
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			t.Errorf("closed under the operation: %v", err)
+		}
+		if _, _, err := w.Write(ctx, []byte("late")); err != nil {
+			t.Error(err)
+		}
+		for range 1000 {
+			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+				return
+			}
+			if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+				t.Error(err)
+			}
+		}
+		t.Error("the descriptor stays open")
+	})
 }
 
 // TestDropped drops files without closing them, inside the runtime and after it: they are closed all the same.

@@ -19,11 +19,16 @@ func executors() []executor.Executor {
 // A test must not end its task with t.Fatal, which would leave out what it deferred to after a wait: it says t.Error and returns.
 func each(t *testing.T, test func(t *testing.T, ctx context.Context)) {
 	t.Helper()
+	eachWith(t, driver.Config{}, test)
+}
+
+// eachWith is each with drivers of a configuration, but for the engine.
+func eachWith(t *testing.T, cfg driver.Config, test func(t *testing.T, ctx context.Context)) {
+	t.Helper()
 	for _, engine := range testenv.Engines(t) {
+		cfg.Engine = engine
 		for _, e := range executors() {
-			t.Run(fmt.Sprintf("%v/%v", engine, e), func(t *testing.T) {
-				run(t, e, driver.Config{Engine: engine}, test)
-			})
+			t.Run(fmt.Sprintf("%v/%v", engine, e), func(t *testing.T) { run(t, e, cfg, test) })
 		}
 	}
 }

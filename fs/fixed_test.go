@@ -332,43 +332,39 @@ func TestFixedTogether(t *testing.T) { // T25
 
 // TestFixedCancelled cancels reads at all times: the buffer comes back with each, or home by itself, and never twice.
 func TestFixedCancelled(t *testing.T) {
-	for _, e := range executors() {
-		t.Run(e.String(), func(t *testing.T) {
-			run(t, e, driver.Config{Engine: testenv.Engines(t)[0]}, func(t *testing.T, ctx context.Context) {
-				pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
-				f := openNew(t, ctx, pattern(1<<20, 1))
-				if f == nil {
-					return
+	each(t, func(t *testing.T, ctx context.Context) {
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
+		f := openNew(t, ctx, pattern(1<<20, 1))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		f.Pin(fs.OpRead, fs.Ring)
+		for i := range 200 {
+			b, err := pool.Get(ctx, 4096)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			inner, cancel := context.WithCancel(ctx)
+			task := executor.Go(inner, func(ctx context.Context) (int, error) {
+				n, got, err := f.ReadFixedAt(ctx, b, int64(i)*4096)
+				if (got == nil) != errors.Is(err, driver.ErrAbandoned) {
+					t.Errorf("%v, %v", got, err)
 				}
-				defer f.Close(ctx)
-				f.Pin(fs.OpRead, fs.Ring)
-				for i := range 200 {
-					b, err := pool.Get(ctx, 4096)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					inner, cancel := context.WithCancel(ctx)
-					task := executor.Go(inner, func(ctx context.Context) (int, error) {
-						n, got, err := f.ReadFixedAt(ctx, b, int64(i)*4096)
-						if (got == nil) != errors.Is(err, driver.ErrAbandoned) {
-							t.Errorf("%v, %v", got, err)
-						}
-						return n, err
-					})
-					if i%2 == 0 {
-						_ = executor.Yield(ctx)
-					}
-					cancel()
-					_, err = task.Join(ctx)
-					if err != nil && !errors.Is(err, context.Canceled) {
-						t.Error(err)
-					}
-					b.Release()
-				}
+				return n, err
 			})
-		})
-	}
+			if i%2 == 0 {
+				_ = executor.Yield(ctx)
+			}
+			cancel()
+			_, err = task.Join(ctx)
+			if err != nil && !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			b.Release()
+		}
+	})
 }
 
 // TestFixedOfTwoDrivers uses one buffer with two drivers in turn: each registers it for itself.

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -157,10 +159,11 @@ func TestPosition(t *testing.T) { // HAZARDS P18, T25
 			return
 		}
 		defer f.Close(ctx)
-		const tasks, each, size = 8, 25, 16
+		const tasks = 8
+		each := frames()
 		err := goAll(ctx, tasks, func(ctx context.Context, i int) error {
-			for range each {
-				if _, _, err := f.Write(ctx, bytes.Repeat([]byte{byte('a' + i)}, size)); err != nil {
+			for round := range each {
+				if _, _, err := f.Write(ctx, frame(i, round)); err != nil {
 					return err
 				}
 			}
@@ -169,81 +172,107 @@ func TestPosition(t *testing.T) { // HAZARDS P18, T25
 		if err != nil {
 			t.Error(err)
 		}
-		checkFrames(t, f.Name(), tasks, each, size)
+		checkFrames(t, f.Name(), tasks, each)
 		if _, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_SET); err != nil {
 			t.Error(err)
 		}
-		counts := make([]map[byte]int, tasks)
+		var mu sync.Mutex
+		seen := make(map[string]int)
 		err = goAll(ctx, tasks, func(ctx context.Context, i int) error {
-			counts[i] = make(map[byte]int)
 			for {
-				n, b, err := f.Read(ctx, make([]byte, size))
+				n, b, err := f.Read(ctx, make([]byte, frameSize))
 				if err == io.EOF {
 					return nil
 				}
 				if err != nil {
 					return err
 				}
-				if n != size || !bytes.Equal(b, bytes.Repeat(b[:1], size)) {
-					t.Errorf("read %d bytes: %q", n, b[:n])
-				}
-				counts[i][b[0]]++
+				mu.Lock()
+				seen[string(b[:n])]++
+				mu.Unlock()
 			}
 		})
 		if err != nil {
 			t.Error(err)
 		}
 		for i := range tasks {
-			sum := 0
-			for _, c := range counts {
-				sum += c[byte('a'+i)]
-			}
-			if sum != each {
-				t.Errorf("frame %c was read %d times of %d", 'a'+i, sum, each)
-			}
-		}
-	})
-}
-
-func TestAppend(t *testing.T) { // HAZARDS P19, T25
-	each(t, func(t *testing.T, ctx context.Context) {
-		name := filepath.Join(t.TempDir(), "log")
-		f, err := fs.OpenFile(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer f.Close(ctx)
-		if n, _, err := f.WriteAt(ctx, []byte("x"), 0); n != 0 || err == nil {
-			t.Errorf("WriteAt on a file to append to = %d, %v", n, err)
-		}
-		const tasks, each, size = 8, 25, 16
-		err = goAll(ctx, tasks, func(ctx context.Context, i int) error {
-			for range each {
-				if _, _, err := f.Write(ctx, bytes.Repeat([]byte{byte('a' + i)}, size)); err != nil {
-					return err
+			for round := range each {
+				if n := seen[string(frame(i, round))]; n != 1 {
+					t.Errorf("%q was read %d times", frame(i, round), n)
 				}
 			}
-			return nil
-		})
-		if err != nil {
-			t.Error(err)
 		}
-		checkFrames(t, name, tasks, each, size)
+		if len(seen) != tasks*each {
+			t.Errorf("%d different frames were read, want %d", len(seen), tasks*each)
+		}
 	})
 }
 
-func checkFrames(t *testing.T, name string, tasks, each, size int) {
+// TestAppend has many tasks append to one file, which several have open: nothing is written over, and what one task writes stays in order.
+func TestAppend(t *testing.T) { // HAZARDS P19, T25
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, route := range []fs.Route{fs.Auto, fs.Ring, fs.Call} {
+			name := filepath.Join(t.TempDir(), "log")
+			var files [2]*fs.File
+			for i := range files {
+				f, err := fs.OpenFile(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer f.Close(ctx)
+				f.Pin(fs.OpWrite, route)
+				files[i] = f
+			}
+			if n, _, err := files[0].WriteAt(ctx, []byte("x"), 0); n != 0 || err == nil {
+				t.Errorf("WriteAt on a file to append to = %d, %v", n, err)
+			}
+			const tasks = 8
+			each := frames()
+			err := goAll(ctx, tasks, func(ctx context.Context, i int) error {
+				for round := range each {
+					if _, _, err := files[i%2].Write(ctx, frame(i, round)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			checkFrames(t, name, tasks, each)
+		}
+	})
+}
+
+// frames is how many each of several tasks writes.
+func frames() int {
+	if testenv.Nightly() {
+		return 10_000
+	}
+	return 200
+}
+
+// frame is what a task writes in one of its rounds.
+func frame(task, round int) []byte { return fmt.Appendf(nil, "%c%0*d", 'a'+task, frameSize-1, round) }
+
+const frameSize = 16
+
+// checkFrames sees that every frame is there once and whole, and that those of one task are in order.
+func checkFrames(t *testing.T, name string, tasks, each int) {
 	t.Helper()
 	got, err := os.ReadFile(name)
-	if err != nil || len(got) != tasks*each*size {
-		t.Errorf("the file has %d bytes, want %d, %v", len(got), tasks*each*size, err)
+	if err != nil || len(got) != tasks*each*frameSize {
+		t.Errorf("the file has %d bytes, want %d, %v", len(got), tasks*each*frameSize, err)
 	}
-	for i := 0; i+size <= len(got); i += size {
-		if !bytes.Equal(got[i:i+size], bytes.Repeat(got[i:i+1], size)) {
-			t.Errorf("torn at %d: %q", i, got[i:i+size])
+	next := make([]int, tasks)
+	for b := range slices.Chunk(got, frameSize) {
+		i := int(b[0]) - 'a'
+		if i < 0 || i >= tasks || !bytes.Equal(b, frame(i, next[i])) {
+			t.Errorf("%q, where frame %d of its writer is due", b, next[max(0, min(i, tasks-1))])
 			return
 		}
+		next[i]++
 	}
 }
 
