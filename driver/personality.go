@@ -16,7 +16,7 @@ import (
 // Credentials are a user, as file systems know him: they decide by these what he may do, and whose a file is that he makes. Groups are his
 // further ones, beside GID.
 type Credentials struct {
-	UID, GID uint32
+	UID, GID uint32 // that of the user, and that of his group
 	Groups   []uint32
 }
 

@@ -17,7 +17,7 @@ import (
 
 // Range is a part of a file that [File.ReadMany] shall read, and what became of it.
 type Range struct {
-	Off int64
+	Off int64  // in the file, in bytes; not negative
 	Buf []byte // of the length to be read; nil afterwards if Err wraps driver.ErrAbandoned
 
 	// N is how many bytes were read, and Err is as with [File.ReadExactAt], but at the end of the file as with [File.ReadAt]: a range of

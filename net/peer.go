@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Credentials say who a process is, as its kernel sees it.
+// Credentials say who a process is, as its kernel sees it: PID is its number, UID that of the user that it acts for, and GID that of his group.
 type Credentials struct{ PID, UID, GID int }
 
 // PeerCredentials returns who was at the other end of a Unix connection when it was made: the process that connected, that listened, or that

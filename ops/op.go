@@ -17,7 +17,7 @@ type Result[T any] struct {
 	Err error
 }
 
-// Op is one operation, ready to be submitted once. T is what it borrows.
+// Op is one operation, ready to be submitted once. Buf is what it borrows, of type T: the kernel's until the operation has ended.
 type Op[T any] struct {
 	Spec
 	Buf T
