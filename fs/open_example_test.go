@@ -172,3 +172,24 @@ func ExamplePin() {
 	})
 	// Output:
 }
+
+// A header and a body go to the file in one operation, or in as many as it takes, and come back into two buffers.
+func ExampleFile_WritevAllAt() {
+	start(func(ctx context.Context, dir string) error {
+		f, err := fs.OpenOptions{Read: true, Write: true, CreateNew: true}.Open(ctx, filepath.Join(dir, "record"))
+		if err != nil {
+			return err
+		}
+		defer f.Close(ctx)
+		if _, _, err := f.WritevAllAt(ctx, [][]byte{[]byte("HEAD"), []byte("the body")}, 0); err != nil {
+			return err
+		}
+		head, body := make([]byte, 4), make([]byte, 8)
+		if _, _, err := f.ReadvExactAt(ctx, [][]byte{head, body}, 0); err != nil {
+			return err
+		}
+		fmt.Printf("%s, %s\n", head, body)
+		return nil
+	})
+	// Output: HEAD, the body
+}
