@@ -68,7 +68,7 @@ func TestOwnerOutsideOfNamespace(t *testing.T) {
 		if err := cmd.Run(); cmd.ProcessState == nil {
 			t.Skipf("cannot make a user namespace: %v", err)
 		}
-		o := outcome{code: cmd.ProcessState.ExitCode(), stderr: stderr.String()}
+		o := outcome{code: cmd.ProcessState.ExitCode(), stderr: beside(stderr.String())}
 		o.want(t, exitOK)
 		o.says(t, "owners are not kept: ")
 	})

@@ -23,7 +23,7 @@ func runFaulty(t *testing.T, seed uint64, cfg ring.FaultConfig, args ...string) 
 	o.driver = driver.OnKernel(o.driver, k)
 	var stdout, stderr bytes.Buffer
 	code := o.run(t.Context(), &stdout, &stderr)
-	return outcome{code, stdout.String(), stderr.String()}, k.Stats()
+	return outcome{code, stdout.String(), beside(stderr.String())}, k.Stats()
 }
 
 var usualFaults = ring.FaultConfig{EnterFails: 0.1, Shorten: 0.05, Inject: 0.02, Limit: 0.05}

@@ -105,8 +105,8 @@ func TestInterrupt(t *testing.T) {
 			default:
 				t.Errorf("exit code %d: %s", code, stderr.String())
 			}
-			if stderr.Len() > 0 {
-				t.Errorf("said %s", stderr.String())
+			if said := beside(stderr.String()); said != "" {
+				t.Errorf("said %s", said)
 			}
 			onlyComplete(t, dst, want)
 			noTemps(t, dst)
@@ -129,7 +129,7 @@ func TestNohup(t *testing.T) {
 		untilItWorks(t, cmd, dst)
 		must(t, cmd.Process.Signal(signal))
 		_ = cmd.Wait()
-		if code := cmd.ProcessState.ExitCode(); code != exitOK || stderr.Len() > 0 {
+		if code := cmd.ProcessState.ExitCode(); code != exitOK || beside(stderr.String()) != "" {
 			t.Errorf("%v: exit code %d, said %q", signal, code, stderr.String())
 		}
 		if n := onlyComplete(t, dst, want); n != len(want) {
@@ -146,7 +146,7 @@ func into(t *testing.T, stdout *os.File, cmd *exec.Cmd) (code int, said string) 
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	return cmd.ProcessState.ExitCode(), stderr.String()
+	return cmd.ProcessState.ExitCode(), beside(stderr.String())
 }
 
 // TestFullOutput has nowhere to write what was asked for. The copy is made; that nobody was told is an error.
@@ -223,7 +223,7 @@ func TestNoReader(t *testing.T) {
 		}
 		must(t, out.Close())
 		_ = cmd.Wait()
-		if code := cmd.ProcessState.ExitCode(); code != exitNoReader || stderr.Len() > 0 {
+		if code := cmd.ProcessState.ExitCode(); code != exitNoReader || beside(stderr.String()) != "" {
 			t.Errorf("exit code %d, said %q", code, stderr.String())
 		}
 		if n := onlyComplete(t, dst, want); n == 2000 {
