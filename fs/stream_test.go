@@ -349,8 +349,8 @@ func TestReaderWriterWithoutOffsets(t *testing.T) {
 		}
 		err = goAll(ctx, 4, func(ctx context.Context, i int) error {
 			out := f.NewWriter(ctx, 0)
-			for range 25 {
-				if n, err := out.Write(bytes.Repeat([]byte{byte('a' + i)}, 16)); n != 16 || err != nil {
+			for round := range 25 {
+				if n, err := out.Write(frame(i, round)); n != frameSize || err != nil {
 					return fmt.Errorf("%d, %w", n, err)
 				}
 			}
@@ -359,7 +359,7 @@ func TestReaderWriterWithoutOffsets(t *testing.T) {
 		if err != nil {
 			t.Errorf("Write at the end: %v", err)
 		}
-		checkFrames(t, name, 4, 25, 16)
+		checkFrames(t, name, 4, 25)
 		out := f.NewWriter(ctx, 0)
 		if n, err := out.WriteAt([]byte("x"), 0); n != 0 || !errors.Is(err, unix.EINVAL) {
 			t.Errorf("WriteAt on a file to append to = %d, %v", n, err)
