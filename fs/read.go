@@ -136,11 +136,12 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 		o.Flags |= ops.Async
 	}
 	o.Release, o.As = free, f.whose()
-	if ground != executor.OwnGround {
+	counts := ground != executor.OwnGround && f.tries()
+	if counts {
 		crowd.Add(1)
 	}
 	res := perform(ctx, r, false, o)
-	if ground != executor.OwnGround {
+	if counts {
 		crowd.Add(-1)
 	}
 	switch {
@@ -178,10 +179,12 @@ func (f *File) untried(ctx context.Context, ground executor.Ground, n int, free 
 
 // worthTrying reports whether a read of n bytes is first tried in the page cache.
 func (f *File) worthTrying(ground executor.Ground, n int) bool {
-	if f.traits.Load()&(traitNoTry|traitStream|traitRemote) != 0 || f.flag&unix.O_DIRECT != 0 {
-		return false
-	}
-	return ground == executor.OwnGround || n <= maxTry && crowd.Load() < f.company(ground)
+	return f.tries() && (ground == executor.OwnGround || n <= maxTry && crowd.Load() < f.company(ground))
+}
+
+// tries reports whether reads of the file may be tried in the page cache.
+func (f *File) tries() bool {
+	return f.traits.Load()&(traitNoTry|traitStream|traitRemote) == 0 && f.flag&unix.O_DIRECT == 0
 }
 
 // tryRead copies what the page cache has. It reports whether that is all there is to say: b is full, the file has ended, or it failed.

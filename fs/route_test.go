@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -392,6 +394,73 @@ func TestFairness(t *testing.T) { // HAZARDS T31
 					t.Errorf("operation %d by route %v: %d of them went by before another task had run %d times", op, route, rounds, turns)
 				}
 			}
+		}
+	})
+}
+
+// TestReadBesideDirect reads from the page cache while many other tasks read past it. They have the ring busy, but nothing to do with how such
+// a read is done best.
+func TestReadBesideDirect(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, pattern(4096, 1))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		direct, err := fs.OpenFile(ctx, f.Name(), os.O_RDONLY|unix.O_DIRECT, 0)
+		if errors.Is(err, unix.EINVAL) {
+			t.Skip("needs a file system with O_DIRECT")
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer direct.Close(ctx)
+		mem, err := unix.Mmap(-1, 0, 32*4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Munmap(mem)
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var over atomic.Bool
+		err = goAll(ctx, 1+len(mem)/4096, func(ctx context.Context, i int) error {
+			if i > 0 {
+				b := mem[(i-1)*4096 : i*4096]
+				for j := 0; j < 500 && !over.Load(); j++ { // a pool has no room for all: somebody has to come to an end
+					if _, _, err := direct.ReadAt(ctx, b, 0); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			defer over.Store(true)
+			b := make([]byte, 4096)
+			if _, _, err := f.ReadAt(ctx, b, 0); err != nil { // which may fetch it
+				return err
+			}
+			const n = 100
+			before := d.Stats().Routes
+			for range n {
+				if _, _, err := f.ReadAt(ctx, b, 0); err != nil {
+					return err
+				}
+				if err := executor.Sleep(ctx, 100*time.Microsecond); err != nil { // the others have something to do
+					return err
+				}
+			}
+			after := d.Stats().Routes
+			if in := after["inline"] + after["direct"] - before["inline"] - before["direct"]; in < n*3/4 {
+				t.Errorf("of %d reads, %d in place", n, in)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	})
 }
