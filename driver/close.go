@@ -181,7 +181,7 @@ func (d *Driver) finish() {
 	}
 	if d.broken == nil {
 		d.pool.Close()
-		err = d.ring.Close()
+		err = errors.Join(d.ring.Close(), d.unwatch())
 	} else {
 		err = d.broken
 		leak(d)

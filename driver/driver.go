@@ -123,7 +123,9 @@ type Driver struct {
 	hope      int    // see dash
 	dull      int    // how often there was none
 	crowd     int    // see linger
-	spins     bool   // news can be seen, see spin
+	open      bool   // the kernel shows completions without being entered
+	spins     bool   // see spin
+	doze      doze
 	spinHope  int
 	plugged   int // for a block device, and not submitted
 	piece     int // how many of those are submitted early, see unplug
@@ -230,7 +232,8 @@ func (d *Driver) setup() error {
 		}
 	}
 	// A simulated kernel shows nothing until it is entered, and the portable engine needs the processor.
-	d.spins = d.engine == Uring && d.cfg.kernel == nil && d.cfg.Spin > 0
+	d.open = d.engine == Uring && d.cfg.kernel == nil
+	d.spins = d.open && d.cfg.Spin > 0
 	d.pool = ring.NewPool(ops.Calls(), d.cfg.Calls, d.post)
 
 	// Every issued operation has a place in the completion queue, cancellations and the wake-up too.

@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -34,6 +35,35 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 		if d, err := driver.OpenGuest(cfg, idle{}); d != nil || err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+}
+
+// setups records the flags of rings.
+type setups struct {
+	ring.Kernel
+	flags uint32
+}
+
+func (k *setups) Setup(entries uint32, p *ring.Params) (int, error) {
+	k.flags = p.Flags
+	return k.Kernel.Setup(entries, p)
+}
+
+// TestInterrupt finds out whether the kernel is asked to interrupt threads.
+func TestInterrupt(t *testing.T) {
+	const coop = 1 << 8
+	for _, interrupt := range []bool{false, true} {
+		k := &setups{Kernel: ring.NewSim(ring.SimConfig{})}
+		d, err := driver.Open(driver.OnKernel(driver.Config{Engine: driver.Uring, Interrupt: interrupt}, k))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if got := k.flags&coop == 0; got != interrupt {
+			t.Errorf("Interrupt %v: flags %#x", interrupt, k.flags)
 		}
 	}
 }

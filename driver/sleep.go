@@ -33,7 +33,7 @@ func (d *Driver) sleep() {
 		d.linger()
 		return
 	}
-	if d.giveWay() || d.spin() {
+	if d.giveWay() || d.guest == nil && d.nap() || d.spin() {
 		return
 	}
 	// The order matters: say that we sleep, then look once more. A submitter does the opposite, so one of us sees the other.
@@ -48,6 +48,7 @@ func (d *Driver) sleep() {
 		d.status.Store(awake)
 		d.tick() // it may have been long
 		d.enter(err)
+		d.slept(d.reap() > 0)
 	}
 }
 

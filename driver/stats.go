@@ -33,6 +33,7 @@ type Stats struct {
 	Waits     uint64 // of these, calls that could block
 	Spins     uint64 // times the driver was about to wait and news came within microseconds, so that it did not
 	Parks     uint64 // times the driver goroutine parked, holding no thread
+	Dozes     uint64 // times it did so although operations were in the ring
 	Wakeups   uint64 // wake-ups of a driver that waited in the kernel
 	Overflows uint64 // completion queue overflows seen
 	Busy      uint64 // times the kernel refused work for now

@@ -190,8 +190,9 @@ func count(ctx context.Context, lane uint, r driver.Route) {
 	}
 }
 
-// crowd counts the reads that coroutines have given to a ring and that the page cache might have answered. A plain call costs more than a ring's share of one call for many, so in
-// company reads go to the ring even if the page cache may have them; a coroutine alone is better off with the plain call.
+// crowd counts the reads that coroutines have given to a ring and that the page cache might have answered. A plain call costs more than a
+// ring's share of one call for many, so in company reads go to the ring even if the page cache may have them; a coroutine alone is better off
+// with the plain call.
 var crowd atomic.Int32
 
 // company is how many reads it takes for that. On the driver's own thread four of them are ahead. Workers have to hand them over and

@@ -35,6 +35,11 @@ type Config struct {
 	// Locked promises that the owner stays on one thread, which lets the kernel skip work (SINGLE_ISSUER, DEFER_TASKRUN).
 	Locked bool
 
+	// Interrupt has the kernel interrupt the thread that submitted an operation when that completes, if it runs, instead of waiting until it
+	// enters the kernel for another reason, be it a tick of the clock (COOP_TASKRUN). For Locked rings it means nothing: there that thread is
+	// the one that waits.
+	Interrupt bool
+
 	// IowqBounded and IowqUnbounded limit the kernel's worker threads for regular files and for everything else
 	// (IORING_REGISTER_IOWQ_MAX_WORKERS, 5.15). Zero means max(4, 2 × CPUs) and 64.
 	IowqBounded, IowqUnbounded uint32
@@ -62,6 +67,7 @@ type Ring struct {
 	cqHead, cqTail *uint32
 	cqes           []CQE
 	cqMask         uint32
+	cqFlags        *uint32 // nil before Linux 5.8
 
 	flags    uint32 // set-up flags in force
 	features uint32

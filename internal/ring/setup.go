@@ -93,8 +93,10 @@ func Open(cfg Config) (_ *Ring, err error) {
 }
 
 func (r *Ring) setup(cfg Config) (Params, error) {
-	want := sys.IORING_SETUP_CQSIZE | sys.IORING_SETUP_CLAMP | sys.IORING_SETUP_SUBMIT_ALL | setupNoSQArray |
-		sys.IORING_SETUP_COOP_TASKRUN | sys.IORING_SETUP_TASKRUN_FLAG
+	want := sys.IORING_SETUP_CQSIZE | sys.IORING_SETUP_CLAMP | sys.IORING_SETUP_SUBMIT_ALL | setupNoSQArray
+	if cfg.Locked || !cfg.Interrupt {
+		want |= sys.IORING_SETUP_COOP_TASKRUN | sys.IORING_SETUP_TASKRUN_FLAG
+	}
 	if cfg.Locked {
 		want |= setupSingleIssuer | setupDeferTaskrun
 	}
@@ -192,6 +194,9 @@ func (r *Ring) mapQueues(p *Params) error {
 	r.cqHead, r.cqTail = at(cq, p.CQOffset.Head), at(cq, p.CQOffset.Tail)
 	r.cqMask = *at(cq, p.CQOffset.RingMask)
 	r.cqes = unsafe.Slice((*CQE)(unsafe.Pointer(&cq[p.CQOffset.Cqes])), p.CQEntries)
+	if p.CQOffset.Flags != 0 {
+		r.cqFlags = at(cq, p.CQOffset.Flags)
+	}
 	if r.flags&setupNoSQArray == 0 {
 		// The indirection array maps every place to itself, for good.
 		array := unsafe.Slice(at(sq, p.SQOffset.Array), p.SQEntries)

@@ -276,26 +276,28 @@ func TestSetupLadder(t *testing.T) {
 	for _, c := range []struct {
 		version ring.Version
 		flags   uint32
+		coop    uint32 // besides, if the kernel is not to interrupt
 		locked  uint32 // besides
 	}{
-		{ring.V(5, 6), 0, 0},
-		{ring.V(5, 10), 0, 0},
-		{ring.V(5, 15), 0, 0},
-		{ring.V(5, 18), submitAll, 0},
-		{ring.V(5, 19), submitAll | coop, 0},
-		{ring.V(6, 0), submitAll | coop, 0},
-		{ring.V(6, 1), submitAll | coop, deferred},
-		{ring.V(6, 5), submitAll | coop, deferred},
-		{ring.V(6, 6), submitAll | coop | noArray, deferred},
-		{ring.V(6, 18), submitAll | coop | noArray, deferred},
+		{ring.V(5, 6), 0, 0, 0},
+		{ring.V(5, 10), 0, 0, 0},
+		{ring.V(5, 15), 0, 0, 0},
+		{ring.V(5, 18), submitAll, 0, 0},
+		{ring.V(5, 19), submitAll, coop, 0},
+		{ring.V(6, 0), submitAll, coop, 0},
+		{ring.V(6, 1), submitAll, coop, deferred},
+		{ring.V(6, 5), submitAll, coop, deferred},
+		{ring.V(6, 6), submitAll | noArray, coop, deferred},
+		{ring.V(6, 18), submitAll | noArray, coop, deferred},
 	} {
-		for _, locked := range []bool{false, true} {
+		for kind := range 4 {
+			locked, interrupt := kind&1 != 0, kind&2 != 0
 			for _, allow := range [][]ring.Op{nil, {ring.OpNop, ring.OpSendZC}} {
-				t.Run(fmt.Sprintf("%v, locked %v, allow %v", c.version, locked, allow), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%v, locked %v, interrupt %v, allow %v", c.version, locked, interrupt, allow), func(t *testing.T) {
 					lockThread(t)
 					sim := ring.NewSim(ring.SimConfig{Version: c.version})
 					k := &ladder{Kernel: sim}
-					r, err := ring.Open(ring.Config{Kernel: k, Entries: 8, Locked: locked, Allow: allow, AllowTables: locked})
+					r, err := ring.Open(ring.Config{Kernel: k, Entries: 8, Locked: locked, Interrupt: interrupt, Allow: allow, AllowTables: locked})
 					if allow != nil && c.version < ring.V(5, 10) {
 						if !errors.Is(err, ring.ErrUnavailable) {
 							t.Fatalf("restrictions before 5.10: %v", err)
@@ -308,6 +310,9 @@ func TestSetupLadder(t *testing.T) {
 					want := c.flags | base
 					if locked {
 						want |= c.locked
+					}
+					if locked || !interrupt {
+						want |= c.coop
 					}
 					if allow != nil {
 						want |= disabled

@@ -1,0 +1,83 @@
+package driver_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"uringo/driver"
+	"uringo/ops"
+)
+
+// doze has a driver woken by requests alone until it dozes. Something for which nothing comes yet has to be in its ring.
+func (e *rig) doze(d *driver.Driver) {
+	before := d.Stats().Dozes
+	e.eventually("the driver dozes", func() bool {
+		must(e, d, ops.Nop())
+		time.Sleep(100 * time.Microsecond) // or it need not sleep
+		return d.Stats().Dozes > before
+	})
+}
+
+// TestDozes has reads end while the driver waits for them on its channel, or is about to, or no longer is.
+func TestDozes(t *testing.T) {
+	on(t, []way{onUring}, func(e *rig) {
+		d := e.open(driver.Config{})
+		r, w := e.pipe()
+		b := make([]byte, 1)
+		for i := range size(30, 1000) {
+			read := driver.Submit(d, ops.ReadAt(r, b, -1))
+			e.doze(d)
+			for range rand.IntN(3) {
+				driver.Submit(d, ops.Nop())
+			}
+			time.Sleep(time.Duration(rand.IntN(100)) * time.Microsecond)
+			e.write(w, []byte{byte(i)})
+			got := read.Wait(context.Background())
+			if got.Err != nil || got.N != 1 || got.Buf[0] != byte(i) {
+				e.Fatalf("read %d: %+v", i, got)
+			}
+			b = got.Buf
+		}
+	})
+}
+
+// TestDozesNot has the same where the ring may not be asked for announcements, and where completions are to gather.
+func TestDozesNot(t *testing.T) {
+	on(t, []way{onUring}, func(e *rig) {
+		restricted := driver.Config{Restrict: driver.DataOnly()}
+		for _, cfg := range []driver.Config{restricted, {MinWait: time.Microsecond}} {
+			d := e.open(cfg)
+			r, w := e.pipe()
+			read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+			for range 100 {
+				must(e, d, ops.Nop())
+				time.Sleep(10 * time.Microsecond)
+			}
+			if n := d.Stats().Dozes; n > 0 {
+				e.Errorf("%+v: %d times", cfg, n)
+			}
+			e.write(w, []byte{1})
+			if got := read.Wait(context.Background()); got.N != 1 {
+				e.Errorf("%+v", got)
+			}
+		}
+	})
+}
+
+// TestCloseDozing closes a driver that dozes. What is in its ring is cancelled, and how that ends is announced.
+func TestCloseDozing(t *testing.T) {
+	on(t, []way{onUring}, func(e *rig) {
+		for range size(5, 100) {
+			d := e.open(driver.Config{})
+			r, _ := e.pipe()
+			read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+			e.doze(d)
+			e.shut(d)
+			if got := read.Wait(context.Background()); got.Err == nil {
+				e.Errorf("%+v", got)
+			}
+		}
+	})
+}
