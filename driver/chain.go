@@ -156,7 +156,7 @@ type chain struct {
 func (d *Driver) begin(c *chain) {
 	for _, r := range c.reqs {
 		r.cur = r.seq
-		r.state, r.sent = stateLinked, true
+		r.state = stateLinked
 	}
 	d.goOn(c)
 }

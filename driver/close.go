@@ -181,11 +181,12 @@ func (d *Driver) finish() {
 	}
 	if d.broken == nil {
 		d.pool.Close()
-		err = errors.Join(d.ring.Close(), d.unwatch())
+		err = d.ring.Close()
 	} else {
 		err = d.broken
 		leak(d)
 	}
+	err = errors.Join(err, d.unwatch())
 	final := d.snapshot()
 	defer func() {
 		if p := recover(); p != nil {

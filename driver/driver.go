@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -114,17 +115,17 @@ type Driver struct {
 	start     time.Time
 	clock     int64 // nanoseconds since start, of a recent pass
 	passes    uint64
-	told      uint64 // requests whose waiter was told
-	took      uint64 // requests that came over the channel
-	outside   uint64 // of those told, the ones that had come over the channel
-	gaveWay   uint64 // told and took, or outside, as of the last giveWay
-	lastShare int64  // the clock when others last had a turn, see share
-	longTurn  bool   // giving way took long, the last time
-	hope      int    // see dash
-	dull      int    // how often there was none
-	crowd     int    // see linger
-	open      bool   // the kernel shows completions without being entered
-	spins     bool   // see spin
+	told      uint64            // requests whose waiter was told
+	took      uint64            // requests that came over the channel
+	gaveWay   uint64            // told and took, as of the last giveWay
+	lastShare int64             // the clock when others last had a turn, see share
+	longTurn  bool              // giving way took long, the last time
+	hope      int               // see dash
+	dull      int               // how often there was none
+	crowd     int               // see linger
+	load      [2]metrics.Sample // see needed
+	open      bool              // the kernel shows completions without being entered
+	spins     bool              // see spin
 	doze      doze
 	spinHope  int
 	plugged   int // for a block device, and not submitted
@@ -176,6 +177,7 @@ func open(cfg Config, guest Guest) (*Driver, error) {
 		delayed: make(map[*Request]struct{}),
 		cqes:    make([]ring.CQE, 256),
 		start:   time.Now(),
+		load:    [...]metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}, {Name: "/sched/goroutines/running:goroutines"}},
 	}
 	d.poke.control = func() {}
 	d.cancelOut = make(map[uint64]uint64)
@@ -407,7 +409,6 @@ func (d *Driver) accept(r *Request) {
 		if one.control != nil {
 			one.control()
 		} else {
-			one.sent = true
 			d.Issue(one)
 			n++
 		}

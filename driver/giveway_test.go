@@ -46,3 +46,26 @@ func TestGuestDriverGivesWay(t *testing.T) {
 		}
 	})
 }
+
+// A task of the guest starts a goroutine and waits for it, and there is no processor but the driver's: the goroutine has run before the driver
+// waits in the kernel.
+func TestGuestDriverGivesWayToNobodyItKnows(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	withCrew(t, driver.Config{}, func(e *rig, d *driver.Driver, c *crew) {
+		const n = 200
+		before := d.Stats().Wakeups
+		for range n {
+			done := make(chan struct{})
+			c.run(func() {
+				go func() {
+					d.Poke()
+					close(done)
+				}()
+			})
+			<-done
+		}
+		if woken := d.Stats().Wakeups - before; woken > n/2 {
+			e.Errorf("the driver was woken %d times by %d goroutines", woken, n)
+		}
+	})
+}

@@ -39,7 +39,6 @@ type Request struct {
 	hit      bool     // somebody else's cancellation may have found it; the driver's
 	shut     bool     // cancelled by the end of the driver; the driver's
 	ended    bool     // the maker's, see End
-	sent     bool     // it came over the channel: who waits is no task of the driver's guest
 	hungUp   bool     // the descriptor was when it was last ready; the driver's
 	ready    uint32   // events of the descriptor to wait for before the operation is tried again; the driver's
 	hasEarly bool     // the result is in, and the memory still the kernel's (zero copy); the driver's
@@ -79,7 +78,7 @@ func (r *Request) Reset(spec *ops.Spec, w Waiter) Seq { return r.reset(spec, w, 
 func (r *Request) reset(spec *ops.Spec, w Waiter, behind *toucher) Seq {
 	r.spec = *spec
 	r.waiter = w
-	r.ended, r.sent = false, false
+	r.ended = false
 	if r.seq++; r.seq == 0 {
 		r.seq = 1
 	}

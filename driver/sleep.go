@@ -2,6 +2,7 @@ package driver
 
 import (
 	"runtime"
+	"runtime/metrics"
 	"time"
 )
 
@@ -56,20 +57,16 @@ func (d *Driver) sleep() {
 // will submit the next operation, and the pool's. Where there is no other processor to run them they would otherwise wait until the Go
 // runtime notices that this thread sits in the kernel, which can take it 10 ms.
 func (d *Driver) giveWay() bool {
-	news := d.told + d.took
 	if d.guest != nil {
-		news = d.outside // its own tasks have run; and a locked goroutine changes threads twice to give way
+		return d.giveThread()
 	}
+	news := d.told + d.took
 	if d.pooled == 0 && news == d.gaveWay {
 		return false
 	}
 	d.gaveWay = news
-	if (d.guest != nil || d.longTurn) && d.ring.Queued() > 0 {
-		// Others may take their time, and somebody waits for this. A busy kernel may have had completions taken.
-		told := d.told
-		if d.submit(); d.told != told || !d.sleepy() {
-			return true
-		}
+	if d.longTurn && d.ring.Queued() > 0 && d.submitFirst() {
+		return true
 	}
 	// Every 61st time the scheduler looks first where it has just put us, and nobody else has run. It does not do so twice in a row.
 	for range 2 {
@@ -82,6 +79,37 @@ func (d *Driver) giveWay() bool {
 		}
 	}
 	return false
+}
+
+// giveThread is giveWay for a goroutine that is locked to its thread, which changes threads twice for that: so it asks first whether
+// anybody needs the processor.
+func (d *Driver) giveThread() bool {
+	for range 2 {
+		if !d.needed() {
+			return false
+		}
+		if d.ring.Queued() > 0 && d.submitFirst() {
+			return true
+		}
+		if runtime.Gosched(); len(d.intake) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// submitFirst submits what is queued before others run, as they may take their time, and somebody waits for this. It reports whether
+// that has brought something: a busy kernel may have had completions taken.
+func (d *Driver) submitFirst() bool {
+	told := d.told
+	d.submit()
+	return d.told != told || !d.sleepy()
+}
+
+// needed reports whether goroutines wait for a processor and there is none for them.
+func (d *Driver) needed() bool {
+	metrics.Read(d.load[:])
+	return d.load[0].Value.Uint64() > 0 && d.load[1].Value.Uint64() >= uint64(runtime.GOMAXPROCS(0))
 }
 
 // longTurn is how long others run when they do more than to take a result and to ask for the next. Then nothing is to wait for them twice.
