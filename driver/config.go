@@ -80,11 +80,11 @@ type Config struct {
 	// io_uring only.
 	Spin time.Duration
 
-	// Interrupt has the kernel interrupt a thread of the process that computes when an operation completes that was submitted on it. Without, such a
-	// completion is late by up to a tick of the clock, 1 to 10 ms, where the goroutine on that thread makes no system call for so long. It
-	// costs an interrupt to another processor for most completions: in a virtual machine a quarter to half of the rate of busy sockets. Meant
-	// for services that compute for milliseconds at a time and care about their slowest answers. io_uring only; drivers that run a guest,
-	// such as those of Local, have no such delay. io_uring_setup(2), IORING_SETUP_COOP_TASKRUN.
+	// Interrupt has a completion interrupt the thread that submitted the operation. Without, it is late by up to a tick of the clock, 1 to 10 ms,
+	// where a goroutine computes on that thread and makes no system call meanwhile. It costs an interrupt to another processor for most
+	// completions: in a virtual machine a quarter to half of the rate of busy sockets. It is meant for services that compute for
+	// milliseconds at a time and care for their slowest answers. io_uring only; drivers that run a guest, as those of Local, have no such
+	// delay. io_uring_setup(2), IORING_SETUP_COOP_TASKRUN.
 	Interrupt bool
 
 	// Logger receives diagnostics. Nil means silence.

@@ -46,7 +46,7 @@ func (d *Driver) nap() bool {
 	return true
 }
 
-// slept learns from a sleep, whether it was a completion that ended it.
+// slept learns from a sleep, whether a completion in the ring has ended it; of plain calls, messages tell.
 func (d *Driver) slept(completed bool) {
 	if completed {
 		d.doze.hope = 0

@@ -446,7 +446,10 @@ func (d *Driver) enter(err error) {
 }
 
 // reap handles the completions that are there and returns how many.
-func (d *Driver) reap() int {
+func (d *Driver) reap() int { return d.reapRing() + d.reapCalls() }
+
+// reapRing handles those of the ring.
+func (d *Driver) reapRing() int {
 	total := 0
 	for d.broken == nil {
 		n := d.ring.Reap(d.cqes)
@@ -458,7 +461,7 @@ func (d *Driver) reap() int {
 			break
 		}
 	}
-	return total + d.reapCalls()
+	return total
 }
 
 // reapCalls handles the results of plain calls.

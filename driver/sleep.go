@@ -49,7 +49,7 @@ func (d *Driver) sleep() {
 		d.status.Store(awake)
 		d.tick() // it may have been long
 		d.enter(err)
-		d.slept(d.reap() > 0)
+		d.slept(d.reapRing() > 0)
 	}
 }
 

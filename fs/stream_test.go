@@ -455,11 +455,27 @@ func TestWriteFileLetGo(t *testing.T) {
 					defer r.Close(ctx)
 					want := pattern(1<<20, 2)
 					data := bytes.Clone(want)
-					soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-					defer cancel()
-					if err := fs.WriteFile(soon, name, data, 0); !errors.Is(err, context.DeadlineExceeded) {
+					writing, cancel := context.WithCancel(ctx)
+					over := make(chan struct{})
+					go func() { // when the FIFO is open and has something
+						defer close(over)
+						defer cancel()
+						for writing.Err() == nil {
+							n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+							if err != nil {
+								t.Error(err)
+							}
+							if n > 0 || err != nil {
+								return
+							}
+							time.Sleep(time.Millisecond)
+						}
+					}()
+					if err := fs.WriteFile(writing, name, data, 0); !errors.Is(err, context.Canceled) {
 						t.Errorf("WriteFile = %v", err)
 					}
+					cancel()
+					<-over
 					clear(data)
 					if got, err := io.ReadAll(r.NewReader(ctx, 0)); err != nil || len(got) == len(want) || !bytes.HasPrefix(want, got) {
 						t.Errorf("the FIFO has %d bytes, or others, %v", len(got), err)

@@ -16,8 +16,8 @@ const (
 	cqEventfdDisabled uint32 = 1 << 0 // IORING_CQ_EVENTFD_DISABLED, 5.8
 )
 
-// OpenNews has the kernel count completions on a descriptor that the Go runtime polls, so that a goroutine can wait for them without a thread; not
-// before Announce says so. The caller closes the file when the ring is closed. Owner only; once. Kernel 5.8.
+// OpenNews has the kernel count completions, while Announce says so, on a descriptor that the Go runtime polls: a goroutine can wait for them
+// there without a thread. The caller closes the file when the ring is closed. Owner only; once. Kernel 5.8.
 func (r *Ring) OpenNews() (*os.File, error) {
 	if r.cqFlags == nil {
 		return nil, fmt.Errorf("ring: no switch for an eventfd, Linux 5.8: %w", errors.ErrUnsupported)
@@ -37,7 +37,8 @@ func (r *Ring) OpenNews() (*os.File, error) {
 	return f, nil
 }
 
-// Announce switches on or off what OpenNews is for. The kernel may not see it at once: a completion that comes at the same moment may go without. Owner only.
+// Announce switches on or off what OpenNews is for. Whoever switches it on and then finds that nothing is Ready misses nothing: between showing
+// a completion and looking at the switch the kernel has a full barrier (wq_has_sleeper), and here the atomic store is one. Owner only.
 func (r *Ring) Announce(on bool) {
 	flags := cqEventfdDisabled
 	if on {
