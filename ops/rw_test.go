@@ -202,6 +202,14 @@ func TestReadWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		terminal := e.opened(unix.Open(fmt.Sprintf("/dev/pts/%d", n), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0))
+		mode, err := unix.IoctlGetTermios(terminal, unix.TCGETS)
+		if err == nil {
+			mode.Oflag &^= unix.OPOST // or the end of the line comes in another way, and sometimes later
+			err = unix.IoctlSetTermios(terminal, unix.TCSETS, mode)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, c := range []struct {
 			name     string
 			from, to int
@@ -225,9 +233,6 @@ func TestReadWaits(t *testing.T) {
 				must(e, WriteAt(c.to, []byte(sent), -1))
 			}
 			got := e.await(id)
-			if want := strings.ReplaceAll(sent, "\n", "\r\n"); c.name == "terminal" && string(buf[:max(0, got)]) == want {
-				continue
-			}
 			if got != 8 || string(buf[:8]) != sent {
 				t.Errorf("%s: %d %q", c.name, got, buf)
 			}
