@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -150,27 +149,30 @@ func processorTime(t testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// idleVar is set in a process that has no driver, for TestIdle.
+// idleVar says to a process of TestIdle what it has.
 const idleVar = "URINGO_TEST_IDLE"
 
-// beIdle sleeps for as many nanoseconds as every line of standard input says, and says how much processor time that took.
-func beIdle(t *testing.T) {
+// beIdle sleeps for as many nanoseconds as every line of standard input says, and says how much processor time that took and how often
+// the driver has entered the kernel meanwhile.
+func beIdle(t *testing.T, enters func() uint64) {
+	runtime.GC()
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		while, err := strconv.ParseInt(in.Text(), 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		used := processorTime(t)
+		entered, used := enters(), processorTime(t)
 		time.Sleep(time.Duration(while))
-		fmt.Println(int64(processorTime(t) - used))
+		used = processorTime(t) - used
+		fmt.Println(int64(used), enters()-entered)
 	}
 }
 
-// idler starts a process that has nothing to do, and returns what begins a measurement of it and what gives the result.
-func idler(t *testing.T) (begin func(while time.Duration), end func() time.Duration) {
+// idler starts a process that does nothing with what it has, and returns what begins a measurement of it and what gives the result.
+func idler(t *testing.T, with string) (begin func(while time.Duration), end func() (used time.Duration, enters uint64)) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-	cmd.Env = testenv.Environ(idleVar + "=1")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$")
+	cmd.Env = testenv.Environ(idleVar + "=" + with)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -192,47 +194,60 @@ func idler(t *testing.T) (begin func(while time.Duration), end func() time.Durat
 			t.Error(err)
 		}
 	}
-	return begin, func() time.Duration {
+	return begin, func() (used time.Duration, enters uint64) {
 		line, err := lines.ReadString('\n')
-		n, _ := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
-		if err != nil || n <= 0 {
+		if err == nil {
+			_, err = fmt.Sscan(line, (*int64)(&used), &enters)
+		}
+		if err != nil || used <= 0 {
 			t.Errorf("the idle process says %q: %v", line, err)
 		}
-		return time.Duration(n)
+		return used, enters
 	}
 }
 
 // A driver with nothing to do does nothing, whether it waits for a request or for an operation. What a Go program uses that only sleeps depends on
-// the machine, and on what else is going on there; so one sleeps beside it. What this test itself costs, and the Go runtime, which has its own
-// affairs now and then, is less of a longer while.
+// the machine, and on what else is going on there; so one sleeps beside it. Both are processes of their own, as other tests leave the Go
+// runtime something to do. It has its own affairs now and then, too, which are less of a longer while.
 func TestIdle(t *testing.T) {
-	if os.Getenv(idleVar) != "" {
-		beIdle(t)
+	ways := []way{onUring, onPortable, onLocked, onLockedPortable}
+	const nothing, driverAlone, operation = "nothing", "a driver", "an operation in flight"
+	switch with := os.Getenv(idleVar); with {
+	case nothing:
+		beIdle(t, func() uint64 { return 0 })
 		return
-	}
-	begin, end := idler(t)
-	on(t, []way{onUring, onPortable, onLocked, onLockedPortable}, func(e *rig) {
-		for _, waits := range []bool{false, true} {
+	case driverAlone, operation:
+		on(t, ways, func(e *rig) {
 			d := e.open(driver.Config{})
 			r, w := e.pipe()
 			must(e, d, ops.Nop())
 			var read *driver.Pending[[]byte]
-			if waits {
+			if with == operation {
 				read = driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
 				pending(e, read)
 			}
-			debug.FreeOSMemory() // or the runtime gives back what other tests took, in its own time, of which it takes up to 1 %
-			const most = 0.5     // percent
+			beIdle(e.T, func() uint64 { return d.Stats().Enters })
+			if read != nil {
+				e.write(w, []byte{1})
+				result(e, read)
+			}
+			e.shut(d)
+		})
+		return
+	}
+	beginNothing, endNothing := idler(t, nothing)
+	on(t, ways, func(e *rig) {
+		for _, with := range []string{driverAlone, operation} {
+			begin, end := idler(e.T, with)
+			const most = 0.5 // percent
 			least := 100.0
 			for while := 400 * time.Millisecond; least > most && while < 10*time.Second; while *= 2 {
-				before := d.Stats()
+				beginNothing(while)
 				begin(while)
-				used := processorTime(e)
-				time.Sleep(while)
-				used = processorTime(e) - used
-				least = min(least, 100*float64(used-end())/float64(while))
-				n := d.Stats().Enters - before.Enters
-				e.Logf("an operation in flight: %v; in %v: %d enters, at least %.2f %% of processor time more than without", waits, while, n, least)
+				used, n := end()
+				without, _ := endNothing()
+				least = min(least, 100*float64(used-without)/float64(while))
+				e.Logf("%s; in %v: %d enters, at least %.2f %% of processor time more than without", with, while, n, least)
 				if n > 2 { // asking takes one
 					e.Errorf("%d enters", n)
 				}
@@ -240,11 +255,6 @@ func TestIdle(t *testing.T) {
 			if least > most {
 				e.Errorf("%.2f %% of processor time more than without", least)
 			}
-			if waits {
-				e.write(w, []byte{1})
-				result(e, read)
-			}
-			e.shut(d)
 		}
 	})
 }
