@@ -26,8 +26,7 @@ func (d *Driver) nap() bool {
 	if d.doze.hope < dozeHope || !d.watched() {
 		return false
 	}
-	told := d.told
-	if d.submit(); d.told != told || !d.sleepy() {
+	if d.submitFirst() {
 		return true
 	}
 	// The order matters, as in sleep: have completions announced, then look once more.

@@ -98,8 +98,8 @@ func (d *Driver) giveThread() bool {
 	return false
 }
 
-// submitFirst submits what is queued before others run, as they may take their time, and somebody waits for this. It reports whether
-// that has brought something: a busy kernel may have had completions taken.
+// submitFirst submits what is queued before others run or the driver parks, as that may take its time, and somebody waits for this. It reports
+// whether that has brought something: a busy kernel may have had completions taken.
 func (d *Driver) submitFirst() bool {
 	told := d.told
 	d.submit()
