@@ -150,7 +150,7 @@ func (f *File) readKept(ctx context.Context, p []byte, off int64) (int, error) {
 // readHeld is readKept for a valid offset, or for -1 and a file without offsets.
 func (f *File) readHeld(ctx context.Context, p []byte, off int64) (int, error) {
 	l := f.lend()
-	n, err := f.readAt(staying{ctx}, p, nil, off, l.free)
+	n, err := f.readAt(handle.Stay(ctx), p, nil, off, l.free)
 	return n, f.wrap("read", l.end(ctx, err))
 }
 
@@ -162,7 +162,7 @@ func (f *File) writeKept(ctx context.Context, p []byte, off int64) (done int, er
 	l := f.lend()
 	for done < len(p) && err == nil {
 		var n int
-		n, err = f.writeAt(staying{ctx}, p[done:], nil, off+int64(done), l.free)
+		n, err = f.writeAt(handle.Stay(ctx), p[done:], nil, off+int64(done), l.free)
 		done += n
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite
@@ -180,13 +180,9 @@ func (f *File) writeNextKept(ctx context.Context, p []byte) (int, error) {
 	f.known()
 	f.h.Release()
 	l := f.lend()
-	n, err := f.writeOn(staying{ctx}, p, l.free)
+	n, err := f.writeOn(handle.Stay(ctx), p, l.free)
 	return n, f.wrap("write", l.end(ctx, err))
 }
-
-// staying is the context of a caller who waits until the kernel has let go of what was given to it: to be let go before by a Config.CancelGrace
-// would bring nothing but not to know what became of it.
-type staying struct{ context.Context }
 
 // noOffsets reports whether the file is one without offsets, as far as that can be found out still.
 func (f *File) noOffsets() bool {

@@ -7,6 +7,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/handle"
 	"uringo/internal/stripe"
 	"uringo/internal/syscost"
 	"uringo/ops"
@@ -146,7 +147,7 @@ func perform[T any](ctx context.Context, r Route, remote bool, o ops.Op[T]) ops.
 	case remote:
 		o.Flags |= ops.Async
 	}
-	_, o.Patient = ctx.(staying)
+	o.Patient = handle.Stays(ctx)
 	return executor.Do(ctx, o)
 }
 

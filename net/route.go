@@ -84,24 +84,17 @@ func onRing[T any](ctx context.Context, o ops.Op[T], free func()) (int, error) {
 	return executor.Perform(ctx, &o.Spec)
 }
 
-// staying is the context of a caller who waits until the kernel has let go of what was given to it: to be let go before by a Config.CancelGrace
-// would bring nothing but not to know what became of it.
-type staying struct{ context.Context }
-
 // patient reports whether ctx is that of a caller who stays. The calls of the standard library's shapes, which work under deadlines, always do.
 func patient(ctx context.Context) bool {
-	switch ctx.(type) {
-	case staying, *untilDeadline:
-		return true
-	}
-	return false
+	_, shaped := ctx.(*untilDeadline)
+	return shaped || handle.Stays(ctx)
 }
 
 // toEnd is onRing for a caller who stays. lost says that he was let go all the same, as the driver has failed or been given up, and has waited:
 // what the operation did is not known then, and the error is that of ctx.
 func toEnd[T any](ctx context.Context, d *driver.Driver, o ops.Op[T]) (n int, err error, lost bool) {
 	var gone executor.Event
-	n, err = onRing(staying{ctx}, o, gone.Set)
+	n, err = onRing(handle.Stay(ctx), o, gone.Set)
 	if !handle.Abandoned(err) {
 		return n, err, false
 	}

@@ -227,7 +227,7 @@ func (s *sending) byHand() (int, error) {
 	sent := 0
 	for err == nil && sent < n {
 		var k int
-		k, err = s.c.sendPart(staying{s.ctx}, (*b)[sent:n], s.c.h.Free)
+		k, err = s.c.sendPart(handle.Stay(s.ctx), (*b)[sent:n], s.c.h.Free)
 		sent += k
 		if err == nil && k == 0 {
 			err = io.ErrShortWrite

@@ -56,7 +56,7 @@ type connSink struct{ c *Conn }
 func (s connSink) drain(ctx context.Context, p *pipe) (int, error) { return s.c.drain(ctx, p) }
 
 func (s connSink) send(ctx context.Context, b []byte) (int, error) {
-	return s.c.sendPart(staying{ctx}, b, s.c.h.Free)
+	return s.c.sendPart(handle.Stay(ctx), b, s.c.h.Free)
 }
 
 func (s connSink) fail(err error) error { return s.c.fail("write", "splice", err) }
@@ -73,7 +73,7 @@ func (s piecemeal) drain(ctx context.Context, p *pipe) (int, error) {
 }
 
 func (s piecemeal) send(ctx context.Context, b []byte) (int, error) {
-	return s.c.sendAll(staying{ctx}, b, s.c.freeWrite)
+	return s.c.sendAll(handle.Stay(ctx), b, s.c.freeWrite)
 }
 
 // transfer is a [Conn.Splice] or [Conn.ReceiveFile] under way. It may receive under another context than it sends.
@@ -208,7 +208,7 @@ func (t *transfer) byHand() error {
 	if t.src.net.typ == unix.SOCK_STREAM { // of a packet, what is not received is lost
 		into = into[:t.room(len(into))]
 	}
-	n, err := t.src.receive(staying{t.rctx}, into, 0, t.src.h.Free)
+	n, err := t.src.receive(handle.Stay(t.rctx), into, 0, t.src.h.Free)
 	if err == nil {
 		wanted := t.room(n)
 		t.src.putBack(bytes.Clone(into[wanted:n]))

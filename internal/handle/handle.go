@@ -219,6 +219,19 @@ func (h *Handle) CloseApart(ctx context.Context, first func()) error {
 	return err
 }
 
+// staying is the context of a caller who waits until the kernel has let go of what was given to it: to be let go before by a Config.CancelGrace
+// would bring nothing but not to know what became of it.
+type staying struct{ context.Context }
+
+// Stay returns a context for the operations of such a caller.
+func Stay(ctx context.Context) context.Context { return staying{ctx} }
+
+// Stays reports whether ctx is one: then the operation is ops.Spec.Patient.
+func Stays(ctx context.Context) bool {
+	_, ok := ctx.(staying)
+	return ok
+}
+
 // Abandoned reports whether the kernel still has what was given to the operation.
 func Abandoned(err error) bool { return err != nil && errors.Is(err, driver.ErrAbandoned) }
 
