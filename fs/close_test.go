@@ -146,16 +146,22 @@ func TestCloseGivesUp(t *testing.T) {
 		if n, err := reading.Join(ctx); n != 4 && !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("Read = %d, %v", n, err)
 		}
-		for range 1000 {
-			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-				return
-			}
-			if err := executor.Sleep(ctx, time.Millisecond); err != nil {
-				t.Error(err)
-			}
-		}
-		t.Error("the descriptor stays open")
+		untilClosed(t, ctx, fd)
 	})
+}
+
+// untilClosed waits until a descriptor is closed.
+func untilClosed(t *testing.T, ctx context.Context, fd int) {
+	t.Helper()
+	for range 1000 {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			return
+		}
+		if err := executor.Sleep(ctx, time.Millisecond); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Error("the descriptor stays open")
 }
 
 // TestAbandon lets the caller of a read go that cannot be cancelled. The descriptor stays until the kernel has let go of it.
@@ -189,15 +195,7 @@ func TestAbandon(t *testing.T) {
 		if _, _, err := w.Write(ctx, []byte("late")); err != nil {
 			t.Error(err)
 		}
-		for range 1000 {
-			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-				return
-			}
-			if err := executor.Sleep(ctx, time.Millisecond); err != nil {
-				t.Error(err)
-			}
-		}
-		t.Error("the descriptor stays open")
+		untilClosed(t, ctx, fd)
 	})
 }
 

@@ -92,17 +92,27 @@ func TestBrokenPipe(t *testing.T) { // HAZARDS T35
 	})
 }
 
+// fifo makes a FIFO and opens it for reading. What it opens is nil if that fails.
+func fifo(t *testing.T, ctx context.Context) (name string, r *fs.File) {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(name, 0o600); err != nil {
+		t.Error(err)
+		return name, nil
+	}
+	r, err := fs.OpenFile(ctx, name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Error(err)
+		return name, nil
+	}
+	return name, r
+}
+
 // TestFIFOWithoutWriter reads a FIFO that has no writer, which is its end, and has never had one, of which poll(2) says nothing.
 func TestFIFOWithoutWriter(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
-		name := filepath.Join(t.TempDir(), "fifo")
-		if err := unix.Mkfifo(name, 0o600); err != nil {
-			t.Error(err)
-			return
-		}
-		r, err := fs.OpenFile(ctx, name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			t.Error(err)
+		name, r := fifo(t, ctx)
+		if r == nil {
 			return
 		}
 		defer r.Close(ctx)
@@ -376,13 +386,7 @@ func TestReaderWriterWithoutOffsets(t *testing.T) {
 // TestReaderWriterLetGo reads and writes with contexts that end at any moment, on a driver that lets callers go before the kernel: a Reader and a
 // Writer wait for that, so every byte arrives once, and their buffers are their callers' again.
 func TestReaderWriterLetGo(t *testing.T) {
-	for _, engine := range testenv.Engines(t) {
-		for _, e := range executors() {
-			t.Run(fmt.Sprintf("%v/%v", engine, e), func(t *testing.T) {
-				run(t, e, driver.Config{Engine: engine, CancelGrace: time.Nanosecond}, testReaderWriterLetGo)
-			})
-		}
-	}
+	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, testReaderWriterLetGo)
 }
 
 func testReaderWriterLetGo(t *testing.T, ctx context.Context) {
@@ -438,52 +442,40 @@ func testReaderWriterLetGo(t *testing.T, ctx context.Context) {
 // TestWriteFileLetGo writes a file that is a FIFO which nobody empties, on a driver that lets callers go before the kernel: what is in it in the end
 // is what WriteFile was given, whatever becomes of that afterwards.
 func TestWriteFileLetGo(t *testing.T) {
-	for _, engine := range testenv.Engines(t) {
-		for _, e := range executors() {
-			t.Run(fmt.Sprintf("%v/%v", engine, e), func(t *testing.T) {
-				run(t, e, driver.Config{Engine: engine, CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
-					name := filepath.Join(t.TempDir(), "fifo")
-					if err := unix.Mkfifo(name, 0o600); err != nil {
-						t.Error(err)
-						return
-					}
-					r, err := fs.OpenFile(ctx, name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					defer r.Close(ctx)
-					want := pattern(1<<20, 2)
-					data := bytes.Clone(want)
-					writing, cancel := context.WithCancel(ctx)
-					over := make(chan struct{})
-					go func() { // when the FIFO is open and has something
-						defer close(over)
-						defer cancel()
-						for writing.Err() == nil {
-							n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
-							if err != nil {
-								t.Error(err)
-							}
-							if n > 0 || err != nil {
-								return
-							}
-							time.Sleep(time.Millisecond)
-						}
-					}()
-					if err := fs.WriteFile(writing, name, data, 0); !errors.Is(err, context.Canceled) {
-						t.Errorf("WriteFile = %v", err)
-					}
-					cancel()
-					<-over
-					clear(data)
-					if got, err := io.ReadAll(r.NewReader(ctx, 0)); err != nil || len(got) == len(want) || !bytes.HasPrefix(want, got) {
-						t.Errorf("the FIFO has %d bytes, or others, %v", len(got), err)
-					}
-				})
-			})
+	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
+		name, r := fifo(t, ctx)
+		if r == nil {
+			return
 		}
-	}
+		defer r.Close(ctx)
+		want := pattern(1<<20, 2)
+		data := bytes.Clone(want)
+		writing, cancel := context.WithCancel(ctx)
+		over := make(chan struct{})
+		go func() { // when the FIFO is open and has something
+			defer close(over)
+			defer cancel()
+			for writing.Err() == nil {
+				n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+				if err != nil {
+					t.Error(err)
+				}
+				if n > 0 || err != nil {
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		if err := fs.WriteFile(writing, name, data, 0); !errors.Is(err, context.Canceled) {
+			t.Errorf("WriteFile = %v", err)
+		}
+		cancel()
+		<-over
+		clear(data)
+		if got, err := io.ReadAll(r.NewReader(ctx, 0)); err != nil || len(got) == len(want) || !bytes.HasPrefix(want, got) {
+			t.Errorf("the FIFO has %d bytes, or others, %v", len(got), err)
+		}
+	})
 }
 
 // TestReaderIntoStandardConn copies from Readers into a connection of the standard library, which takes what has a descriptor for a file that is
