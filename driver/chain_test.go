@@ -598,7 +598,8 @@ func TestChainAbandonedBeforeItsTurn(t *testing.T) {
 // reluctant is a kernel that at times takes no more than a number of entries.
 type reluctant struct {
 	ring.Kernel
-	atMost atomic.Int64 // negative: all
+	atMost  atomic.Int64 // negative: all
+	waiting atomic.Bool  // whether the driver sleeps in it
 }
 
 func (k *reluctant) Enter(fd int, submit, least, flags uint32, arg *ring.WaitArg) (int, syscall.Errno) {
@@ -611,6 +612,8 @@ func (k *reluctant) Enter(fd int, submit, least, flags uint32, arg *ring.WaitArg
 		}
 		k.atMost.Store(left - int64(submit))
 	}
+	k.waiting.Store(least > 0)
+	defer k.waiting.Store(false)
 	return k.Kernel.Enter(fd, submit, least, flags, arg)
 }
 
@@ -638,7 +641,7 @@ func TestChainCancelledBeforeAHardLink(t *testing.T) {
 			d := e.open(driver.Config{})
 			r, w := e.pipe()
 			idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
-			pending(e, idle) // the driver has its wake-up armed, too
+			e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
 			op, res := e.nop(-int(syscall.EINTR))
 			if res == 0 {
 				e.Skip("needs IORING_NOP_INJECT_RESULT")
@@ -689,8 +692,8 @@ func TestChainAbandonedInTheQueue(t *testing.T) {
 		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
 		r, w := e.pipe()
 		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
-		pending(e, idle) // the driver has its wake-up armed, too
 		for _, hard := range []bool{false, true} {
+			e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
 			var given atomic.Int32
 			op := ops.Nop()
 			kind := *op.Kind
