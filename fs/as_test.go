@@ -102,9 +102,16 @@ var dirCalls = map[string]struct {
 	"Symlink":   {func(ctx context.Context, d *fs.Dir) error { return d.Symlink(ctx, "file", "new") }, syscall.EACCES},
 	"Rename":    {func(ctx context.Context, d *fs.Dir) error { return d.Rename(ctx, "file", d, "new", 0) }, syscall.EACCES},
 	"Link":      {func(ctx context.Context, d *fs.Dir) error { return d.Link(ctx, "file", d, "new") }, nil}, // see below
-	"Mknod":     {func(ctx context.Context, d *fs.Dir) error { return d.Mknod(ctx, "new", unix.S_IFIFO|0o600, 0) }, syscall.EACCES},
-	"Chown":     {func(ctx context.Context, d *fs.Dir) error { return d.Chown(ctx, "file", 4711, -1) }, syscall.EPERM},
-	"Chown .":   {func(ctx context.Context, d *fs.Dir) error { return d.Chown(ctx, ".", 4711, -1) }, syscall.EPERM},
+	"LinkFile": {func(ctx context.Context, d *fs.Dir) error {
+		f, err := d.OpenFile(ctx, "file", os.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(d.LinkFile(ctx, f, "new"), f.Close(ctx))
+	}, nil},
+	"Mknod":   {func(ctx context.Context, d *fs.Dir) error { return d.Mknod(ctx, "new", unix.S_IFIFO|0o600, 0) }, syscall.EACCES},
+	"Chown":   {func(ctx context.Context, d *fs.Dir) error { return d.Chown(ctx, "file", 4711, -1) }, syscall.EPERM},
+	"Chown .": {func(ctx context.Context, d *fs.Dir) error { return d.Chown(ctx, ".", 4711, -1) }, syscall.EPERM},
 	"Chtimes": {func(ctx context.Context, d *fs.Dir) error {
 		return d.Chtimes(ctx, "file", time.Time{}, time.Unix(1, 0))
 	}, syscall.EPERM},
@@ -202,7 +209,7 @@ func testAs(t *testing.T, ctx context.Context) {
 	actAs(t, ctx, dir+"/closed", client, func(_, his *fs.Dir) {
 		for name, c := range dirCalls {
 			switch err := c.call(ctx, his); {
-			case name == "Link": // which fails for one reason or another, see fs.protected_hardlinks
+			case name == "Link", name == "LinkFile": // which fail for one reason or another, see fs.protected_hardlinks
 				if !errors.Is(err, syscall.EACCES) && !errors.Is(err, syscall.EPERM) {
 					t.Errorf("closed: %s: %v", name, err)
 				}

@@ -33,26 +33,31 @@ func twoNames(ctx context.Context, op Operation, from *Dir, old string, to *Dir,
 	if two == "" {
 		return badName(new)
 	}
-	if from.f.as != to.f.as {
+	return doBoth(ctx, op, from.f, to.f, func() ops.Op[struct{}] { return mk(one, two) })
+}
+
+// doBoth performs an operation on two descriptors.
+func doBoth(ctx context.Context, op Operation, a, b *File, mk func() ops.Op[struct{}]) error {
+	if a.as != b.as {
 		return errTwoUsers
 	}
-	if !to.f.h.Acquire() {
+	if !b.h.Acquire() {
 		return ErrClosed
 	}
-	o := mk(one, two)
-	o.As = from.f.whose()
-	if !from.f.h.Acquire() {
-		to.f.h.Release()
+	o := mk()
+	o.As = a.whose()
+	if !a.h.Acquire() {
+		b.h.Release()
 		return ErrClosed
 	}
 	o.Release = func() {
-		from.f.h.Release()
-		to.f.h.Release()
+		a.h.Release()
+		b.h.Release()
 	}
-	remote := from.remote() || to.remote()
-	res := perform(ctx, choose(ctx, op, from.f.pinned(op), remote), remote, o)
-	to.f.h.Settle(res.Err, ErrClosed)
-	return from.f.h.Settle(res.Err, ErrClosed)
+	remote := (a.known()|b.known())&traitRemote != 0
+	res := perform(ctx, choose(ctx, op, a.pinned(op), remote), remote, o)
+	b.h.Settle(res.Err, ErrClosed)
+	return a.h.Settle(res.Err, ErrClosed)
 }
 
 // callAt makes a plain call on a name in a directory, for what has no opcode.

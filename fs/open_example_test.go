@@ -68,6 +68,32 @@ func ExampleDir() {
 	// ../../etc/passwd is refused
 }
 
+// A file that has no name until all of it is there: nobody sees half of it, and after a crash nothing of it is left over.
+func ExampleFile_Link() {
+	start(func(ctx context.Context, dir string) error {
+		f, err := fs.OpenOptions{Write: true, Unnamed: true, Mode: 0o600}.Open(ctx, dir)
+		if errors.Is(err, syscall.EOPNOTSUPP) { // by the file system: make it under another name, and rename it
+			fmt.Println("all of it")
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer f.Close(ctx)
+		if _, _, err := f.WriteAllAt(ctx, []byte("all of it"), 0); err != nil {
+			return err
+		}
+		name := filepath.Join(dir, "file")
+		if err := f.Link(ctx, name); err != nil {
+			return err
+		}
+		b, err := fs.ReadFile(ctx, name)
+		fmt.Println(string(b))
+		return err
+	})
+	// Output: all of it
+}
+
 // A file that is gone when it is closed, and nobody else can see meanwhile.
 func ExampleCreateTemp() {
 	start(func(ctx context.Context, dir string) error {

@@ -3,12 +3,10 @@ package copier
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 
-	"uringo/executor"
 	"uringo/fs"
 )
 
@@ -110,15 +108,7 @@ func (t *temp) settle(ctx context.Context, noClobber bool) error {
 	if t.file == nil {
 		return nil
 	}
-	_, err := executor.Block(ctx, func() (struct{}, error) {
-		err := unix.Linkat(int(t.file.Fd()), "", int(t.dir.Fd()), t.name, unix.AT_EMPTY_PATH) // root, and anybody since 6.10
-		if err == unix.ENOENT {
-			from := fmt.Sprintf("/proc/self/fd/%d", t.file.Fd())
-			err = unix.Linkat(unix.AT_FDCWD, from, int(t.dir.Fd()), t.name, unix.AT_SYMLINK_FOLLOW)
-		}
-		return struct{}{}, err
-	})
-	if err != nil {
+	if err := t.dir.LinkFile(ctx, t.file, t.name); err != nil {
 		return t.refused(err, noClobber)
 	}
 	return t.closeFile(ctx)
