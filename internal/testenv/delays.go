@@ -10,22 +10,24 @@ func Delays() (end func() time.Duration) {
 
 func delays(nap time.Duration) (end func() time.Duration) {
 	stop, sum := make(chan struct{}), make(chan time.Duration)
+	begin := time.Now() // who is stopped before the goroutine has begun is late, too
 	go func() {
 		var late time.Duration
 		alarm := time.NewTimer(nap) // one for all, as who counts allocations may be measured, too
 		defer alarm.Stop()
-		for {
-			begin, over := time.Now(), false
+		for over := false; ; {
 			alarm.Reset(nap)
 			select {
 			case <-stop:
 				over = true
 			case <-alarm.C:
 			}
-			if late += max(0, time.Since(begin)-nap); over {
+			now := time.Now()
+			if late += max(0, now.Sub(begin)-nap); over {
 				sum <- late
 				return
 			}
+			begin = now
 		}
 	}()
 	return func() time.Duration {
