@@ -200,10 +200,19 @@ func TestSlowLoris(t *testing.T) { // HAZARDS T23
 			return nil
 		}, func(ctx context.Context) error {
 			defer stop()
-			began := time.Now()
-			short, cancel := context.WithTimeout(ctx, patience)
-			defer cancel()
-			n, buf, err := s.ReadFull(short, make([]byte, 10_000))
+			var began time.Time
+			var n int
+			var buf []byte
+			var err error
+			for range 20 { // a busy machine may leave no time to receive any of it
+				began = time.Now()
+				short, cancel := context.WithTimeout(ctx, patience)
+				n, buf, err = s.ReadFull(short, make([]byte, 10_000))
+				cancel()
+				if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+					break
+				}
+			}
 			if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 || took < patience {
 				return fmt.Errorf("%d bytes, %w, after %v", n, err, took)
 			} else if t.Logf("%d bytes after %v", n, took); took > patience+100*time.Millisecond && testenv.Nightly() {
@@ -275,24 +284,30 @@ func TestReceivesFlood(t *testing.T) { // C21
 			return c.CloseWrite()
 		}, func(ctx context.Context) error {
 			var slowest time.Duration
-			defer func() { t.Logf("iterations ended at most %v late", slowest) }()
+			most := 0 // that an iteration brought after its context had ended
+			defer func() { t.Logf("iterations ended at most %v and %d chunks late", slowest, most) }()
 			for range 5 {
 				delays := testenv.Delays()
 				end := time.Now().Add(2 * time.Millisecond)
 				short, cancel := context.WithDeadline(ctx, end)
+				after := 0
 				for chunk, err := range s.Receives(short, nil) {
 					if err != nil {
 						break
+					}
+					if short.Err() != nil {
+						after++
 					}
 					received += int64(len(chunk.Bytes()))
 					chunk.Release()
 				}
 				cancel()
 				late := time.Since(end)
-				slowest = max(slowest, late-delays())
+				slowest, most = max(slowest, late-delays()), max(most, after)
 			}
-			if slowest > 200*time.Millisecond {
-				return fmt.Errorf("an iteration ended %v late", slowest)
+			// How late a busy machine ends the context, and runs this thread and not another one, says nothing of the iteration.
+			if most > 64 || slowest > 10*time.Second {
+				return fmt.Errorf("an iteration ended %v late, and one %d chunks", slowest, most)
 			}
 			b := make([]byte, 50_000)
 			for {

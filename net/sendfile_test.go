@@ -316,9 +316,15 @@ func TestSendFileCancelled(t *testing.T) {
 			return
 		}
 		defer closeAll(t, ctx, c, s)
-		limit, cancel := context.WithTimeout(ctx, 150*time.Millisecond)
-		defer cancel()
-		n, err := c.SendFile(limit, f, 0, -1)
+		var n int64
+		for range 20 { // a busy machine may leave no time to send any of it
+			limit, cancel := context.WithTimeout(ctx, 150*time.Millisecond)
+			n, err = c.SendFile(limit, f, 0, -1)
+			cancel()
+			if n > 0 || !errors.Is(err, context.DeadlineExceeded) {
+				break
+			}
+		}
 		if n == 0 || n == 8<<20 || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%d, %v", n, err)
 		}
