@@ -329,6 +329,10 @@ type gate struct {
 }
 
 func (g *gate) pass() {
+	if g.mu.TryLock() { // it is open: who passes is not seen
+		g.mu.Unlock()
+		return
+	}
 	select {
 	case g.seen <- struct{}{}:
 	default:
@@ -343,10 +347,10 @@ func (g *gate) stop(e *rig, d *driver.Driver, r, w int) *driver.Pending[[]byte] 
 	for range 100 {
 		held := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
 		pending(e, held)
-		g.mu.Lock()
-		for len(g.seen) > 0 {
+		for len(g.seen) > 0 { // by a driver that stood there when the gate was opened
 			<-g.seen
 		}
+		g.mu.Lock()
 		e.write(w, []byte{1})
 		select {
 		case <-g.seen:

@@ -320,6 +320,10 @@ func TestChainCancel(t *testing.T) { // HAZARDS T26
 				wants(e, "tail", z, 0, syscall.ECANCELED)
 			case 1: // with a part of it done
 				e.write(w, []byte("ab"))
+				e.eventually("the part is read", func() bool {
+					left, err := unix.IoctlGetInt(r, unix.TIOCINQ)
+					return left == 0 && err == nil
+				})
 				pending(e, b)
 				b.Cancel()
 				wants(e, "middle", b, 2, syscall.ECANCELED)

@@ -286,7 +286,7 @@ func (e *rig) tells(closed error, what string, fd int, least, most time.Duration
 // The same with a plain call that hangs, and brings a descriptor when it is too late.
 func TestCloseStuckCall(t *testing.T) {
 	on(t, []way{onUring, onPortable, onLocked, onLockedPortable}, func(e *rig) {
-		d := e.open(driver.Config{})
+		d := e.open(driver.WithPatience(driver.Config{}, time.Hour)) // what ends Close is the answer
 		// Somebody has a lease on the file: who opens it has to wait until it is given up.
 		name := filepath.Join(e.TempDir(), "leased")
 		lease := e.keep(unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600))

@@ -186,6 +186,7 @@ func TestStreamAbandoned(t *testing.T) {
 			e.Fatal(err)
 		}
 		c.Release()
+		e.eventually("it receives again", func() bool { return d.Stats().InFlight == 1 })
 		e.swallowCancels()
 		s.Cancel()
 		if _, err := s.Next(ctx); err != driver.ErrAbandoned {

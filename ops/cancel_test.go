@@ -10,7 +10,7 @@ import (
 
 func TestCancel(t *testing.T) {
 	const ecanceled = -int32(syscall.ECANCELED)
-	onEngines(t, func(t *testing.T, e *engine) {
+	onEnginesWith(t, 1, func(t *testing.T, e *engine) {
 		r, _ := e.pipe()
 		other, _ := e.pipe()
 		reads := func(fd, n int) (ids []uint64) {
@@ -30,7 +30,7 @@ func TestCancel(t *testing.T) {
 		}
 
 		ids := reads(r, 2)
-		e.pending(ids[0]) // both wait now
+		e.begun() // both wait now
 		must(e, CancelData(ids[0]))
 		cancelled(ids[:1])
 		fails(e, CancelData(ids[0]), syscall.ENOENT)

@@ -29,7 +29,13 @@ type engine struct {
 // onEngines runs a test on the kernel and on the portable engine: it must not be able to tell them apart.
 func onEngines(t *testing.T, test func(t *testing.T, e *engine)) {
 	t.Helper()
-	for name, k := range map[string]ring.Kernel{"kernel": ring.Linux(), "portable": ring.NewPortable(Calls(), 16)} {
+	onEnginesWith(t, 16, test)
+}
+
+// onEnginesWith is onEngines with so many goroutines for calls on the portable engine.
+func onEnginesWith(t *testing.T, calls int, test func(t *testing.T, e *engine)) {
+	t.Helper()
+	for name, k := range map[string]ring.Kernel{"kernel": ring.Linux(), "portable": ring.NewPortable(Calls(), calls)} {
 		t.Run(name, func(t *testing.T) {
 			r, err := ring.Open(ring.Config{Entries: 64, Kernel: k})
 			if errors.Is(err, ring.ErrUnavailable) || errors.Is(err, syscall.ENOMEM) && os.Getuid() != 0 {
@@ -115,6 +121,12 @@ func (e *engine) settle() {
 		}
 		e.take()
 	}
+}
+
+// begun waits until everything that was started has been tried. On the portable engine it takes that there is one goroutine for calls.
+func (e *engine) begun() {
+	e.Helper()
+	must(e, Statx(unix.AT_FDCWD, "/", 0, unix.STATX_MODE, new(unix.Statx_t)))
 }
 
 // pending reports whether an operation has not completed after a moment.

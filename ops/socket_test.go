@@ -289,7 +289,7 @@ func printable(addr unix.Sockaddr) any {
 
 // Connecting to somebody who never answers waits, and can be cancelled; the socket is the caller's still.
 func TestConnectWaits(t *testing.T) {
-	onEngines(t, func(t *testing.T, e *engine) {
+	onEnginesWith(t, 1, func(t *testing.T, e *engine) {
 		e.need(kindSocket, "5.19")
 		_, addr := e.listener(loopback, 0, 0)
 		var clients, ids []uint64
@@ -298,6 +298,7 @@ func TestConnectWaits(t *testing.T) {
 			connect := Connect(s, addr)
 			clients, ids = append(clients, uint64(s)), append(ids, e.start(&connect.Spec))
 		}
+		e.begun()
 		last := ids[len(ids)-1]
 		if !e.pending(last) {
 			t.Fatalf("the last one: %d", e.await(last))
@@ -320,12 +321,12 @@ func TestConnectWaits(t *testing.T) {
 
 // A cancelled accept leaves the connection to the next one.
 func TestAcceptCancel(t *testing.T) {
-	onEngines(t, func(t *testing.T, e *engine) {
+	onEnginesWith(t, 1, func(t *testing.T, e *engine) {
 		e.need(kindSocket, "5.19")
 		l, addr := e.listener(loopback, 0, 8)
 		accept := Accept(l, unix.SOCK_NONBLOCK)
 		id := e.start(&accept.Spec)
-		e.settle()
+		e.begun()
 		must(e, CancelData(id))
 		if res := e.await(id); res != -int32(syscall.ECANCELED) {
 			t.Errorf("cancelled: %d", res)

@@ -447,7 +447,13 @@ func TestPoolNamesakesApart(t *testing.T) {
 // Without descriptors there is no epoll instance: then waiting takes goroutines, but nothing fails.
 func TestPoolWithoutPoller(t *testing.T) {
 	r := newResults(t)
-	p := ring.NewPool(ops.Calls(), 2, r.post)
+	table := *ops.Calls()
+	read, begun := table[ring.OpRead].Do, make(chan struct{})
+	table[ring.OpRead].Do = func(e *ring.SQE) int32 {
+		close(begun)
+		return read(e)
+	}
+	p := ring.NewPool(&table, 2, r.post)
 	defer p.Close()
 	rd, wr := newPipe(t)
 	var limit unix.Rlimit
@@ -465,8 +471,8 @@ func TestPoolWithoutPoller(t *testing.T) {
 		}
 	}()
 	p.Start(readEntry(t, 1, rd, heap(1)))
+	<-begun
 	r.none()
-	time.Sleep(200 * time.Millisecond) // until the goroutine sits in the read, also on one busy processor
 	if res := p.Cancel(cancelData(1)); res != already {
 		t.Errorf("cancel: %d", res)
 	}
