@@ -41,13 +41,16 @@ func TestMinWait(t *testing.T) {
 		for i := range pipes {
 			pipes[i].r, pipes[i].w = e.pipe()
 		}
-		for begun := time.Now(); ; {
+		for begun, inTime := time.Now(), 0; ; {
 			delays := testenv.Delays()
 			apart, gathered := waits(e, at, pipes), waits(e, later, pipes)
 			late := delays()
 			e.Logf("waits for %d completions: %d, gathering %d, on a machine that was %v late", reads, apart, gathered, late)
 			tooFew, tooMany := apart < reads/2, release(e) >= 612 && gathered > reads/4
-			if (tooFew || tooMany) && late >= reads*gap/4 && time.Since(begun) < patience {
+			if late < reads*gap/4 {
+				inTime++ // as far as can be told: the driver's thread may have waited for a processor where this one did not
+			}
+			if (tooFew || tooMany) && inTime < 3 && time.Since(begun) < patience {
 				continue // on a busy machine what is written apart may arrive together, and the other way round
 			}
 			if tooFew {
