@@ -63,7 +63,7 @@ func worlds() []world {
 		locked,
 		old,
 		system("linux behind idle faults", ring.NewFaults(ring.Linux(), 1, ring.FaultConfig{})),
-		system("portable", ring.NewPortable(ops.Calls(), 16)),
+		system("portable", ring.NewPortable(ops.Calls(), 1)), // one call after the other, see settle
 		sim("calm", ring.SimConfig{}),
 		sim("slow", ring.SimConfig{Delay: 30, Seed: 1}),
 		sim("moody", ring.SimConfig{Delay: 5, Partial: 0.3, Early: 0.1, EnterFails: 0.2, Bogus: 0, Seed: 2, Start: 1<<32 - 3}),
@@ -718,8 +718,14 @@ var conformance = []struct {
 	}},
 }
 
-// settle gives what was submitted the time to begin.
+// settle gives what was submitted the time to begin. On the portable engine, a call behind it has been made by then.
 func (g *rig) settle() {
+	if g.name == "portable" {
+		const last = 1 << 50
+		delete(g.got, last)
+		g.put(ring.SQE{Op: ring.OpFsync, FD: -1, UserData: last})
+		g.want(last, eBADF)
+	}
 	for range 3 {
 		if err := g.r.SubmitAndWait(2 * time.Millisecond); err != nil && !errors.Is(err, ring.ErrBusy) {
 			g.Fatal(err)
