@@ -53,6 +53,10 @@ func (d *Driver) Close(ctx context.Context) error {
 		return d.closeErr()
 	case stuck = <-answer:
 	case <-enough:
+		select { // a machine that stood still may bring both at a time
+		case stuck = <-answer:
+		default:
+		}
 	}
 	if len(stuck) == 0 {
 		stuck = []string{"requests of the driver's own"}
