@@ -171,9 +171,10 @@ const (
 	// Refuse makes it an error, which says what is needed and is EINVAL.
 	Refuse Padding = iota
 	// Pad widens it to whole blocks, with what the file has there already, and zeros after its end; the file gets no longer than it
-	// has to. Padded writes of one File take turns. What others write to the same block between reading it and writing it is lost. At its end
-	// the file is too long for a moment, and is cut then, unless others have made it longer meanwhile: they must not do so between that look
-	// and the cut. The file must be open for reading too, unless all of that is after its end.
+	// has to. Padded writes of one File take turns, and wait until the kernel has let go of the block, however soon a Config.CancelGrace
+	// lets others go. What others write to the same block between reading it and writing it is lost. At its end the file is too long for a
+	// moment, and is cut then, unless others have made it longer meanwhile: they must not do so between that look and the cut. The file must
+	// be open for reading too, unless all of that is after its end.
 	Pad
 )
 
@@ -237,7 +238,7 @@ func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64
 		}
 		from := max(off, lo)
 		n := copy(block[from-lo:], b[from-off:])
-		wrote, _, err := f.WriteAllAt(ctx, block, lo)
+		wrote, err := f.writeKept(ctx, block, lo) // while the kernel may still write the block, it is nobody else's turn
 		done += max(0, min(n, wrote-int(from-lo)))
 		if err != nil {
 			return done, err

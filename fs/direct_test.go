@@ -13,10 +13,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"uringo/buf"
+	"uringo/driver"
 	"uringo/fs"
 	"uringo/internal/ring"
 )
@@ -312,6 +314,43 @@ func TestPaddedBesideOthers(t *testing.T) {
 				t.Error("the write took another way")
 			} else if info, err := f.Stat(ctx); err != nil || info.Size() != want {
 				t.Errorf("the file has %d bytes, want %d, %v", info.Size(), want, err)
+			}
+		}
+	})
+}
+
+// TestPaddedLetGo has padded writes end at any moment, on a driver that lets callers go before the kernel. What is written beside one afterwards
+// stays, and the file gets no longer than it has to.
+func TestPaddedLetGo(t *testing.T) {
+	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
+		const size = 700
+		want := make([]byte, 2*size)
+		for round := range uint32(200) {
+			f := openDirect(t, ctx, nil)
+			if f == nil {
+				return
+			}
+			soon, cancel := context.WithTimeout(ctx, time.Duration(round*5)*time.Microsecond)
+			n, _, err := f.WriteDirectAt(soon, pattern(size, round), 0, fs.Pad)
+			cancel()
+			if n != size && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, driver.ErrAbandoned) { // before it writes
+				t.Errorf("WriteDirectAt = %d, %v", n, err)
+			}
+			if n, _, err := f.WriteDirectAt(ctx, pattern(size, ^round), size, fs.Pad); n != size || err != nil {
+				t.Errorf("WriteDirectAt beside it = %d, %v", n, err)
+			}
+			if err := f.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			got, err := os.ReadFile(f.Name())
+			copy(want, pattern(size, round))
+			copy(want[size:], pattern(size, ^round))
+			if !bytes.HasPrefix(got, want[:size]) {
+				clear(want[:size])
+			}
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("round %d: the file has %d bytes of %d, or others, %v", round, len(got), len(want), err)
+				return
 			}
 		}
 	})
