@@ -3,6 +3,7 @@ package driver
 import (
 	"io"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -13,7 +14,7 @@ import (
 // eventfd. A completion that takes this way is late by a goroutine more, so the driver remembers what ended its sleeps.
 type doze struct {
 	news *os.File      // where the kernel counts completions, while it is to; nil until there is a reason for it
-	gone chan struct{} // closed when nobody reads it any more
+	gone chan struct{} // of who reads it: closed at the end of that; nil if nobody does
 	none bool          // this kernel, or this ring, has no such thing
 	hope int           // how many sleeps in a row were ended by requests, up to dozeHope
 }
@@ -28,6 +29,9 @@ func (d *Driver) nap() bool {
 	}
 	if d.submitFirst() {
 		return true
+	}
+	if d.ring.Queued() > 0 {
+		return false // the kernel has not taken it all, and may ask for patience: to wait in there is to offer it again
 	}
 	// The order matters, as in sleep: have completions announced, then look once more.
 	d.ring.Announce(true)
@@ -57,35 +61,59 @@ func (d *Driver) slept(completed bool) {
 // watched reports whether somebody looks out for completions that are announced.
 func (d *Driver) watched() bool {
 	z := &d.doze
-	if z.news != nil || z.none || !d.open || d.cfg.MinWait > 0 {
-		return z.news != nil
+	switch {
+	case z.gone != nil:
+		return true
+	case z.none || !d.open || d.cfg.MinWait > 0:
+		return false
 	}
-	news, err := d.ring.OpenNews()
+	var err error
+	if z.news == nil {
+		z.news, err = d.ring.OpenNews()
+	} else {
+		err = z.news.SetReadDeadline(time.Time{})
+	}
 	if err != nil {
 		d.log.Debug("the driver waits for completions in the kernel only", zap.Error(err))
 		z.none = true
 		return false
 	}
-	z.news, z.gone = news, make(chan struct{})
-	go func() {
-		defer close(z.gone)
-		var count [8]byte
-		for {
-			if _, err := io.ReadFull(news, count[:]); err != nil {
-				return // it was closed
-			}
-			d.Poke()
-		}
-	}()
+	z.gone = make(chan struct{})
+	go d.watch(z.news, z.gone)
 	return true
 }
 
-// unwatch ends what watched has begun.
+// watch tells the driver of what is announced, until lookAway or unwatch.
+func (d *Driver) watch(news io.Reader, gone chan<- struct{}) {
+	defer close(gone)
+	var count [8]byte
+	for {
+		if _, err := io.ReadFull(news, count[:]); err != nil {
+			return
+		}
+		d.Poke()
+	}
+}
+
+// lookAway ends the watch for as long as nothing is in the ring. In a bubble of package synctest no time would pass while somebody waits for a file.
+func (d *Driver) lookAway() {
+	z := &d.doze
+	if z.gone == nil || z.news.SetReadDeadline(time.Unix(1, 0)) != nil {
+		return
+	}
+	<-z.gone
+	z.gone = nil
+}
+
+// unwatch ends what watched has begun, for good.
 func (d *Driver) unwatch() error {
-	if d.doze.news == nil {
+	z := &d.doze
+	if z.news == nil {
 		return nil
 	}
-	err := d.doze.news.Close()
-	<-d.doze.gone
+	err := z.news.Close()
+	if z.gone != nil {
+		<-z.gone
+	}
 	return err
 }

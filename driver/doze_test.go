@@ -3,10 +3,15 @@ package driver_test
 import (
 	"context"
 	"math/rand/v2"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/driver"
+	"uringo/internal/ring"
 	"uringo/ops"
 )
 
@@ -79,5 +84,75 @@ func TestCloseDozing(t *testing.T) {
 				e.Errorf("%+v", got)
 			}
 		}
+	})
+}
+
+// TestDozesWithNothingQueued has a kernel take nothing of what is submitted before the driver dozes, or say that it is busy: it does not doze then, as
+// nobody would submit it again.
+func TestDozesWithNothingQueued(t *testing.T) {
+	reluctance := map[string]ring.FaultConfig{
+		"nothing is taken":   {Limit: 1},
+		"the kernel is busy": {EnterFails: 1, EnterErrnos: []syscall.Errno{syscall.EBUSY}},
+	}
+	on(t, []way{onUring}, func(e *rig) {
+		for what, faults := range reluctance {
+			d := e.opened(e.behind(ring.Linux(), ring.FaultConfig{}, driver.Config{}))
+			r, w := e.pipe()
+			read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+			for range size(20, 500) {
+				e.doze(d)
+				before := e.fault.Stats()
+				e.fault.Set(faults)
+				nop := driver.Submit(d, ops.Nop())
+				e.eventually(what, func() bool {
+					now := e.fault.Stats()
+					return now.Limited > before.Limited || now.Failed > before.Failed
+				})
+				e.fault.Set(ring.FaultConfig{})
+				if got := result(e, nop); got.Err != nil {
+					e.Fatalf("%s: %+v", what, got)
+				}
+			}
+			e.write(w, []byte{1})
+			if got := result(e, read); got.N != 1 {
+				e.Errorf("%s: %+v", what, got)
+			}
+		}
+	})
+}
+
+// TestDozesInBubble has a driver doze in a bubble of package synctest. Once nothing is in its ring, time goes on there, and then it can doze again.
+func TestDozesInBubble(t *testing.T) {
+	on(t, []way{onUring}, func(e *rig) {
+		cfg := driver.Config{Entries: 4, InFlight: 16}
+		e.shut(e.open(cfg)) // or the test is skipped
+		r, w := e.pipe()
+		synctest.Test(e.T, func(*testing.T) {
+			d, err := e.make(e, cfg)
+			if err != nil {
+				e.Error(err)
+				return
+			}
+			defer e.shut(d)
+			for range 3 {
+				read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+				before := d.Stats().Dozes
+				for begin := unixTime(e); d.Stats().Dozes == before; {
+					must(e, d, ops.Nop())
+					if err := unix.Nanosleep(&unix.Timespec{Nsec: 1e5}, nil); err != nil && err != unix.EINTR {
+						e.Fatal(err)
+					}
+					if unixTime(e)-begin > patience {
+						e.Error("the driver does not doze")
+						break
+					}
+				}
+				e.write(w, []byte{1})
+				if r := read.Wait(context.Background()); r.N != 1 {
+					e.Errorf("%+v", r)
+				}
+				time.Sleep(time.Hour)
+			}
+		})
 	})
 }

@@ -234,8 +234,8 @@ func (d *Driver) setup() error {
 		}
 	}
 	// A simulated kernel shows nothing until it is entered, and the portable engine needs the processor.
-	d.open = d.engine == Uring && d.cfg.kernel == nil
-	d.spins = d.open && d.cfg.Spin > 0
+	d.open = d.engine == Uring && ring.Shows(d.cfg.kernel)
+	d.spins = d.open && d.cfg.kernel == nil && d.cfg.Spin > 0
 	d.pool = ring.NewPool(ops.Calls(), d.cfg.Calls, d.post)
 
 	// Every issued operation has a place in the completion queue, cancellations and the wake-up too.

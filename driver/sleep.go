@@ -27,6 +27,7 @@ func (d *Driver) pressed() bool {
 // what was queued goes with the same call. Otherwise it parks on the channel and holds no thread.
 func (d *Driver) sleep() {
 	if d.guest == nil && d.issued == d.pooled && len(d.cancelOut) == 0 && d.ring.Queued() == 0 {
+		d.lookAway()
 		d.stats.Parks++
 		r := <-d.intake
 		d.tick()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,10 @@ func (r *Ring) OpenNews() (*os.File, error) {
 		return nil, os.NewSyscallError("eventfd2", err)
 	}
 	f := os.NewFile(uintptr(fd), "eventfd")
+	// A deadline works only on files that the runtime polls.
+	if err := f.SetReadDeadline(time.Time{}); err != nil {
+		return nil, errors.Join(fmt.Errorf("ring: eventfd: %w", err), f.Close())
+	}
 	r.Announce(false)
 	arg := int32(fd)
 	_, errno := r.k.Register(r.fd, registerEventfd, unsafe.Pointer(&arg), 1)
@@ -45,4 +50,15 @@ func (r *Ring) Announce(on bool) {
 		flags = 0
 	}
 	atomic.StoreUint32(r.cqFlags, flags)
+}
+
+// Shows reports whether the completions of k, which is Linux if nil, are to be seen without entering it.
+func Shows(k Kernel) bool {
+	switch k := k.(type) {
+	case nil, *linux:
+		return true
+	case *Faults:
+		return Shows(k.Kernel)
+	}
+	return false
 }
