@@ -581,6 +581,7 @@ func TestChainAbandonedBeforeItsTurn(t *testing.T) {
 			z := link(&c, ops.ReadAt(fd, make([]byte, 1), 0))
 			e.submit(d, &c)
 			pending(e, a)
+			e.eventually("the segment is in the kernel", func() bool { return d.Stats().InFlight > 0 }) // cancelled before, it would be none of it
 			b.Cancel()
 			if got := result(e, b); got.Err != driver.ErrAbandoned && got.Err != syscall.ECANCELED {
 				e.Errorf("cancelled: %v", got.Err)
