@@ -123,7 +123,7 @@ type Driver struct {
 	hope      int               // see dash
 	dull      int               // how often there was none
 	crowd     int               // see linger
-	load      [2]metrics.Sample // see needed
+	load      [3]metrics.Sample // see needed
 	open      bool              // the kernel shows completions without being entered
 	spins     bool              // see spin
 	doze      doze
@@ -177,7 +177,7 @@ func open(cfg Config, guest Guest) (*Driver, error) {
 		delayed: make(map[*Request]struct{}),
 		cqes:    make([]ring.CQE, 256),
 		start:   time.Now(),
-		load:    [...]metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}, {Name: "/sched/goroutines/running:goroutines"}},
+		load:    [...]metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}, {Name: "/sched/goroutines/running:goroutines"}, {Name: "/sched/goroutines/not-in-go:goroutines"}},
 	}
 	d.poke.control = func() {}
 	d.cancelOut = make(map[uint64]uint64)

@@ -107,10 +107,15 @@ func (d *Driver) submitFirst() bool {
 	return d.told != told || !d.sleepy()
 }
 
-// needed reports whether goroutines wait for a processor and there is none for them.
+// needed reports whether goroutines wait for a processor and there is none for them. Who is in a system call may have one or not: where the driver
+// waits for goroutines alone, that counts as one, as they may be what it waits for, and the Go runtime takes a while to find that a call waits.
 func (d *Driver) needed() bool {
 	metrics.Read(d.load[:])
-	return d.load[0].Value.Uint64() > 0 && d.load[1].Value.Uint64() >= uint64(runtime.GOMAXPROCS(0))
+	busy := d.load[1].Value.Uint64()
+	if d.issued == d.pooled {
+		busy += d.load[2].Value.Uint64()
+	}
+	return d.load[0].Value.Uint64() > 0 && busy >= uint64(runtime.GOMAXPROCS(0))
 }
 
 // longTurn is how long others run when they do more than to take a result and to ask for the next. Then nothing is to wait for them twice.
