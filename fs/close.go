@@ -14,7 +14,7 @@ import (
 //
 // Close does not sync. On most file systems an error in writing shows at SyncAll or not at all.
 func (f *File) Close(ctx context.Context) error {
-	first, err := f.h.Shut(ctx)
+	first, err := f.h.ShutLater(ctx, (*unlocked)(f))
 	switch {
 	case !first:
 		err = ErrClosed

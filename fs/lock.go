@@ -60,6 +60,15 @@ func (f *File) tryLock(ctx context.Context, kind int16) (bool, error) {
 	return err == nil, err
 }
 
+// unlocked is a File that is closed after its Close has returned.
+type unlocked File
+
+func (u *unlocked) Close() error {
+	f := (*File)(u)
+	f.leave()
+	return f.h.Close()
+}
+
 // leave gives up the lock that a file may have before it is closed. The last close(2) would, too, but that may not be this one yet: when a
 // thread of the kernel has done something with the file, it holds it for a moment longer.
 func (f *File) leave() {

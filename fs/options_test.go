@@ -287,6 +287,49 @@ func TestCloseUnlocks(t *testing.T) {
 	})
 }
 
+// TestLateCloseUnlocks closes a locked file that somebody else has open as well, with a context that has ended, while something is under way on it:
+// the lock is gone when the file is closed, in the background.
+func TestLateCloseUnlocks(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		a := openNew(t, ctx, []byte("content"))
+		if a == nil {
+			return
+		}
+		defer a.Close(ctx)
+		b, err := fs.OpenFile(ctx, a.Name(), os.O_RDWR, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		other, err := unix.FcntlInt(b.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Close(other)
+		conn, err := b.SyscallConn()
+		if err := errors.Join(err, b.Lock(ctx)); err != nil {
+			t.Error(err)
+			return
+		}
+		err = conn.Control(func(uintptr) {
+			ended, end := context.WithCancel(ctx)
+			end()
+			if err := b.Close(ended); !errors.Is(err, context.Canceled) {
+				t.Errorf("Close: %v", err)
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		soon, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		if err := a.Lock(soon); err != nil {
+			t.Errorf("the lock stays: %v", err)
+		}
+	})
+}
+
 // TestCallFlags gives single calls options of their own.
 func TestCallFlags(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {

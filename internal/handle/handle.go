@@ -6,6 +6,7 @@ package handle
 import (
 	"context"
 	"errors"
+	"io"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -137,7 +138,10 @@ func (h *Handle) Settle(err, closed error) error {
 // Shut ends the use of the descriptor: no operation begins any more, those in flight are cancelled and waited for. Its caller is then
 // the one to call Close or Detach. If ctx ends while it waits, the rest happens in the background, the closing included. Of several
 // calls one succeeds; first is false for the others.
-func (h *Handle) Shut(ctx context.Context) (first bool, err error) {
+func (h *Handle) Shut(ctx context.Context) (first bool, err error) { return h.ShutLater(ctx, h) }
+
+// ShutLater is Shut for an owner with more to do than to close the descriptor: later is what is closed if that happens in the background.
+func (h *Handle) ShutLater(ctx context.Context, later io.Closer) (first bool, err error) {
 	if h.state.Or(closing)&closing != 0 {
 		return false, nil
 	}
@@ -146,7 +150,7 @@ func (h *Handle) Shut(ctx context.Context) (first bool, err error) {
 		if err := h.drain(ctx); err != nil {
 			go func() {
 				if h.drain(context.Background()) == nil {
-					_ = h.Close() // nobody is left to tell
+					_ = later.Close() // nobody is left to tell
 				}
 			}()
 			return true, err
