@@ -60,11 +60,11 @@ func (b *block) arrive(ctx context.Context, f *File, align int) error {
 	if b.t == nil {
 		return nil
 	}
-	n, err := b.t.wait(ctx)
-	if !b.t.over.IsSet() {
+	if err := b.t.wait(ctx); err != nil {
 		return err
 	}
-	b.t, b.n, b.err = nil, b.n+n, err
+	n := b.t.n
+	b.t, b.n, b.err = nil, b.n+n, b.t.err
 	for b.err == nil && b.n < len(b.mem) {
 		if b.n&(align-1) != 0 || n == 0 {
 			b.err = io.EOF // the rest of a block that is read directly would not be aligned

@@ -1,6 +1,12 @@
 package fs
 
-import "context"
+import (
+	"context"
+	"errors"
+
+	"uringo/driver"
+	"uringo/internal/handle"
+)
 
 // AllRemote has every file system count as remote until restore is called.
 func AllRemote() (restore func()) {
@@ -44,3 +50,26 @@ func Remote(f *File) bool { return f.known()&traitRemote != 0 }
 
 // NoOpenat2 reports whether the package believes that the kernel has no openat2.
 func NoOpenat2() bool { return noOpenat2.Load() }
+
+// Overtaken waits for a block that is abandoned when its reader has just found that its context has ended. It reports whether the reader knows
+// that the kernel has the memory, and what it got for an error.
+func Overtaken() (known bool, err error) {
+	b := &block{t: new(flight)}
+	b.t.err = driver.ErrAbandoned
+	err = b.arrive(&overtaken{context.Background(), b.t}, nil, 1)
+	if b.t != nil {
+		b.err = b.t.err
+	}
+	return handle.Abandoned(b.err), err
+}
+
+// overtaken is a context that has ended. While somebody looks at it, t comes to its end.
+type overtaken struct {
+	context.Context
+	t *flight
+}
+
+func (o *overtaken) Err() error {
+	o.t.over.Set()
+	return errors.New("ended")
+}

@@ -34,13 +34,9 @@ func (f *File) launch(d *driver.Driver, o ops.Op[[]byte]) (*flight, error) {
 	return t, nil
 }
 
-// wait returns what became of it. If ctx ends first, it goes on, and the error is that of ctx.
-func (t *flight) wait(ctx context.Context) (int, error) {
-	if err := t.over.Wait(ctx); err != nil {
-		return 0, err
-	}
-	return t.n, t.err
-}
+// wait returns nil when it is over, with n and err. An error is that of ctx, which has ended first, and not what became of the operation: that goes
+// on, or is over only now.
+func (t *flight) wait(ctx context.Context) error { return t.over.Wait(ctx) }
 
 // end cancels it and waits until it is over.
 func (t *flight) end(ctx context.Context) {

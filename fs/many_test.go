@@ -185,3 +185,11 @@ func ExampleFile_ReadMany() {
 	// abc
 	// ef
 }
+
+// TestOvertaken has an operation end, abandoned, between the look at its end and that at its context, which has ended: whoever waits either
+// leaves it under way or knows that the kernel has the memory.
+func TestOvertaken(t *testing.T) {
+	if known, err := fs.Overtaken(); !known {
+		t.Errorf("%v, and the memory counts as free", err)
+	}
+}

@@ -276,10 +276,10 @@ func (w *StreamWriter) landAll() error {
 // land waits until the first of the blocks under way is in the file, all of it.
 func (w *StreamWriter) land() error {
 	b := w.behind[0]
-	n, err := b.t.wait(w.ctx)
-	if !b.t.over.IsSet() {
+	if err := b.t.wait(w.ctx); err != nil {
 		return err
 	}
+	n, err := b.t.n, b.t.err
 	w.flushed = b.off + int64(n)
 	for err == nil && w.flushed < b.end() {
 		if n == 0 {
