@@ -519,3 +519,43 @@ func TestDialerDriver(t *testing.T) {
 		}
 	})
 }
+
+// TestCloseReadBehindArrival has something arrive, and receiving shut down, just after somebody has found nothing: what had arrived is received
+// before the end.
+func TestCloseReadBehindArrival(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"tcp", "unix"} {
+			c, s := connect(t, ctx, network)
+			if c == nil {
+				return
+			}
+			raw, err := s.NetConn().(syscall.Conn).SyscallConn()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var b [2]byte
+			n, calls := 0, 0
+			err = raw.Read(func(fd uintptr) bool {
+				if calls++; calls > 1 {
+					n, err = unix.Read(int(fd), b[:])
+					return err != unix.EAGAIN
+				}
+				if _, err := unix.Write(int(c.Fd()), []byte{7}); err != nil {
+					t.Errorf("%s: %v", network, err)
+				}
+				arrived := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+				for k := 0; k <= 0; k, _ = unix.Poll(arrived, 1000) {
+				}
+				if err := s.CloseRead(); err != nil {
+					t.Errorf("%s: %v", network, err)
+				}
+				return false // it had looked before
+			})
+			if err != nil || n != 1 || b[0] != 7 {
+				t.Errorf("%s: %d bytes after %d calls, %v", network, n, calls, err)
+			}
+			closeAll(t, ctx, c, s)
+		}
+	})
+}

@@ -214,6 +214,7 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 // sees one of the events on the socket.
 func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, error)) (int, error) {
 	for w := (await{}); ; {
+		noMore := s.noMore.Load() // before the call, which finds what had arrived by then
 		n, err := s.attemptOnce(ctx, call)
 		if err == nil {
 			s.countTry(ctx, n)
@@ -221,7 +222,7 @@ func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, e
 		if err != syscall.EAGAIN {
 			return n, err
 		}
-		if events == unix.POLLIN && s.noMore.Load() {
+		if events == unix.POLLIN && noMore {
 			return 0, nil // a socket for datagrams would be ready for ever
 		}
 		if err := w.event(ctx, s, events); err != nil {
