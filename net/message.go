@@ -64,13 +64,17 @@ func (s *endpoint) PeekMsg(ctx context.Context, m *Message) error {
 }
 
 func (s *endpoint) recvMsg(ctx context.Context, m *Message, flags int) error {
-	if n, left, err, ok := s.leftoverMessage(ctx, flags, m.Bufs...); ok {
-		m.N, m.OOBN, m.Flags, m.Addr = n, 0, left.Flags(), left.Addr()
+	peek, given, cut := flags&unix.MSG_PEEK != 0, 0, false
+	give := func(left Received) { given, cut = giveControl(m.OOB, left.OOB(), peek) }
+	if n, left, err, ok := s.leftoverMessage(ctx, flags, give, m.Bufs...); ok {
+		if !peek {
+			give(left)
+		}
+		m.N, m.OOBN, m.Flags, m.Addr = n, given, left.Flags(), left.Addr()
 		if n < len(left.Bytes()) && s.net.typ != unix.SOCK_STREAM {
 			m.Flags |= unix.MSG_TRUNC
 		}
-		var cut bool
-		if m.OOBN, cut = giveControl(m.OOB, left.OOB(), flags&unix.MSG_PEEK != 0); cut {
+		if cut {
 			m.Flags |= unix.MSG_CTRUNC
 		}
 		return s.fail("read", "recvmsg", err)

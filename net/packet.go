@@ -61,7 +61,7 @@ func (c *PacketConn) RecvFrom(ctx context.Context, b []byte) (n int, buf []byte,
 }
 
 func (c *PacketConn) recvFrom(ctx context.Context, b []byte, free func()) (n int, from Addr, err error) {
-	if n, m, err, ok := c.leftoverMessage(ctx, 0, b); ok {
+	if n, m, err, ok := c.leftoverMessage(ctx, 0, nil, b); ok {
 		m.discard()
 		return n, m.Addr(), err
 	}
@@ -81,7 +81,7 @@ func (c *PacketConn) recvFrom(ctx context.Context, b []byte, free func()) (n int
 
 // RecvFromAddrPort is RecvFrom for UDP, and allocates nothing. An IPv4 address on a socket for both families is IPv4. Kernel 5.3, recvmsg(2).
 func (c *PacketConn) RecvFromAddrPort(ctx context.Context, b []byte) (n int, buf []byte, from netip.AddrPort, err error) {
-	if n, m, err, ok := c.leftoverMessage(ctx, 0, b); ok {
+	if n, m, err, ok := c.leftoverMessage(ctx, 0, nil, b); ok {
 		m.discard()
 		return n, b, m.AddrPort(), c.fail("read", "recvmsg", err)
 	}

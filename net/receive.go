@@ -261,29 +261,29 @@ func (in *inbox) takeError() error {
 
 // leftover receives what an iteration has left into bufs. It is false if there is nothing, or not for ctx, which has ended.
 func (s *socket) leftover(ctx context.Context, flags int, bufs ...[]byte) (n int, err error, ok bool) {
-	n, m, err, ok := s.leftoverMessage(ctx, flags, bufs...)
+	n, m, err, ok := s.leftoverMessage(ctx, flags, nil, bufs...)
 	if flags&unix.MSG_PEEK == 0 {
 		m.discard()
 	}
 	return n, err, ok
 }
 
-// leftoverMessage is leftover with what came beside the data: it is the caller's, unless the flags say to peek. Its flags tell if a packet has
-// lost its end.
-func (s *socket) leftoverMessage(ctx context.Context, flags int, bufs ...[]byte) (n int, m Received, err error, ok bool) {
+// leftoverMessage is leftover with what came beside the data: it is the caller's, unless the flags say to peek. Then the descriptors in it are closed by
+// whoever takes it, and peek, if not nil, is called with it before anybody can. Its flags tell if a packet has lost its end.
+func (s *socket) leftoverMessage(ctx context.Context, flags int, peek func(Received), bufs ...[]byte) (n int, m Received, err error, ok bool) {
 	in := s.inbox.Load()
 	if in == nil || s.h.Closing() || ctx.Err() != nil {
 		return 0, m, nil, false
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	peek := flags&unix.MSG_PEEK != 0
+	peeks := flags&unix.MSG_PEEK != 0
 	switch {
 	case in.busy:
 		return 0, m, errReceiving, true
 	case len(in.left) == 0 && in.err == nil:
 		return 0, m, nil, false
-	case len(in.left) == 0 && peek:
+	case len(in.left) == 0 && peeks:
 		return 0, m, in.err, true
 	case len(in.left) == 0:
 		return 0, m, in.takeError(), true
@@ -294,7 +294,9 @@ func (s *socket) leftoverMessage(ctx context.Context, flags int, bufs ...[]byte)
 		n += copy(b, data[n:])
 	}
 	switch {
-	case peek:
+	case peeks && peek != nil:
+		peek(m)
+	case peeks:
 	case n == len(data), s.net.typ != unix.SOCK_STREAM: // a packet loses what there is no room for
 		in.pop()
 	default:

@@ -211,3 +211,105 @@ func TestReceivesDropped(t *testing.T) { // HAZARDS T6
 		}() // and descriptors that are left, the end of the test finds
 	})
 }
+
+// TestPeekMsgBesideRecvMsg looks at a message with descriptors that an iteration has left over, while another task takes it, closes them, and opens
+// other files, which get their numbers: who looks has the files of the message all the same, or comes too late for it.
+func TestPeekMsgBesideRecvMsg(t *testing.T) { // HAZARDS T6
+	each(t, func(t *testing.T, ctx context.Context) {
+		const rights = 100
+		ring := bufferRing(t, ctx, 8, 4096)
+		c, s := connect(t, ctx, "pair")
+		if ring == nil || c == nil {
+			return
+		}
+		defer closeAll(t, ctx, c, s)
+		passed, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer passed.Close()
+		other, err := os.Open("/dev/zero")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer other.Close()
+		fds := make([]int, rights)
+		for i := range fds {
+			fds[i] = int(passed.Fd())
+		}
+		get := func(ctx context.Context, f func(context.Context, *net.Message) error) error {
+			m := net.Message{Bufs: [][]byte{make([]byte, 1)}, OOB: make([]byte, net.RightsSpace(rights))}
+			if err := f(ctx, &m); err != nil {
+				return err
+			}
+			got, err := m.FDs()
+			if len(got) != rights || m.ControlTruncated() {
+				err = errors.Join(err, fmt.Errorf("%d descriptors, %#x", len(got), m.Flags))
+			}
+			return errors.Join(err, closeAllOf(passed, got))
+		}
+		for range share(t, 160, 20_000) {
+			for range 2 {
+				if _, err := c.SendMsg(ctx, &net.Message{Bufs: [][]byte{{1}}, OOB: net.Rights(fds...)}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			for m, err := range s.ReceivesMsg(ctx, ring) {
+				c, e := m.Control()
+				if err = errors.Join(err, e, closeAllOf(passed, c.FDs)); err != nil {
+					t.Error(err)
+				}
+				m.Release()
+				break
+			}
+			var decoys []int
+			late, end := context.WithCancel(ctx)
+			err := together(ctx, func(ctx context.Context) error {
+				short, cancel := context.WithCancel(ctx)
+				defer cancel()
+				defer context.AfterFunc(late, cancel)()
+				if err := get(short, s.PeekMsg); !errors.Is(err, context.Canceled) {
+					return err
+				}
+				return nil
+			}, func(ctx context.Context) error {
+				defer end() // who looks now finds nothing
+				err := get(ctx, s.RecvMsg)
+				for range rights {
+					fd, e := unix.FcntlInt(other.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+					if e != nil {
+						return errors.Join(err, e)
+					}
+					decoys = append(decoys, fd)
+				}
+				return err
+			})
+			for _, fd := range decoys {
+				unix.Close(fd)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// closeAllOf closes descriptors, which are to be of the file f.
+func closeAllOf(f *os.File, fds []int) error {
+	var want, got unix.Stat_t
+	err := unix.Fstat(int(f.Fd()), &want)
+	for _, fd := range fds {
+		switch e := unix.Fstat(fd, &got); {
+		case e != nil:
+			err = errors.Join(err, e)
+		case got.Ino != want.Ino || got.Dev != want.Dev:
+			err = errors.Join(err, fmt.Errorf("descriptor %d is of another file", fd))
+		}
+		err = errors.Join(err, unix.Close(fd))
+	}
+	return err
+}
