@@ -473,6 +473,16 @@ func TestUnprivileged(t *testing.T) {
 			y.xattr("d/a", "system.posix_acl_access", acl(77, 4, 4))
 			y.chmod("d/a", 0444)
 		}},
+		{"ACL of a read-only file, and then its attributes", "-a d e", func(y yard) {
+			y.file("d/a", 10)
+			y.xattr("d/a", "system.posix_acl_access", acl(77, 4, 4))
+			y.xattr("d/a", "user.x", "y")
+			y.chmod("d/a", 0444)
+			y.file("d/s/b", 10)
+			y.xattr("d/s", "system.posix_acl_access", acl(77, 4, 4))
+			y.xattr("d/s", "user.x", "y")
+			y.chmod("d/s", 0555)
+		}},
 		{"attributes of a read-only directory", "-a d e", func(y yard) {
 			y.file("d/s/a", 10)
 			y.xattr("d/s", "user.x", "y")
@@ -487,6 +497,8 @@ func TestUnprivileged(t *testing.T) {
 				y.chmod(top+"/s", 0555)
 			}
 		}},
+		{"default ACL that leaves the owner nothing", "-r d e", ownerless},
+		{"default ACL that leaves the owner nothing, archive", "-a d e", ownerless},
 		{"directory that may not be searched", "-a d e", func(y yard) { y.mkdir("d/s"); y.chmod("d/s", 0444) }},
 		{"set-user-ID over set-user-ID", "a b", func(y yard) { y.file("a", 10); y.file("b", 20); y.chmod("b", 06755) }},
 		{"set-group-ID without execution", "a b", func(y yard) { y.file("a", 10); y.file("b", 20); y.chmod("b", 02744) }},
@@ -525,6 +537,60 @@ func TestUnprivileged(t *testing.T) {
 				sameTree(t, snapshot(t, y.dir, c.args[0] == '-'), want)
 			})
 		})
+	}
+}
+
+// ownerless makes a target whose default ACL grants nothing to owners, and a tree to copy to it.
+func ownerless(y yard) {
+	smallTree(y)
+	y.chmod("d", 0711)
+	y.mkdir("e")
+	own := []byte(acl(77, 7, 5))
+	own[6] = 0 // user::---
+	y.xattr("e", "system.posix_acl_default", string(own))
+}
+
+// TestUmask copies where the umask takes rights from the owner of what is created: as cp does.
+func TestUmask(t *testing.T) {
+	needRoot(t)
+	under := func(umask string, cmd *exec.Cmd) *exec.Cmd {
+		cmd.Args = append([]string{"sh", "-c", `umask "$0" && exec "$@"`, umask, cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+		return cmd
+	}
+	for _, umask := range []string{"0777", "0277", "0500"} {
+		for _, flag := range []string{"-r", "-a"} {
+			t.Run(umask+flag, func(t *testing.T) {
+				layOut := func(t *testing.T) yard {
+					y := outside(t)
+					smallTree(y)
+					y.settle()
+					for _, name := range []string{".", "d", "d/a", "d/sub", "d/sub/b", "d/sub/c", "d/sub/none"} {
+						y.chown(name, user, user)
+					}
+					return y
+				}
+				y := layOut(t)
+				cp := exec.Command("cp", flag, y.path("d"), y.path("e"))
+				cp.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+				await(t, under(umask, cp)).want(t, exitOK)
+				want := snapshot(t, y.dir, flag == "-a")
+				want["d/a"] += " user.x=79"
+				if flag == "-a" {
+					want["e/a"] += " user.x=79" // which cp loses here, and says nothing
+				}
+				everyWay(t, func(t *testing.T, w way) {
+					y := layOut(t)
+					y.xattr("d/a", "user.x", "y")
+					o := await(t, under(umask, as(t, user, w.command(t.Context(), t, flag, y.path("d"), y.path("e")))))
+					o.want(t, exitOK)
+					if o.stderr != "" {
+						t.Errorf("said %s", o.stderr)
+					}
+					sameTree(t, snapshot(t, y.dir, flag == "-a"), want)
+				})
+			})
+		}
 	}
 }
 

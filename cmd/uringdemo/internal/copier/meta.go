@@ -12,7 +12,7 @@ import (
 )
 
 // The order is the same everywhere: the owner first, as it takes away set-user-ID bits and capabilities; then the attributes, which
-// the mode could forbid to set, and among them the ACL, without which the mode's group bits grant more than is meant; then the times; and
+// the mode could forbid to set, and last of them the ACL, without which the mode's group bits grant more than is meant; then the times; and
 // the mode last, which opens to others what is complete.
 
 // inheritance is what new entries of a folder get without being asked.
@@ -48,6 +48,11 @@ func (w *worker) inherits(ctx context.Context, f *folder, dir *fs.Dir) bool {
 	}
 	f.inherits.Store(int32(i))
 	return has
+}
+
+// restricts reports whether what is created in the folder may lack some of these permissions, which were asked for.
+func (w *worker) restricts(ctx context.Context, f *folder, dir *fs.Dir, perm uint32) bool {
+	return w.opts.Umask&perm != 0 || w.inherits(ctx, f, dir)
 }
 
 // plainMode is the mode of a new file that gets no more than its content: as with cp, permissions only. It is for a call that creates the
@@ -200,6 +205,7 @@ func (c *Copier) moveXattrs(path string, src, dst xattrs, mode *uint32, dir bool
 	if err != nil && !is(err, unix.ENOTSUP) { // then there are none
 		return fmt.Errorf("listing attributes: %w", err)
 	}
+	aclLast(names)
 	has := make(map[string]bool, len(names))
 	for _, name := range names {
 		if !c.wanted(name) {

@@ -74,12 +74,16 @@ func openSource(ctx context.Context, e *entry) (*fs.File, attrs, error) {
 // newFile creates the file that will be the copy. Only we can open it before it has its final mode.
 func (w *worker) newFile(ctx context.Context, e *entry) (*temp, error) {
 	mode := os.FileMode(0600)
-	if w.byDefaultACL(ctx, e) {
+	byACL := w.byDefaultACL(ctx, e)
+	if byACL {
 		mode = fileMode(plainMode(&e.attrs))
 	}
 	t := newTemp(e)
 	err := t.open(ctx, mode)
-	if err != nil && ctx.Err() != nil {
+	if err == nil && !byACL && w.restricts(ctx, e.dst.folder, e.ddir, 0600) {
+		err = t.file.Chmod(ctx, mode) // without the right to write to it, it takes no attributes
+	}
+	if err != nil && (ctx.Err() != nil || t.file != nil) {
 		t.discard(ctx) // a call that was let go may have come that far
 	}
 	return t, err

@@ -15,6 +15,8 @@ type node struct {
 	src, dst *folder
 	attrs    attrs // of the source
 	created  bool  // by this copy
+	limited  bool  // when it was created, it lacked permissions of its owner: it had those
+	given    uint32
 
 	// Guarded by Copier.mu.
 	names   []string
@@ -78,7 +80,7 @@ func (w *worker) enter(ctx context.Context, j job, a attrs, old *attrs) error {
 	}
 
 	if old == nil {
-		if n.created, err = w.makeDir(ctx, j.dst, n.attrs.perm()); err != nil {
+		if err := w.makeDir(ctx, n, j.dst); err != nil {
 			return atPath(j.dst, err)
 		}
 	}
@@ -112,23 +114,37 @@ func (w *worker) enter(ctx context.Context, j job, a attrs, old *attrs) error {
 // makeDir creates a directory in which only we can look until it is complete: with Archive its final mode comes at the end. Without,
 // the mode is what a user would get from mkdir, so that default ACLs and the umask work in the kernel, and a directory that already
 // exists is taken as it is.
-func (w *worker) makeDir(ctx context.Context, at place, perm uint32) (bool, error) {
+func (w *worker) makeDir(ctx context.Context, n *node, at place) error {
 	dir, err := w.handles.acquire(ctx, at.folder)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer w.handles.release(ctx, at.folder)
 	mode := os.FileMode(0700)
 	if !w.opts.Archive {
-		mode = fileMode(perm&01777 | 0700)
+		mode = fileMode(n.attrs.perm()&01777 | 0700)
 	}
 	if err := dir.Mkdir(ctx, at.name, mode); err != nil {
 		if is(err, unix.EEXIST) {
-			return false, nil
+			return nil
 		}
-		return false, err
+		return err
 	}
-	return true, nil
+	n.created = true
+	if !w.restricts(ctx, at.folder, dir, 0700) {
+		return nil
+	}
+	fi, err := dir.Lstat(ctx, at.name)
+	if err != nil {
+		return err
+	}
+	a := attrsOf(fi)
+	if !a.isDir() || a.perm()&0700 == 0700 {
+		return nil
+	}
+	// Of these modes, this is the one that opens nothing to others, should the name not be that of the new directory any more.
+	n.limited, n.given = true, a.perm()
+	return dir.Chmod(ctx, at.name, 0700)
 }
 
 // done says that an entry of n is finished, and finishes n if it was the last: without recursion, as trees are deep.
@@ -218,6 +234,9 @@ func (c *Copier) sealAttrs(ctx context.Context, n *node, dir *fs.Dir) error {
 		}
 		defer c.handles.release(ctx, n.src)
 		return c.preserveDir(ctx, n, src, dir)
+	}
+	if n.limited {
+		return dir.Chmod(ctx, ".", fileMode(n.given&(n.attrs.perm()|^uint32(0700))))
 	}
 	if n.created && n.attrs.perm()&0700 != 0700 {
 		// makeDir kept the owner's bits so that we could fill it.

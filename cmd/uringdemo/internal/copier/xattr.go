@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,6 +23,14 @@ const (
 // the file is, and in the wrong place grant rights or make an overlay file system believe things, so they are copied on request.
 func (c *Copier) wanted(name string) bool {
 	return name == aclAccess || name == aclDefault || strings.HasPrefix(name, "user.") || c.opts.Security && privileged(name)
+}
+
+// aclLast moves the ACL behind the other attributes: like the mode, it can forbid the owner to write, which those take.
+func aclLast(names []string) {
+	if i := slices.Index(names, aclAccess); i >= 0 {
+		last := len(names) - 1
+		names[i], names[last] = names[last], names[i]
+	}
 }
 
 // groupPerm is what an ACL grants to the file's group: where there is an ACL, the mode's group bits are only a limit for all that it
