@@ -33,6 +33,9 @@
 // and files opened to append. [File.NewReader] and [File.NewWriter] adapt a File to package io; [File.NewStreamReader] and
 // [File.NewStreamWriter] do so with blocks that are read ahead, or written behind.
 //
+// A file that is to appear whole or not at all is written by [WriteFileAtomic], or opened without a name ([OpenOptions]) and given one by
+// [File.Link].
+//
 // Operations on one file are not ordered among each other: what a Sync must cover, or a read must see, has to have returned before
 // it is called.
 //
