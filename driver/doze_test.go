@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -125,15 +124,8 @@ func TestDozesWithNothingQueued(t *testing.T) {
 func TestDozesInBubble(t *testing.T) {
 	on(t, []way{onUring}, func(e *rig) {
 		cfg := driver.Config{Entries: 4, InFlight: 16}
-		e.shut(e.open(cfg)) // or the test is skipped
 		r, w := e.pipe()
-		synctest.Test(e.T, func(*testing.T) {
-			d, err := e.make(e, cfg)
-			if err != nil {
-				e.Error(err)
-				return
-			}
-			defer e.shut(d)
+		e.bubble(cfg, func(d *driver.Driver) {
 			for range 3 {
 				read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
 				before := d.Stats().Dozes

@@ -47,14 +47,8 @@ func TestSpinsNot(t *testing.T) {
 func TestSpinsInBubble(t *testing.T) {
 	on(t, []way{onUring, onLocked}, func(e *rig) {
 		cfg := driver.Config{Entries: 4, InFlight: 4}
-		e.shut(e.open(cfg)) // or the test is skipped
 		r, w := e.pipe()
-		synctest.Test(e.T, func(*testing.T) {
-			d, err := e.make(e, cfg)
-			if err != nil {
-				e.Error(err)
-				return
-			}
+		e.bubble(cfg, func(d *driver.Driver) {
 			read := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
 			for begin := unixTime(e); !driver.Asleep(d); {
 				if err := unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil); err != nil && err != unix.EINTR {
@@ -69,9 +63,25 @@ func TestSpinsInBubble(t *testing.T) {
 			if r := read.Wait(context.Background()); r.N != 1 {
 				e.Errorf("%+v", r)
 			}
-			e.shut(d)
 		})
 	})
+}
+
+// bubble opens a driver in a bubble of package synctest.
+func (e *rig) bubble(cfg driver.Config, test func(d *driver.Driver)) {
+	var why error
+	synctest.Test(e.T, func(*testing.T) {
+		d, err := e.make(e, cfg)
+		if err != nil {
+			why = err // skipping from here would end the bubble's goroutine and not the test
+			return
+		}
+		defer e.shut(d)
+		test(d)
+	})
+	if why != nil {
+		e.opened(nil, why)
+	}
 }
 
 // unixTime reads a clock that is nobody's bubble's.
