@@ -354,10 +354,7 @@ func (g *gate) stop(e *rig, d *driver.Driver, r, w int) *driver.Pending[[]byte] 
 		e.write(w, []byte{1})
 		select {
 		case <-g.seen: // something else may have woken it, such as an answer to a cancellation
-			e.eventually("the read has ended", func() bool {
-				left, err := unix.IoctlGetInt(r, unix.TIOCINQ)
-				return left == 0 && err == nil
-			})
+			e.emptied("the read has ended", r)
 			return held
 		case <-held.Done(): // the driver was not waiting in the kernel yet
 			g.mu.Unlock()

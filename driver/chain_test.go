@@ -320,10 +320,7 @@ func TestChainCancel(t *testing.T) { // HAZARDS T26
 				wants(e, "tail", z, 0, syscall.ECANCELED)
 			case 1: // with a part of it done
 				e.write(w, []byte("ab"))
-				e.eventually("the part is read", func() bool {
-					left, err := unix.IoctlGetInt(r, unix.TIOCINQ)
-					return left == 0 && err == nil
-				})
+				e.emptied("the part is read", r)
 				pending(e, b)
 				b.Cancel()
 				wants(e, "middle", b, 2, syscall.ECANCELED)
@@ -587,10 +584,7 @@ func TestChainAbandonedBeforeItsTurn(t *testing.T) {
 				e.Errorf("cancelled: %v", got.Err)
 			}
 			e.write(w, []byte("ab"))
-			e.eventually("the first comes back short", func() bool {
-				left, err := unix.IoctlGetInt(r, unix.TIOCINQ)
-				return left == 0 && err == nil
-			})
+			e.emptied("the first comes back short", r)
 			pending(e, a)
 			e.write(w, []byte("cd"))
 			wants(e, "the first", a, 4, nil)

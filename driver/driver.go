@@ -177,7 +177,8 @@ func open(cfg Config, guest Guest) (*Driver, error) {
 		delayed: make(map[*Request]struct{}),
 		cqes:    make([]ring.CQE, 256),
 		start:   time.Now(),
-		load:    [...]metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}, {Name: "/sched/goroutines/running:goroutines"}, {Name: "/sched/goroutines/not-in-go:goroutines"}},
+		load: [...]metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}, {Name: "/sched/goroutines/running:goroutines"},
+			{Name: "/sched/goroutines/not-in-go:goroutines"}},
 	}
 	d.poke.control = func() {}
 	d.cancelOut = make(map[uint64]uint64)
@@ -415,10 +416,13 @@ func (d *Driver) accept(r *Request) {
 	}
 }
 
+// inRing is how many operations are in the ring, as opposed to the pool.
+func (d *Driver) inRing() int { return d.issued - d.pooled }
+
 // submit hands what is queued to the kernel without waiting. It asks for what ends meanwhile only if something else is under way.
 func (d *Driver) submit() {
 	d.plugged = 0
-	if queued := d.ring.Queued(); d.issued-d.pooled > int(queued) {
+	if queued := d.ring.Queued(); d.inRing() > int(queued) {
 		d.enter(d.ring.SubmitAndGetEvents())
 	} else {
 		d.enter(d.ring.Submit())

@@ -369,6 +369,15 @@ func (e *rig) eventually(what string, so func() bool) {
 	}
 }
 
+// emptied waits until a pipe has nothing any more, as somebody has read it.
+func (e *rig) emptied(what string, r int) {
+	e.Helper()
+	e.eventually(what, func() bool {
+		left, err := unix.IoctlGetInt(r, unix.TIOCINQ)
+		return left == 0 && err == nil
+	})
+}
+
 // descriptors returns what is open.
 func descriptors(t testing.TB) map[string]string {
 	t.Helper()

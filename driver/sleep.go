@@ -26,7 +26,7 @@ func (d *Driver) pressed() bool {
 // sleep waits for news. With operations in the ring, or for a driver that is locked to its thread, it waits in the kernel:
 // what was queued goes with the same call. Otherwise it parks on the channel and holds no thread.
 func (d *Driver) sleep() {
-	if d.guest == nil && d.issued == d.pooled && len(d.cancelOut) == 0 && d.ring.Queued() == 0 {
+	if d.guest == nil && d.inRing() == 0 && len(d.cancelOut) == 0 && d.ring.Queued() == 0 {
 		d.lookAway()
 		d.stats.Parks++
 		r := <-d.intake
@@ -46,7 +46,7 @@ func (d *Driver) sleep() {
 		d.accept(r)
 		d.submit()
 	default:
-		err := d.ring.SubmitAndGather(uint32(d.issued-d.pooled), d.cfg.MinWait)
+		err := d.ring.SubmitAndGather(uint32(d.inRing()), d.cfg.MinWait)
 		d.status.Store(awake)
 		d.tick() // it may have been long
 		d.enter(err)
@@ -112,7 +112,7 @@ func (d *Driver) submitFirst() bool {
 func (d *Driver) needed() bool {
 	metrics.Read(d.load[:])
 	busy := d.load[1].Value.Uint64()
-	if d.issued == d.pooled {
+	if d.inRing() == 0 {
 		busy += d.load[2].Value.Uint64()
 	}
 	return d.load[0].Value.Uint64() > 0 && busy >= uint64(runtime.GOMAXPROCS(0))

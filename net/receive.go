@@ -294,9 +294,10 @@ func (s *socket) leftoverMessage(ctx context.Context, flags int, peek func(Recei
 		n += copy(b, data[n:])
 	}
 	switch {
-	case peeks && peek != nil:
-		peek(m)
 	case peeks:
+		if peek != nil {
+			peek(m)
+		}
 	case n == len(data), s.net.typ != unix.SOCK_STREAM: // a packet loses what there is no room for
 		in.pop()
 	default:

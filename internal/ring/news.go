@@ -27,10 +27,9 @@ func (r *Ring) OpenNews() (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("eventfd2", err)
 	}
-	f := os.NewFile(uintptr(fd), "eventfd")
-	// A deadline works only on files that the runtime polls.
-	if err := f.SetReadDeadline(time.Time{}); err != nil {
-		return nil, errors.Join(fmt.Errorf("ring: eventfd: %w", err), f.Close())
+	f, err := pollable(fd, "eventfd")
+	if err != nil {
+		return nil, fmt.Errorf("ring: eventfd: %w", err)
 	}
 	r.Announce(false)
 	arg := int32(fd)
@@ -38,6 +37,15 @@ func (r *Ring) OpenNews() (*os.File, error) {
 	runtime.KeepAlive(&arg)
 	if errno != 0 {
 		return nil, errors.Join(registerError("eventfd, Linux 5.2", errno), f.Close())
+	}
+	return f, nil
+}
+
+// pollable makes a file of a descriptor that the Go runtime is to poll. An error closes it.
+func pollable(fd int, name string) (*os.File, error) {
+	f := os.NewFile(uintptr(fd), name)
+	if err := f.SetReadDeadline(time.Time{}); err != nil { // which works only on files that the runtime polls
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }

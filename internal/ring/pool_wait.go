@@ -35,15 +35,16 @@ func newPoller(p *Pool) (*poller, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	w := &poller{pool: p, fd: fd, file: os.NewFile(uintptr(fd), "epoll"), watches: map[int32]*watch{}, ended: make(chan struct{})}
-	// A deadline works only on files that the scheduler polls.
-	if err = w.file.SetReadDeadline(time.Time{}); err == nil {
-		w.conn, err = w.file.SyscallConn()
-	}
+	file, err := pollable(fd, "epoll")
 	if err != nil {
-		w.file.Close()
 		return nil, err
 	}
+	conn, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	w := &poller{pool: p, fd: fd, file: file, conn: conn, watches: map[int32]*watch{}, ended: make(chan struct{})}
 	go w.run()
 	return w, nil
 }

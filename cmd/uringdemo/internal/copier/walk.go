@@ -235,18 +235,20 @@ func (c *Copier) sealAttrs(ctx context.Context, n *node, dir *fs.Dir) error {
 		defer c.handles.release(ctx, n.src)
 		return c.preserveDir(ctx, n, src, dir)
 	}
-	if n.limited {
-		return dir.Chmod(ctx, ".", fileMode(n.given&(n.attrs.perm()|^uint32(0700))))
-	}
-	if n.created && n.attrs.perm()&0700 != 0700 {
-		// makeDir kept the owner's bits so that we could fill it.
+	// So that we could fill it, makeDir kept the owner's bits, or gave them.
+	given := n.given
+	switch {
+	case n.limited:
+	case n.created && n.attrs.perm()&0700 != 0700:
 		now, err := dirAttrs(ctx, dir)
 		if err != nil {
 			return err
 		}
-		return dir.Chmod(ctx, ".", fileMode(now.perm()&(n.attrs.perm()|^uint32(0700))))
+		given = now.perm()
+	default:
+		return nil
 	}
-	return nil
+	return dir.Chmod(ctx, ".", fileMode(given&(n.attrs.perm()|^uint32(0700))))
 }
 
 func dirAttrs(ctx context.Context, d *fs.Dir) (attrs, error) {
