@@ -31,11 +31,16 @@ func iouringGoNop(ctx context.Context, j job.Job) ([]job.Sample, error) {
 		return nil, err
 	}
 	defer ring.Close()
+	n := inRow(j)
 	s, err := meter.Steady(j, j.Tasks, func(m *meter.Meter) error {
 		return goroutines{}.each(ctx, j.Tasks, func(context.Context, int) error {
 			return m.Loop(func() (int, error) {
-				_, err := awaitIouringGo(ring, iouring.Nop())
-				return 1, err
+				for range n {
+					if _, err := awaitIouringGo(ring, iouring.Nop()); err != nil {
+						return 0, err
+					}
+				}
+				return n, nil
 			})
 		})
 	})

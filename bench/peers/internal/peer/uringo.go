@@ -101,10 +101,18 @@ func (rt uringoRuntime) each(ctx context.Context, n int, task func(ctx context.C
 }
 
 func (rt uringoRuntime) nop(ctx context.Context, j job.Job) ([]job.Sample, error) {
+	n := inRow(j)
 	s, err := meter.Steady(j, j.Tasks, func(m *meter.Meter) error {
 		return rt.run(ctx, j.Tasks, func(ctx context.Context) error {
 			return rt.each(ctx, j.Tasks, func(ctx context.Context, _ int) error {
-				return m.Loop(func() (int, error) { return 1, executor.Do(ctx, ops.Nop()).Err })
+				return m.Loop(func() (int, error) {
+					for range n {
+						if err := executor.Do(ctx, ops.Nop()).Err; err != nil {
+							return 0, err
+						}
+					}
+					return n, nil
+				})
 			})
 		})
 	})
