@@ -20,6 +20,7 @@
 //
 //	                                             Workers                       Local
 //	fs, net, Join, Sleep, Yield, Event, Block    lets other tasks run          lets other tasks run
+//	Mutex, RWMutex, Semaphore, Queue             lets other tasks run          lets other tasks run
 //	a Go mutex, channel, time.Sleep, net call    holds its worker              holds the driver: no I/O completes
 //	the same inside Block                        lets other tasks run          lets other tasks run
 //	using ctx from another goroutine             works                         works
@@ -27,9 +28,10 @@
 //	runtime.Goexit (t.Fatal)                     ends the task with ErrGoexit  ends the task with ErrGoexit
 //	runtime.LockOSThread, then waiting           ends the process              ends the process
 //
-// A mutex that is locked for moments is fine everywhere, and tasks on several workers need one for what they share. One that is kept
+// A sync.Mutex that is locked for moments is fine everywhere, and tasks on several workers need one for what they share. One that is kept
 // over a call which lets other tasks run is not: the next task of the worker that wants it stops the worker, and with it the task that
-// would unlock it. For longer, let tasks wait for an [Event].
+// would unlock it. A [Mutex] of this package may be kept, and a [Queue] is the channel that tasks may wait for; goroutines may have hold of the
+// other end.
 //
 // Code inside an iter.Pull must not wait there for another task of the same worker, which cannot run meanwhile: Join says
 // [ErrNested] on Local, and on Workers waits until its context ends.

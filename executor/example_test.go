@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/fs"
 	"uringo/ops"
 )
 
@@ -153,6 +155,100 @@ func ExampleEvent() {
 		return nil
 	})
 	// Output: <nil> true
+}
+
+// A lock that is kept while others run: two tasks append a line each to a file that is read and written as a whole.
+func ExampleMutex() {
+	start(func(ctx context.Context) error {
+		dir, err := os.MkdirTemp("", "example")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		name := filepath.Join(dir, "log")
+		if err := fs.WriteFile(ctx, name, nil, 0o644); err != nil {
+			return err
+		}
+		var file executor.Mutex
+		add := func(ctx context.Context) (struct{}, error) {
+			if err := file.Lock(ctx); err != nil {
+				return struct{}{}, err
+			}
+			defer file.Unlock()
+			b, err := fs.ReadFile(ctx, name)
+			if err != nil {
+				return struct{}{}, err
+			}
+			return struct{}{}, fs.WriteFile(ctx, name, append(b, "line\n"...), 0o644)
+		}
+		a, b := executor.Go(ctx, add), executor.Go(ctx, add)
+		for _, h := range []*executor.JoinHandle[struct{}]{a, b} {
+			if _, err := h.Join(ctx); err != nil {
+				return err
+			}
+		}
+		text, err := fs.ReadFile(ctx, name)
+		fmt.Printf("%s", text)
+		return err
+	})
+	// Output:
+	// line
+	// line
+}
+
+// At most so many bytes are in memory at a time, whatever the files' sizes.
+func ExampleSemaphore() {
+	memory := executor.NewSemaphore(1 << 20)
+	start(func(ctx context.Context) error {
+		var all []*executor.JoinHandle[int64]
+		for _, size := range []int64{600_000, 500_000, 400_000} {
+			all = append(all, executor.Go(ctx, func(ctx context.Context) (int64, error) {
+				if err := memory.Acquire(ctx, size); err != nil {
+					return 0, err
+				}
+				defer memory.Release(size)
+				return size, executor.Yield(ctx) // read a file, say
+			}))
+		}
+		var sum int64
+		for _, h := range all {
+			n, err := h.Join(ctx)
+			if err != nil {
+				return err
+			}
+			sum += n
+		}
+		fmt.Println(sum)
+		return nil
+	})
+	// Output: 1500000
+}
+
+// What a channel is for goroutines: one task finds names, others do something with them.
+func ExampleQueue() {
+	start(func(ctx context.Context) error {
+		names := executor.NewQueue[string](2)
+		executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
+			defer names.Close()
+			for _, name := range []string{"a", "b", "c"} {
+				if err := names.Put(ctx, name); err != nil {
+					return struct{}{}, err
+				}
+			}
+			return struct{}{}, nil
+		})
+		for name, err := range names.All(ctx) {
+			if err != nil {
+				return err
+			}
+			fmt.Println(name)
+		}
+		return nil
+	})
+	// Output:
+	// a
+	// b
+	// c
 }
 
 // An operation that no package above has, on the task's own driver.

@@ -1,0 +1,360 @@
+package executor_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"uringo/executor"
+	"uringo/ops"
+)
+
+// until lets others run until something is so.
+func until(ctx context.Context, so func() bool) error {
+	for !so() {
+		if err := executor.Sleep(ctx, 100*time.Microsecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A mutex is kept over operations, which let other tasks of the worker run, by tasks and goroutines alike.
+func TestMutexExcludes(t *testing.T) {
+	everywhere(t, func(w *world) {
+		var m executor.Mutex
+		inside, total := 0, 0 // the race detector sees to it that the mutex guards them
+		turn := func(ctx context.Context, pause func() error) error {
+			if err := m.Lock(ctx); err != nil {
+				return err
+			}
+			defer m.Unlock()
+			if inside++; inside != 1 {
+				w.Errorf("%d have locked it", inside)
+			}
+			err := pause()
+			inside--
+			total++
+			return err
+		}
+		const members, turns = 8, 20
+		w.ok(func(ctx context.Context) error {
+			var all []*executor.JoinHandle[struct{}]
+			for range members {
+				all = append(all, executor.Go(ctx, task(func(ctx context.Context) error {
+					for range turns {
+						if err := turn(ctx, func() error { return executor.Do(ctx, ops.Nop()).Err }); err != nil {
+							return err
+						}
+					}
+					return nil
+				})))
+			}
+			var plain sync.WaitGroup
+			for range members {
+				plain.Go(func() {
+					for range turns {
+						if err := turn(context.Background(), func() error { runtime.Gosched(); return nil }); err != nil {
+							w.Error(err)
+						}
+					}
+				})
+			}
+			_, err := executor.Block(ctx, func() (struct{}, error) { plain.Wait(); return struct{}{}, nil })
+			return errors.Join(err, joinAll(ctx, all...))
+		})
+		if total != 2*members*turns {
+			w.Errorf("%d turns of %d", total, 2*members*turns)
+		}
+		if !m.TryLock() || m.TryLock() {
+			t.Error("it is not free, or not locked")
+		}
+	})
+}
+
+// Those who wait are served in order, and who gives up leaves the others their places.
+func TestMutexOrder(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			var m executor.Mutex
+			if err := m.Lock(ctx); err != nil {
+				return err
+			}
+			var order []int
+			var all []*executor.JoinHandle[struct{}]
+			for i := range 6 {
+				h := executor.Go(ctx, task(func(ctx context.Context) error {
+					err := m.Lock(ctx)
+					if i == 2 {
+						is(w, err, context.Canceled)
+						return nil
+					}
+					if err != nil {
+						return err
+					}
+					order = append(order, i)
+					m.Unlock()
+					return nil
+				}))
+				all = append(all, h)
+				if err := until(ctx, func() bool { return m.Waiting() == i+1 }); err != nil {
+					return err
+				}
+			}
+			all[2].Abort()
+			if err := until(ctx, func() bool { return m.Waiting() == 5 }); err != nil {
+				return err
+			}
+			if m.TryLock() {
+				w.Error("TryLock overtook those who wait")
+			}
+			m.Unlock()
+			if _, err := all[5].Join(ctx); err != nil {
+				return err
+			}
+			if want := []int{0, 1, 3, 4, 5}; !slices.Equal(order, want) {
+				w.Errorf("served %v, not %v", order, want)
+			}
+			return joinAll(ctx, all...)
+		})
+	})
+}
+
+// lastMoment is a context that has something happen when it is first found to have ended.
+type lastMoment struct {
+	context.Context
+	happen func()
+}
+
+func (c *lastMoment) Err() error {
+	err := c.Context.Err()
+	if err != nil && c.happen != nil {
+		happen := c.happen
+		c.happen = nil
+		happen()
+	}
+	return err
+}
+
+// atTheLastMoment has what a task waits for happen when it has just found that its context has ended.
+func atTheLastMoment(ctx context.Context, waits func() bool, happen func(), wait func(ctx context.Context) error) error {
+	ending, cancel := context.WithCancel(ctx)
+	defer cancel()
+	h := executor.Go(ctx, task(func(context.Context) error { return wait(&lastMoment{ending, happen}) }))
+	if err := until(ctx, waits); err != nil {
+		return err
+	}
+	cancel()
+	_, err := h.Join(ctx)
+	return err
+}
+
+// A mutex that came just when its taker had given up is locked, and not lost.
+func TestMutexAtTheLastMoment(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			var m executor.Mutex
+			if !m.TryLock() {
+				w.Error("not free")
+			}
+			is(w, atTheLastMoment(ctx, func() bool { return m.Waiting() == 1 }, m.Unlock, m.Lock), nil)
+			if m.TryLock() {
+				w.Error("who was given the mutex does not have it")
+			}
+			m.Unlock()
+			return nil
+		})
+	})
+}
+
+// An ended context locks nothing, free or not.
+func TestMutexEndedContext(t *testing.T) {
+	var m executor.Mutex
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	is(t, m.Lock(ended), context.Canceled)
+	if !m.TryLock() {
+		t.Fatal("it was locked all the same")
+	}
+	is(t, m.Lock(ended), context.Canceled)
+	m.Unlock()
+	if !m.TryLock() {
+		t.Fatal("it was locked all the same")
+	}
+}
+
+// A writer is alone, readers are together, and no reader overtakes a writer who waits.
+func TestRWMutex(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			var m executor.RWMutex
+			for range 2 {
+				if err := m.RLock(ctx); err != nil {
+					return err
+				}
+			}
+			if m.TryLock() || !m.TryRLock() {
+				w.Error("readers let a writer in, or not each other")
+			}
+			m.RUnlock()
+			var wrote atomic.Bool
+			writer := executor.Go(ctx, task(func(ctx context.Context) error {
+				if err := m.Lock(ctx); err != nil {
+					return err
+				}
+				if m.TryRLock() || m.TryLock() {
+					w.Error("a writer is not alone")
+				}
+				wrote.Store(true)
+				m.Unlock()
+				return nil
+			}))
+			if err := until(ctx, func() bool { return m.Waiting() == 1 }); err != nil {
+				return err
+			}
+			if m.TryRLock() {
+				w.Error("a reader overtook a writer")
+			}
+			reader := executor.Go(ctx, task(func(ctx context.Context) error {
+				if err := m.RLock(ctx); err != nil {
+					return err
+				}
+				defer m.RUnlock()
+				if !wrote.Load() {
+					w.Error("a reader who came later was served first")
+				}
+				return nil
+			}))
+			if err := until(ctx, func() bool { return m.Waiting() == 2 }); err != nil {
+				return err
+			}
+			m.RUnlock()
+			m.RUnlock()
+			return joinAll(ctx, writer, reader)
+		})
+	})
+}
+
+func TestUnlockOfNothing(t *testing.T) {
+	var m executor.Mutex
+	var rw executor.RWMutex
+	s := executor.NewSemaphore(3)
+	if !rw.TryRLock() || !s.TryAcquire(2) {
+		t.Fatal("not free")
+	}
+	for name, mistake := range map[string]func(){
+		"Mutex.Unlock":           m.Unlock,
+		"RWMutex.Unlock":         rw.Unlock, // a reader has it
+		"Semaphore.Release":      func() { s.Release(3) },
+		"Semaphore.Release less": func() { s.Release(-1) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s did not panic", name)
+				}
+			}()
+			mistake()
+		}()
+	}
+	// And nothing came of it.
+	rw.RUnlock()
+	s.Release(2)
+	if !m.TryLock() || !rw.TryLock() || !s.TryAcquire(3) {
+		t.Error("not free any more")
+	}
+}
+
+// Who asks for much is not overtaken, and when it gives up, those behind it are served who fit.
+func TestSemaphoreOrder(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			s := executor.NewSemaphore(5)
+			is(w, s.Acquire(ctx, 3), nil)
+			for _, n := range []int64{-1, 6} {
+				if s.Acquire(ctx, n) == nil || s.TryAcquire(n) {
+					w.Errorf("%d of 5 were acquired", n)
+				}
+			}
+			much := executor.Go(ctx, task(func(ctx context.Context) error {
+				is(w, s.Acquire(ctx, 4), context.Canceled)
+				return nil
+			}))
+			if err := until(ctx, func() bool { return s.Waiting() == 1 }); err != nil {
+				return err
+			}
+			var little []*executor.JoinHandle[struct{}]
+			for i := range 3 {
+				little = append(little, executor.Go(ctx, task(func(ctx context.Context) error { return s.Acquire(ctx, 1) })))
+				if err := until(ctx, func() bool { return s.Waiting() == 2+i }); err != nil {
+					return err
+				}
+			}
+			if s.TryAcquire(1) {
+				w.Error("one who asked for little overtook")
+			}
+			much.Abort()
+			if err := joinAll(ctx, little[0], little[1], much); err != nil {
+				return err
+			}
+			if s.Waiting() != 1 {
+				w.Errorf("%d wait, of whom one does not fit", s.Waiting())
+			}
+			s.Release(3)
+			_, err := little[2].Join(ctx)
+			return err
+		})
+	})
+}
+
+// However tasks give up, what is in use is never too much, and in the end all is free.
+func TestSemaphoreRandom(t *testing.T) {
+	everywhere(t, func(w *world) {
+		const size, members = 5, 12
+		s := executor.NewSemaphore(size)
+		var used, served atomic.Int64
+		seed := rand.Uint64()
+		w.ok(func(ctx context.Context) error {
+			var all []*executor.JoinHandle[struct{}]
+			for i := range members {
+				all = append(all, executor.Go(ctx, task(func(ctx context.Context) error {
+					rng := rand.New(rand.NewPCG(seed, uint64(i)))
+					for range rounds(2000) {
+						short, cancel := context.WithTimeout(ctx, time.Duration(rng.IntN(300))*time.Microsecond)
+						n := rng.Int64N(size + 1)
+						err := s.Acquire(short, n)
+						cancel()
+						if err != nil {
+							is(w, err, context.DeadlineExceeded)
+							continue
+						}
+						served.Add(1)
+						if now := used.Add(n); now > size {
+							w.Errorf("%d of %d are in use", now, size)
+						}
+						if rng.IntN(3) > 0 {
+							_ = executor.Do(ctx, ops.Nop())
+						}
+						used.Add(-n)
+						s.Release(n)
+					}
+					return nil
+				})))
+			}
+			return joinAll(ctx, all...)
+		})
+		if w.Failed() {
+			w.Logf("seed %d", seed)
+		}
+		if s.Waiting() != 0 || !s.TryAcquire(size) {
+			w.Errorf("%d wait when all have ended, or not all is free (seed %d)", s.Waiting(), seed)
+		}
+		w.Logf("%d were served", served.Load())
+	})
+}
