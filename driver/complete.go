@@ -180,8 +180,9 @@ func (d *Driver) again(r *Request, res int32) bool {
 		d.requeue(r)
 		return true
 	case r.spec.Ready(res) != 0:
-		// The kernel does not wait for readiness with this descriptor, but for the descriptor's readiness.
-		r.ready = r.spec.Ready(res)
+		// The kernel does not wait for readiness with this descriptor, but for the descriptor's readiness. Afterwards there is no more to wait
+		// for: whoever asked to all the same would hear EAGAIN again and again of what cannot be waited with and is always ready, a regular file.
+		r.ready, r.spec.PollFirst = r.spec.Ready(res), false
 		d.requeue(r)
 		return true
 	case res == -int32(syscall.EAGAIN) && r.spec.Route != ops.RouteCall && !r.spec.OnTable() && r.spec.Refused():

@@ -70,6 +70,35 @@ func TestPollFirst(t *testing.T) {
 	})
 }
 
+// What cannot be waited with is no socket, and says so, however ready it is.
+func TestPollFirstOnFile(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		d := e.open(driver.Config{})
+		fd := e.file([]byte("no socket"))
+		recv, msg := ops.Recv(fd, make([]byte, 1), 0), ops.RecvMsg(fd, [][]byte{make([]byte, 1)}, nil, 0)
+		send, accept := ops.Send(fd, []byte("x"), 0), ops.Accept(fd, 0)
+		recv.PollFirst, msg.PollFirst, send.PollFirst, accept.PollFirst = true, true, true, true
+		for what, err := range map[string]error{
+			"recv": do(e, d, recv).Err, "recvmsg": do(e, d, msg).Err, "send": do(e, d, send).Err, "accept": do(e, d, accept).Err,
+		} {
+			if err != unix.ENOTSOCK {
+				e.Errorf("%s: %v", what, err)
+			}
+		}
+		var c driver.Chain
+		linked, last := driver.Link(&c, recv), driver.Link(&c, ops.Nop())
+		if err := c.Submit(d); err != nil {
+			e.Fatal(err)
+		}
+		if err := result(e, linked).Err; err != unix.ENOTSOCK {
+			e.Errorf("linked: %v", err)
+		}
+		if err := result(e, last).Err; err == nil {
+			e.Error("what was linked behind it went on")
+		}
+	})
+}
+
 // A kernel that knows the flag sees it, and the ring's own attempt is spared.
 func TestPollFirstIsSeen(t *testing.T) {
 	on(t, []way{onUring}, func(e *rig) {
