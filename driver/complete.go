@@ -179,7 +179,8 @@ func (d *Driver) again(r *Request, res int32) bool {
 		r.attempts++
 		d.requeue(r)
 		return true
-	case r.spec.Ready(res) != 0:
+	case r.spec.Ready(res) != 0 && (res != -int32(syscall.EAGAIN) || r.vain < mostVain):
+		r.vain++
 		// The kernel does not wait for readiness with this descriptor, but for the descriptor's readiness. Afterwards there is no more to wait
 		// for: whoever asked to all the same would hear EAGAIN again and again of what cannot be waited with and is always ready, a regular file.
 		r.ready, r.spec.PollFirst = r.spec.Ready(res), false
@@ -190,6 +191,7 @@ func (d *Driver) again(r *Request, res int32) bool {
 		d.requeue(r)
 		return true
 	case res == -int32(syscall.EAGAIN) && !r.spec.NoWait():
+		r.vain = 0
 		// Some file systems answer so to a blocking request when the machine is short of something.
 		if r.attempts++; r.spec.Kind.Ready != nil {
 			r.attempts = min(r.attempts, maxAttempts-1) // it is the peer that keeps us waiting, not a shortage
@@ -199,6 +201,10 @@ func (d *Driver) again(r *Request, res int32) bool {
 	}
 	return false
 }
+
+// mostVain is how often an operation is tried at once when its descriptor was ready, before it pauses: there is readiness that is not about what it
+// wants, such as room in the socket when the peer's queue is full.
+const mostVain = 8
 
 // pause has an operation issued once more after a while, which is longer after more attempts.
 func (d *Driver) pause(r *Request) {

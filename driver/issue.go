@@ -21,7 +21,7 @@ func (d *Driver) Issue(r *Request) {
 	case r.cancel == r.cur:
 		d.deliver(r, 0, syscall.ECANCELED)
 	default:
-		r.attempts, r.hit, r.shut, r.ready, r.hungUp = 0, false, false, 0, false
+		r.attempts, r.vain, r.hit, r.shut, r.ready, r.hungUp = 0, 0, false, false, 0, false
 		switch {
 		case r.stream != nil:
 			d.arm(r)
@@ -173,6 +173,10 @@ func (d *Driver) describe(s *ops.Spec, e *ring.SQE) {
 	s.Prepare(e)
 	if s.PollFirst && d.ring.PollFirst(k.Code) {
 		e.IoPrio |= k.PollFirst
+	}
+	if d.engine == Uring && s.Loses() {
+		e.OpFlags |= unix.MSG_DONTWAIT // waiting is ours: see again
+		e.IoPrio = 0
 	}
 	if k.Fixed != 0 {
 		d.fix(s, e)

@@ -36,6 +36,7 @@ type Request struct {
 
 	state    state
 	attempts uint8
+	vain     uint8    // how often the descriptor was ready, one time after the other, and the operation refused; the driver's
 	hit      bool     // somebody else's cancellation may have found it; the driver's
 	shut     bool     // cancelled by the end of the driver; the driver's
 	ended    bool     // the maker's, see End

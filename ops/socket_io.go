@@ -1,6 +1,9 @@
 package ops
 
 import (
+	"syscall"
+	"unsafe"
+
 	"golang.org/x/sys/unix"
 
 	"uringo/internal/ring"
@@ -49,6 +52,27 @@ func (s *Spec) stream(k *Kind, fd int, b []byte, flags int) {
 }
 
 var badFlags = &invalid{unix.EINVAL}
+
+// Loses reports whether the kernel loses what the operation sends if it has to wait for room: with Unix datagrams it finds the peer's queue full when
+// it has taken the data, and what the ring then tries again is an empty packet (seen on 6.18). It asks the descriptor; a place in the
+// ring's table cannot be asked.
+func (s *Spec) Loses() bool {
+	if c := s.Kind.Code; c != ring.OpSend && c != ring.OpSendmsg || s.Flags&Direct != 0 {
+		return false
+	}
+	return socketOption(s.FD, unix.SO_TYPE) == unix.SOCK_DGRAM && socketOption(s.FD, unix.SO_DOMAIN) == unix.AF_UNIX
+}
+
+// socketOption returns the value of an option of a socket, -1 if it has none. It costs as little as a system call can.
+func socketOption(fd int32, option uintptr) int32 {
+	v, n := int32(-1), uint32(unsafe.Sizeof(int32(0)))
+	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, option, uintptr(unsafe.Pointer(&v)),
+		uintptr(unsafe.Pointer(&n)), 0)
+	if errno != 0 {
+		return -1
+	}
+	return v
+}
 
 // readyRecv says what to wait for when there is nothing to receive.
 func readyRecv(s *Spec, res int32) uint32 {
