@@ -36,8 +36,12 @@ const dontWait = unix.MSG_DONTWAIT
 // errors (recv(2), MSG_ERRQUEUE): poll(2) cannot be told to wait for nothing but readiness.
 const errorPause = time.Millisecond
 
+// mostVain is how often a call is made at once when its descriptor is ready, before it pauses each time: readiness may not be about what it wants, as
+// with room in the socket when the peer's queue is full.
+const mostVain = 32
+
 func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (int32, int16), end func(*ring.SQE) int32) int32 {
-	for inError, woken := false, false; ; woken = true {
+	for inError, vain := false, 0; ; vain++ {
 		res := try(e)
 		if res != eagain || e.OpFlags&dontWait != 0 {
 			return res
@@ -46,7 +50,7 @@ func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (in
 		if fd < 0 {
 			return res
 		}
-		if woken && events == unix.POLLIN && end != nil {
+		if vain > 0 && events == unix.POLLIN && end != nil {
 			if res = end(e); res != eagain {
 				return res
 			}
@@ -56,7 +60,7 @@ func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (in
 			return ready
 		}
 		again := ready&int32(events) == 0
-		if again && inError { // that was no news
+		if again && inError || vain >= mostVain { // that was no news
 			time.Sleep(errorPause)
 		}
 		inError = again

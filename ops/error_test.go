@@ -1,6 +1,7 @@
 package ops_test
 
 import (
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,48 @@ func TestCallsWaitForWhatIsInError(t *testing.T) {
 	}
 	if n := <-got; n != 4 || string(buf[:4]) != "news" {
 		t.Errorf("received %d, %q", n, buf)
+	}
+	runtime.KeepAlive(&op)
+}
+
+// Nor is one made over and over whose descriptor is ready for something else: the socket has room, the peer's queue has not.
+func TestCallsWaitForOtherReadiness(t *testing.T) {
+	at, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(at)
+	to := &unix.SockaddrUnix{Name: filepath.Join(t.TempDir(), "s")}
+	if err := unix.Bind(at, to); err != nil {
+		t.Fatal(err)
+	}
+	from, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(from)
+	for err == nil {
+		err = unix.Sendto(from, []byte("x"), unix.MSG_DONTWAIT, to)
+	}
+	op := ops.SendMsg(from, [][]byte{[]byte("news")}, nil, to, 0)
+	e := new(ring.SQE)
+	op.Prepare(e)
+	var tries atomic.Int32
+	got := make(chan int32)
+	begin := time.Now()
+	go func() {
+		got <- ops.UntilDone(e, func(e *ring.SQE) int32 { tries.Add(1); return ops.TrySendmsgCall(e) }, ops.WantsSend, nil)
+	}()
+	time.Sleep(50 * time.Millisecond)
+	n := tries.Load()
+	if most := 100 + int32(time.Since(begin)/ops.ErrorPause); n > most {
+		t.Errorf("tried %d times, more than %d", n, most)
+	}
+	if _, err := unix.Read(at, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-got; n != 4 {
+		t.Errorf("sent %d", n)
 	}
 	runtime.KeepAlive(&op)
 }

@@ -2,9 +2,11 @@ package ops
 
 // What the plain calls that wait are made of.
 var (
-	UntilDone   = untilDone
-	TryRecvCall = tryRecv
-	WantsRecv   = wantsRecv
+	UntilDone      = untilDone
+	TryRecvCall    = tryRecv
+	TrySendmsgCall = trySendmsg
+	WantsRecv      = wantsRecv
+	WantsSend      = wantsSend
 )
 
 // ErrorPause is how long they pause.

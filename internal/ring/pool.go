@@ -50,6 +50,7 @@ type job struct {
 
 	woken  bool        // it has waited, and its descriptor was ready
 	amiss  bool        // woken: by an error or the other end's end alone
+	vain   uint8       // how often it was woken and the call refused all the same
 	same   *job        // waiting: the next one with the same user data
 	fd     int32       // waiting: for this descriptor
 	events int16       // waiting: for these events of it
@@ -236,8 +237,11 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 			return res, true
 		}
 	}
+	if j.woken {
+		j.vain = min(j.vain+1, mostVain)
+	}
 	errno := syscall.Errno(0)
-	if j.amiss { // and the call does not tell of it
+	if j.amiss || j.woken && j.vain == mostVain { // and the call does not tell of it
 		errno = p.pause(j)
 	} else {
 		errno = p.await(j, fd, events)
@@ -304,7 +308,7 @@ func (p *Pool) newJob(e *SQE, rest []SQE) *job {
 		p.free.remove(j)
 		j.stop.Store(false)
 		j.done.Store(false)
-		j.woken, j.amiss = false, false
+		j.woken, j.amiss, j.vain = false, false, 0
 	}
 	j.e, j.rest = *e, rest
 	return j

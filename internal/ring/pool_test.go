@@ -725,6 +725,44 @@ func BenchmarkPool(b *testing.B) {
 	}
 }
 
+// A descriptor that is ready, but not for what is wanted of it, is not tried over and over.
+func TestPoolWaitsForOtherReadiness(t *testing.T) {
+	table, tries := *ops.Calls(), new(atomic.Int32)
+	try := table[ring.OpRecv].Try
+	table[ring.OpRecv].Try = func(e *ring.SQE) int32 { tries.Add(1); return try(e) }
+	r := newResults(t)
+	p := ring.NewPool(&table, 4, r.post)
+	defer p.Close()
+	s, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(s[0])
+	defer unix.Close(s[1])
+	if _, err := unix.Write(s[1], []byte("seen")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetsockoptInt(s[0], unix.SOL_SOCKET, unix.SO_PEEK_OFF, 4); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 8)
+	peek := readEntry(t, 1, s[0], buf)
+	peek.Op, peek.Off, peek.OpFlags = ring.OpRecv, 0, unix.MSG_PEEK
+	begin := time.Now()
+	p.Start(peek)
+	time.Sleep(50 * time.Millisecond)
+	n := tries.Load()
+	if most := 100 + 2*int32(time.Since(begin)/ring.ErrorPause); n > most {
+		t.Errorf("tried %d times, more than %d", n, most)
+	}
+	if _, err := unix.Write(s[1], []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if res := r.of(1); res != 3 || string(buf[:3]) != "new" {
+		t.Errorf("peeked at %d, %q", res, buf)
+	}
+}
+
 // A call is not tried over and over while its descriptor is in error, of which it does not tell. It can be cancelled, and it is no timeout.
 func TestPoolWaitsForWhatIsInError(t *testing.T) {
 	table, tries := *ops.Calls(), new(atomic.Int32)

@@ -249,6 +249,11 @@ func (p *Pool) unlist(j *job) {
 // queue of errors (recv(2), MSG_ERRQUEUE): epoll cannot be told to wait for nothing but readiness.
 const errorPause = time.Millisecond
 
+// mostVain is how often a job is woken for nothing before it pauses each time. Others may have been faster, but there is also readiness that is not
+// about what the call wants: a socket has room when the queue of the peer that it sends to has none (unix(7)), and data where all
+// has been peeked at (SO_PEEK_OFF, socket(7)).
+const mostVain = 32
+
 // pause is await for a time instead of a descriptor.
 func (p *Pool) pause(j *job) syscall.Errno {
 	p.mu.Lock()
@@ -270,6 +275,6 @@ func (p *Pool) resume(j *job) {
 		return // cancelled
 	}
 	p.unlist(j)
-	j.timer, j.amiss = nil, false
+	j.timer, j.woken, j.amiss = nil, false, false
 	p.enqueue(j)
 }
