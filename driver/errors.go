@@ -26,7 +26,8 @@ var (
 )
 
 // Canceled returns the error of an operation that ended because ctx did. It matches context.Cause(ctx), and for a deadline
-// also os.ErrDeadlineExceeded.
+// also os.ErrDeadlineExceeded. But a cause that is the error of an operation which was abandoned, as errgroup makes it one for the others of a
+// group, does not have it match ErrAbandoned: that would say of this operation that its buffer is lost.
 func Canceled(ctx context.Context) error {
 	cause, err := context.Cause(ctx), ctx.Err()
 	switch {
@@ -38,14 +39,32 @@ func Canceled(ctx context.Context) error {
 	case err == context.Canceled:
 		return err
 	}
-	if !errors.Is(cause, err) {
+	if matches(cause, ErrAbandoned) {
+		cause = &elsewhere{cause}
+	}
+	if !matches(cause, err) {
 		cause = errors.Join(err, cause)
 	}
-	if errors.Is(cause, context.DeadlineExceeded) {
+	if err == context.DeadlineExceeded || matches(cause, context.DeadlineExceeded) {
 		return &deadlineError{cause}
 	}
 	return cause
 }
+
+// matches is errors.Is for an error of the user's: its methods may panic, as those of a nil pointer do, and that must not end who asks.
+func matches(err, target error) (is bool) {
+	defer func() { _ = recover() }()
+	return errors.Is(err, target)
+}
+
+// elsewhere is the end of a context because of an operation that was abandoned.
+type elsewhere struct{ cause error }
+
+func (e *elsewhere) Error() string { return e.cause.Error() }
+func (e *elsewhere) Is(target error) bool {
+	return target != ErrAbandoned && errors.Is(e.cause, target)
+}
+func (e *elsewhere) As(target any) bool { return errors.As(e.cause, target) }
 
 var errDeadline = &deadlineError{context.DeadlineExceeded}
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -463,6 +464,24 @@ func TestCanceledError(t *testing.T) {
 	defer stop()
 	if err := driver.Canceled(late); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, reason) {
 		t.Errorf("deadline with a cause: %v", err)
+	}
+	// errgroup makes what became of one operation the cause of the others' end.
+	of := &os.PathError{Op: "read", Path: "another", Err: driver.ErrAbandoned}
+	group, cancel := context.WithCancelCause(context.Background())
+	cancel(of)
+	err := driver.Canceled(group)
+	var at *os.PathError
+	if errors.Is(err, driver.ErrAbandoned) || !errors.Is(err, context.Canceled) || !errors.Is(err, of) || !errors.As(err, &at) || at != of {
+		t.Errorf("because of an operation that was abandoned: %v", err)
+	}
+	if !strings.Contains(err.Error(), of.Error()) {
+		t.Errorf("the text does not name the cause: %v", err)
+	}
+	// A nil pointer that has become an error panics when it is asked what it wraps.
+	group, cancel = context.WithCancelCause(context.Background())
+	cancel((*os.PathError)(nil))
+	if err := driver.Canceled(group); !errors.Is(err, context.Canceled) {
+		t.Error("because of a nil pointer: not cancelled")
 	}
 	if driver.IsCanceled(nil) || driver.IsCanceled(context.Canceled) || !driver.IsCanceled(syscall.ECANCELED) {
 		t.Error("IsCanceled")

@@ -106,3 +106,47 @@ func TestOneContext(t *testing.T) { // M6, M7, C20
 		}
 	})
 }
+
+// A group of calls ends because one of them was abandoned: the others are cancelled, and not abandoned. Their buffers come back, and nothing of
+// theirs keeps a connection from being closed.
+func TestEndBecauseOfAnAbandonedCall(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		a, b := connect(t, ctx, "tcp")
+		p := listenPacket(t, ctx, "udp")
+		if a == nil || p == nil {
+			return
+		}
+		group, cancel := context.WithCancelCause(ctx)
+		reads := func(what string, read func(context.Context, []byte) (int, []byte, error)) func(context.Context) error {
+			return func(context.Context) error {
+				buf := make([]byte, 8)
+				_, back, err := read(group, buf)
+				if len(back) != len(buf) || !errors.Is(err, context.Canceled) || errors.Is(err, driver.ErrAbandoned) {
+					return fmt.Errorf("%s: a buffer of %d bytes and %w", what, len(back), err)
+				}
+				return nil
+			}
+		}
+		if err := together(ctx,
+			reads("Read", a.Read),
+			reads("ReadFull", b.ReadFull),
+			reads("RecvFrom", func(ctx context.Context, buf []byte) (int, []byte, error) {
+				n, back, _, err := p.RecvFrom(ctx, buf)
+				return n, back, err
+			}),
+			func(ctx context.Context) error {
+				defer cancel(fmt.Errorf("another: %w", driver.ErrAbandoned))
+				return executor.Sleep(ctx, time.Millisecond)
+			},
+		); err != nil {
+			t.Error(err)
+		}
+		soon, cancelSoon := context.WithTimeout(ctx, 20*time.Second)
+		defer cancelSoon()
+		for _, c := range []interface{ Close(context.Context) error }{a, b, p} {
+			if err := c.Close(soon); err != nil {
+				t.Errorf("close: %v", err)
+			}
+		}
+	})
+}
