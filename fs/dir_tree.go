@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +34,7 @@ func (d *Dir) WriteFile(ctx context.Context, name string, data []byte, perm File
 // no error; a symbolic link in the place of one is ELOOP, wherever it leads. Kernel 5.6, openat2(2), mkdirat(2).
 func (d *Dir) MkdirAll(ctx context.Context, path string, perm FileMode) error {
 	err := d.isDir(ctx, path)
-	if !errors.Is(err, ErrNotExist) {
+	if !says(err, syscall.ENOENT) {
 		return err
 	}
 	in := d
@@ -83,7 +84,7 @@ func (d *Dir) RemoveAll(ctx context.Context, path string) error {
 		return pathError("RemoveAll", d.join(path), errNotRemoved)
 	case parent != "":
 		var err error
-		if in, err = d.OpenDir(ctx, parent); errors.Is(err, ErrNotExist) {
+		if in, err = d.OpenDir(ctx, parent); says(err, syscall.ENOENT) {
 			return nil
 		}
 		if err != nil {

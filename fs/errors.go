@@ -114,6 +114,18 @@ func linkError(op, from, to string, err error) error {
 	return &LinkError{Op: op, Old: from, New: to, Err: err}
 }
 
+// says reports whether err is this answer of the kernel to an operation of this package. errors.Is also tells of what is behind the end of a
+// context, which may be what another operation was told of another file.
+func says(err error, errno syscall.Errno) bool {
+	switch e := err.(type) {
+	case *PathError:
+		return e.Err == errno
+	case *LinkError:
+		return e.Err == errno
+	}
+	return err == errno
+}
+
 // canceled returns the error of ctx, if it has ended.
 func canceled(ctx context.Context) error {
 	if ctx.Err() == nil {

@@ -576,3 +576,34 @@ func TestNoPermission(t *testing.T) { // T41, M24, M26
 		}
 	})
 }
+
+// A group ends because one of its calls found nothing, or something: of the others' files that says nothing.
+func TestEndBecauseOfAnotherName(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		dir := t.TempDir()
+		beneath, err := fs.OpenDir(ctx, dir)
+		if err := errors.Join(err, os.MkdirAll(dir+"/tree/sub", 0o700)); err != nil {
+			t.Error(err)
+			return
+		}
+		defer beneath.Close(ctx)
+		for _, errno := range []syscall.Errno{syscall.ENOENT, syscall.EEXIST, syscall.ENOTDIR} {
+			group, cancel := context.WithCancelCause(ctx)
+			cancel(&fs.PathError{Op: "open", Path: "another", Err: errno})
+			for what, call := range map[string]func() error{
+				"RemoveAll":     func() error { return fs.RemoveAll(group, dir+"/tree") },
+				"Dir.RemoveAll": func() error { return beneath.RemoveAll(group, "tree/sub") },
+				"Dir.MkdirAll":  func() error { return beneath.MkdirAll(group, "tree/sub", 0o700) },
+				"MkdirTemp":     func() error { _, err := fs.MkdirTemp(group, dir, "x"); return err },
+				"CreateTemp":    func() error { _, err := fs.CreateTemp(group, dir, "x"); return err },
+			} {
+				if err := call(); !errors.Is(err, context.Canceled) {
+					t.Errorf("%s, ended because of %v: %v", what, errno, err)
+				}
+			}
+		}
+		if _, err := os.Stat(dir + "/tree/sub"); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,7 +21,7 @@ func RemoveAll(ctx context.Context, path string) error {
 		return &PathError{Op: "RemoveAll", Path: path, Err: syscall.EINVAL}
 	}
 	err := Remove(ctx, path)
-	if err == nil || errors.Is(err, ErrNotExist) {
+	if err == nil || says(err, syscall.ENOENT) {
 		return nil
 	}
 	switch {
@@ -38,9 +37,9 @@ func RemoveAll(ctx context.Context, path string) error {
 	d, err := OpenDir(ctx, dir)
 	if err != nil {
 		switch {
-		case errors.Is(err, ErrNotExist):
+		case says(err, syscall.ENOENT):
 			return nil
-		case errors.Is(err, syscall.ENOTDIR):
+		case says(err, syscall.ENOTDIR):
 			if _, missing := Stat(ctx, dir); missing == nil { // then it is no directory itself, not one above it
 				errno := syscall.ENOTDIR
 				if strings.IndexByte(base, 0) >= 0 {

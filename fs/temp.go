@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 var errSeparator = errors.New("pattern contains path separator")
@@ -59,7 +60,7 @@ func tempName(verb, dir, pattern string, make func(name string) error) error {
 func freshName(prefix, suffix string, make func(name string) error) error {
 	for range 10000 {
 		name := prefix + strconv.FormatUint(uint64(rand.Uint32()), 10) + suffix
-		if err := make(name); !errors.Is(err, ErrExist) {
+		if err := make(name); !says(err, syscall.EEXIST) {
 			return err
 		}
 	}
