@@ -87,8 +87,8 @@ func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Op
 	if o.stall == 0 {
 		o.stall = time.Second
 	}
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+	if ctx.Err() != nil {
+		return driver.Canceled(ctx)
 	}
 	rt, err := o.executor.Open(o.config)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -336,6 +337,69 @@ func TestGoexitIsNoStall(t *testing.T) {
 				return
 			}
 			logs.TakeAll()
+		}
+	})
+}
+
+// A nil pointer that has become an error is asked nothing: its methods would panic, where nobody ends the task any more.
+func TestErrorThatIsANilPointer(t *testing.T) {
+	everywhere(t, func(w *world) {
+		none := error((*os.PathError)(nil))
+		root := errors.New("only the root's")
+		err := w.run(func(ctx context.Context) error {
+			if _, err := executor.Go(ctx, task(func(context.Context) error { return none })).Join(ctx); err != none {
+				w.Error("the error is another")
+			}
+			// And as the reason why a task does not begin, or does not wait.
+			sub, cancel := context.WithCancelCause(ctx)
+			cancel(none)
+			if _, err := executor.Go(sub, task(nop)).Join(ctx); !errors.Is(err, context.Canceled) {
+				w.Error("a task ran under a context that had ended")
+			}
+			if _, err := executor.Block(sub, func() (int, error) { return 0, nil }); !errors.Is(err, context.Canceled) {
+				w.Error("Block under a context that had ended")
+			}
+			return root
+		})
+		if err != root {
+			w.Errorf("Start: %v", err)
+		}
+	})
+}
+
+// A logger that panics in its turn, as one of a test that has ended does, or ends the goroutine, keeps no task from ending.
+func TestLoggerThatPanics(t *testing.T) {
+	for name, f := range map[string]func(){"panic": func() { culprit("by the logger") }, "Goexit": leave} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(w *world) {
+				core, _ := observer.New(zapcore.ErrorLevel)
+				w.config.Logger = zap.New(zapcore.RegisterHooks(core, func(zapcore.Entry) error { f(); return nil }))
+				w.ok(func(ctx context.Context) error {
+					_, err := executor.Go(ctx, task(func(context.Context) error { culprit(errTest); return nil })).Join(ctx)
+					panicked(w, err, "executor_test.culprit")
+					is(w, err, errTest)
+					return nil
+				})
+			})
+		})
+	}
+}
+
+// A panic is reported once, however many tasks hand its error on.
+func TestPanicIsReportedOnce(t *testing.T) {
+	everywhere(t, func(w *world) {
+		core, logs := observer.New(zapcore.ErrorLevel)
+		w.config.Logger = zap.New(core)
+		err := w.run(func(ctx context.Context) error {
+			_, err := executor.Go(ctx, task(func(ctx context.Context) error {
+				_, err := executor.Go(ctx, task(func(context.Context) error { culprit(errTest); return nil })).Join(ctx)
+				return err
+			})).Join(ctx)
+			return fmt.Errorf("handed on: %w", err)
+		})
+		panicked(w, err, "executor_test.culprit")
+		if n := logs.FilterMessage("task panicked").Len(); n != 1 {
+			w.Errorf("reported %d times", n)
 		}
 	})
 }

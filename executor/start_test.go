@@ -34,6 +34,7 @@ func TestStartWithAnEndedContext(t *testing.T) {
 		cancel(errTest)
 		err := w.runIn(ctx, func(context.Context) error { w.Error("the root ran"); return nil })
 		is(w, err, errTest)
+		is(w, err, context.Canceled) // as if it had ended while the root ran
 	})
 }
 

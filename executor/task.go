@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -257,7 +256,7 @@ func (t *task) launch(near *task) {
 
 // ask gives a task to a foreign runtime. What happens there is no reason to lose the task.
 func (s *scope) ask(run func()) (err error) {
-	defer recoverInto(&err)
+	defer s.catch(&err)
 	return s.rt.Spawn(run)
 }
 
@@ -312,7 +311,7 @@ func (t *task) run() {
 	t.g.Store(getg())
 	err := ErrGoexit
 	defer func() { t.finish(err) }()
-	defer recoverInto(&err)
+	defer t.scope.catch(&err)
 	err = t.body(t)
 }
 
@@ -323,6 +322,20 @@ func recoverInto(err *error) {
 	}
 }
 
+// catch is recoverInto for a panic that perhaps nobody but the logger is told of.
+func (s *scope) catch(err *error) {
+	if p := recover(); p != nil {
+		*err = &PanicError{Value: p, Stack: debug.Stack()}
+		s.report(*err)
+	}
+}
+
+// report tells the logger of a panic. Another one, in there, must not keep the task from ending.
+func (s *scope) report(err error) {
+	defer func() { _ = recover() }()
+	s.log.Error("task panicked", zap.Error(err))
+}
+
 // finishUnrun ends the task unless it runs or has ended.
 func (t *task) finishUnrun(err error) {
 	if t.claim() {
@@ -330,11 +343,8 @@ func (t *task) finishUnrun(err error) {
 	}
 }
 
-// finish ends the task.
+// finish ends the task. It looks at no method of the error, which is the user's: that of a nil pointer, say, would panic.
 func (t *task) finish(err error) {
-	if _, panicked := errors.AsType[*PanicError](err); panicked {
-		t.scope.log.Error("task panicked", zap.Error(err))
-	}
 	t.end(err)
 	t.scope.leave(t)
 }
