@@ -395,6 +395,24 @@ func TestPoolCancel(t *testing.T) {
 	}
 }
 
+// Whether a context had ended before or ends meanwhile, the error says that it has, and why.
+func TestPoolCancelCause(t *testing.T) {
+	p := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})
+	b, err := p.Get(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Release()
+	reason := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(time.Millisecond, func() { cancel(reason) })
+	for range 2 {
+		if _, err := p.Get(ctx, 1); !errors.Is(err, context.Canceled) || !errors.Is(err, reason) {
+			t.Errorf("%v, want context.Canceled and %v", err, reason)
+		}
+	}
+}
+
 func TestPoolClose(t *testing.T) {
 	p, err := buf.NewPool(buf.PoolConfig{Classes: []buf.Class{{Size: 1, Count: 1}}})
 	if err != nil {

@@ -2,6 +2,7 @@ package buf
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -39,6 +40,15 @@ func (e *goroutineEvent) Wait(ctx context.Context) error {
 	case <-e.done:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return canceled(ctx)
 	}
+}
+
+// canceled returns why ctx has ended: its cause, and its error if that does not say it. Tasks are told the same.
+func canceled(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == err {
+		return err
+	}
+	return errors.Join(err, cause)
 }

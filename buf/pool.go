@@ -102,7 +102,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 // waits, first come first served, until one comes back or ctx ends. It allocates a handle of some hundred bytes.
 func (p *Pool) Get(ctx context.Context, n int) (*Fixed, error) {
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, canceled(ctx)
 	}
 	c, err := p.classFor(n)
 	if err != nil {
@@ -118,15 +118,30 @@ func (p *Pool) Get(ctx context.Context, n int) (*Fixed, error) {
 	place := c.waiters.PushBack(w)
 	p.mu.Unlock()
 
-	if err := w.event.Wait(ctx); err != nil {
-		p.mu.Lock()
-		if w.b == nil && w.err == nil {
-			c.waiters.Remove(place)
-			w.err = fmt.Errorf("buf: waiting for a buffer of %d bytes: %w", c.size, err)
+	waited := false
+	defer func() {
+		if !waited { // an executor of the user's has made a mistake: a buffer must not be given to who has gone
+			c.giveUp(w, place, ErrReleased)
+			if w.b != nil {
+				w.b.Release()
+			}
 		}
-		p.mu.Unlock()
+	}()
+	err = w.event.Wait(ctx)
+	if waited = true; err != nil {
+		c.giveUp(w, place, err)
 	}
 	return w.b.scrubbed(n), w.err
+}
+
+// giveUp ends a wait because of err, unless a buffer has come, or the end of the pool.
+func (c *class) giveUp(w *waiter, place *list.Element, err error) {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	if w.b == nil && w.err == nil {
+		c.waiters.Remove(place)
+		w.err = fmt.Errorf("buf: waiting for a buffer of %d bytes: %w", c.size, err)
+	}
 }
 
 // TryGet is Get without waiting: while all buffers are out, or others wait for them, it returns ErrNoBuffer.

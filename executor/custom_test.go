@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"uringo/buf"
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/handle"
 	"uringo/internal/ring"
 	"uringo/ops"
 )
@@ -634,4 +636,63 @@ func TestYieldBesideWhatWasNotReceived(t *testing.T) {
 			w.Error(err)
 		}
 	})
+}
+
+// Who waits in a queue and is interrupted by the executor leaves the queue: what it waited for goes to the next.
+func TestExecutorThatInterruptsWhoQueues(t *testing.T) {
+	for name, interrupt := range map[string]func(){"panic": func() { culprit(errTest) }, "Goexit": leave} {
+		t.Run(name, func(t *testing.T) {
+			onHostile(t, func(w *world, h *hostile) {
+				pool, err := buf.NewPool(buf.PoolConfig{Classes: []buf.Class{{Size: 64, Count: 1}}})
+				if err != nil {
+					w.Fatal(err)
+				}
+				var next atomic.Bool
+				h.wait = func(_ int32, ready <-chan struct{}) {
+					if next.Swap(false) {
+						interrupt()
+					}
+					<-ready
+				}
+				// interrupted has a task wait for what is taken.
+				interrupted := func(ctx context.Context, wait func(ctx context.Context) error) {
+					gone := make(chan struct{})
+					next.Store(true)
+					waiting := executor.Go(ctx, task(func(ctx context.Context) error {
+						defer close(gone)
+						return wait(ctx)
+					}))
+					<-gone
+					_, err := waiting.Join(ctx)
+					is(w, err, errTest, executor.ErrGoexit)
+				}
+				err = w.quick(context.Background(), func(ctx context.Context) error {
+					b, err := pool.Get(ctx, 1)
+					if err != nil {
+						return err
+					}
+					interrupted(ctx, func(ctx context.Context) error { _, err := pool.Get(ctx, 1); return err })
+					b.Release()
+					if b, err = pool.TryGet(1); err != nil {
+						return err
+					}
+					b.Release()
+
+					var turn handle.Turn
+					if err := turn.Take(ctx); err != nil {
+						return err
+					}
+					interrupted(ctx, turn.Take)
+					turn.Give()
+					return turn.Take(ctx)
+				})
+				if err != nil {
+					w.Error(err)
+				}
+				if err := pool.Close(); err != nil {
+					w.Error(err)
+				}
+			})
+		})
+	}
 }

@@ -2,6 +2,7 @@ package handle
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -41,21 +42,28 @@ func (t *Turn) wait(ctx context.Context) error {
 	e := new(executor.Event)
 	t.queue = append(t.queue, e)
 	t.mu.Unlock()
-	err := e.Wait(ctx)
-	if err == nil {
-		return nil
-	}
-	t.mu.Lock()
-	for i, q := range t.queue {
-		if q == e {
-			t.queue = append(t.queue[:i], t.queue[i+1:]...)
-			t.mu.Unlock()
-			return err
+	ours := false
+	defer func() {
+		if !ours { // also if an executor of the user's makes a mistake
+			t.leave(e)
 		}
+	}()
+	err := e.Wait(ctx)
+	ours = err == nil
+	return err
+}
+
+// leave ends a wait. If the turn comes in the same moment, it passes that on.
+func (t *Turn) leave(e *executor.Event) {
+	t.mu.Lock()
+	i := slices.Index(t.queue, e)
+	if i >= 0 {
+		t.queue = slices.Delete(t.queue, i, i+1)
 	}
 	t.mu.Unlock()
-	t.Give() // our turn came in the same moment
-	return err
+	if i < 0 {
+		t.Give()
+	}
 }
 
 // Give passes the turn on.
