@@ -23,12 +23,14 @@ func interruptible(y yard) map[string][]byte {
 	want := make(map[string][]byte)
 	for i := range 60 {
 		name := fmt.Sprintf("%d/%d", i%5, i)
-		size := (i % 6) * 300_000
-		y.file("src/"+name, size)
-		want[name] = content("src/"+name, size)
+		want[name] = content(name, (i%6)*300_000)
 	}
-	y.file("src/big", 48<<20)
-	want["big"] = content("src/big", 48<<20)
+	want["big"] = content("big", 48<<20)
+	for name, b := range want {
+		path := y.path("src/" + name)
+		must(y, os.MkdirAll(filepath.Dir(path), 0755))
+		must(y, os.WriteFile(path, b, 0644))
+	}
 	return want
 }
 
@@ -44,11 +46,15 @@ func onlyComplete(t *testing.T, dst string, want map[string][]byte) (files int) 
 		if err != nil {
 			return err
 		}
-		got, err := os.ReadFile(path)
-		if err == nil && !bytes.Equal(got, want[name]) {
-			t.Errorf("%s is incomplete: %d bytes of %d", name, len(got), len(want[name]))
+		f, err := os.Open(path)
+		if err != nil {
+			return err
 		}
-		return err
+		defer f.Close()
+		if at := differsAt(t, f, bytes.NewReader(want[name])); at >= 0 {
+			t.Errorf("%s, which should have %d bytes, differs after %d, or ends", name, len(want[name]), at)
+		}
+		return nil
 	})
 	if err != nil && !os.IsNotExist(err) {
 		t.Error(err)

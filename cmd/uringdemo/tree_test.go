@@ -137,14 +137,25 @@ func (y yard) path(name string) string { return filepath.Join(y.dir, name) }
 func (y yard) file(name string, size int) {
 	y.Helper()
 	must(y, os.MkdirAll(filepath.Dir(y.path(name)), 0755))
-	must(y, os.WriteFile(y.path(name), content(name, size), 0644))
+	f, err := os.OpenFile(y.path(name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0644)
+	must(y, err)
+	defer f.Close()
+	piece, source := make([]byte, min(size, 256<<10)), contentSource(name)
+	for ; size > 0; size -= len(piece) {
+		piece = piece[:min(size, len(piece))]
+		_, _ = source.Read(piece) // never fails
+		_, err := f.Write(piece)
+		must(y, err)
+	}
 }
 
 func content(seed string, size int) []byte {
 	out := make([]byte, size)
-	_, _ = rand.NewChaCha8(sha256.Sum256([]byte(seed))).Read(out) // never fails
+	_, _ = contentSource(seed).Read(out) // never fails
 	return out
 }
+
+func contentSource(seed string) *rand.ChaCha8 { return rand.NewChaCha8(sha256.Sum256([]byte(seed))) }
 
 func (y yard) mkdir(name string) {
 	y.Helper()
