@@ -79,9 +79,7 @@ func moveFixed(ctx context.Context, pool *buf.Pool, c fixedConn, end func() erro
 					return n, back, err
 				}
 			}
-			for view, i := b.Bytes(), 0; i < len(view); i++ {
-				view[i] = byte((sent + i) % 251)
-			}
+			fill(b.Bytes(), sent)
 			var n int
 			if n, b, err = write(ctx, b); err != nil {
 				return fmt.Errorf("WriteFixed: %w", err)
@@ -101,10 +99,8 @@ func moveFixed(ctx context.Context, pool *buf.Pool, c fixedConn, end func() erro
 		for read := short; ; {
 			var n int
 			n, b, err = s.ReadFixed(read, b)
-			for i, x := range b.Bytes()[:n] {
-				if x != byte((got+i)%251) {
-					return fmt.Errorf("byte %d is %d", got+i, x)
-				}
+			if err := sentAt(b.Bytes()[:n], got); err != nil {
+				return err
 			}
 			got += n
 			switch {

@@ -135,9 +135,7 @@ func readsEnd(t *testing.T, ctx context.Context, network string, much int, write
 		defer s.CloseWrite() // the reader waits for it, whatever happens
 		for sent := 0; sent < much; {
 			b := make([]byte, min(much-sent, 1+writes.IntN(30_000)))
-			for i := range b {
-				b[i] = at(sent + i)
-			}
+			fill(b, sent)
 			n, _, err := s.WriteAll(ctx, b)
 			sent += n
 			if err != nil {
@@ -158,10 +156,8 @@ func readsEnd(t *testing.T, ctx context.Context, network string, much int, write
 			short, cancel := context.WithTimeout(ctx, time.Duration(reads.IntN(600))*time.Microsecond)
 			b, err := way.read(short, r)
 			cancel()
-			for i, x := range b {
-				if x != at(got+i) {
-					return fmt.Errorf("%s: byte %d is %d instead of %d", way.name, got+i, x, at(got+i))
-				}
+			if err := sentAt(b, got); err != nil {
+				return fmt.Errorf("%s: %w", way.name, err)
 			}
 			got += len(b)
 			switch {
