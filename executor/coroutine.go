@@ -42,13 +42,14 @@ type coroutine struct {
 // without locks.
 type crew struct {
 	ready   queue
-	behind  queue        // ready, and stepped back: see StepBack
-	budget  int          // how many ready tasks may still run in this round
-	worked  int          // what the running task has done since it was resumed, see Spent
-	stepped int          // how many of those behind may still run in this round
-	quota   int          // how much these may still do in this round
-	late    bool         // the running task is one of them
-	lane    uint         // see Lane
+	behind  queue // ready, and stepped back: see StepBack
+	budget  int   // how many ready tasks may still run in this round
+	worked  int   // what the running task has done since it was resumed, see Spent
+	stepped int   // how many of those behind may still run in this round
+	quota   int   // how much these may still do in this round
+	late    bool  // the running task is one of them
+	lane    uint  // see Lane
+	pulse   pulse
 	turnout int          // how many tasks could run when the round began
 	home    *berth       // where the home's own goroutine is parked
 	idle    []*coroutine // parked, without a task
@@ -90,6 +91,7 @@ func (c *crew) pass(me *coroutine) {
 
 // depart is the first half of pass: it books the caller out and returns the berth to swap with, or nil if the caller is next.
 func (c *crew) depart(me *coroutine) *berth {
+	c.pulse.turn()
 	c.settle()
 	c.late = false
 	var to *coroutine

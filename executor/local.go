@@ -29,8 +29,7 @@ func (localExecutor) Open(cfg driver.Config) (Runtime, error) {
 
 // local is the runtime, the home of its tasks and the guest of the driver in one.
 type local struct {
-	d     *driver.Driver
-	pulse pulse
+	d *driver.Driver
 
 	// The driver goroutine's own.
 	crew crew
@@ -48,7 +47,7 @@ type local struct {
 func (l *local) Driver() *driver.Driver     { return l.d }
 func (l *local) Spawn(run func()) error     { go run(); return nil }
 func (l *local) Wait(ready <-chan struct{}) { <-ready }
-func (l *local) pulses() []*pulse           { return []*pulse{&l.pulse} }
+func (l *local) pulses() []*pulse           { return []*pulse{&l.crew.pulse} }
 
 func (l *local) adopt(t *task, _ *task) {
 	t.home = l
@@ -75,9 +74,9 @@ func (l *local) Run() {
 		l.gather()
 	}
 	if l.crew.some() {
-		l.pulse.begin()
+		l.crew.pulse.begin()
 		l.crew.runRound()
-		l.pulse.end()
+		l.crew.pulse.end()
 	}
 	l.Flush()
 }

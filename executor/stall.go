@@ -9,16 +9,28 @@ import (
 	"go.uber.org/zap"
 )
 
-// pulse shows from outside whether a home is running tasks, and for how long the same round of them.
-type pulse struct{ beat atomic.Uint64 }
+// pulse shows from outside whether a home is running tasks, and for how long the same one.
+type pulse struct {
+	beat  atomic.Uint64 // odd while a round of tasks runs
+	asked atomic.Bool   // somebody wants to know whether the next task of the round has its turn
+}
 
 func (p *pulse) begin() { p.beat.Store(p.beat.Load() | 1) }
 func (p *pulse) end()   { p.beat.Store(p.beat.Load() + 1) }
 
+// turn is for the moment when a task gives way to the next. To note every one of them would cost something at each switch; to see that nobody asks
+// costs next to nothing.
+func (p *pulse) turn() {
+	if p.asked.Load() {
+		p.asked.Store(false)
+		p.beat.Store(p.beat.Load() + 2)
+	}
+}
+
 // watched is a runtime whose homes have a pulse.
 type watched interface{ pulses() []*pulse }
 
-// watch reports rounds that last longer than limit, once each.
+// watch reports tasks that hold their home for longer than limit, once for every time that they do.
 func watch(w watched, limit time.Duration, log *zap.Logger) (stop func()) {
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -42,6 +54,9 @@ func watch(w watched, limit time.Duration, log *zap.Logger) (stop func()) {
 						log.Warn("a task holds its worker", zap.Int("worker", i), zap.Duration("for", now.Sub(since[i])),
 							zap.ByteString("stack", runningCoroutines()))
 						since[i] = time.Time{}
+					}
+					if beat&1 == 1 {
+						p.asked.Store(true)
 					}
 				}
 			}

@@ -109,6 +109,41 @@ func TestStallReport(t *testing.T) {
 	})
 }
 
+//go:noinline
+func blockToo(until func() bool) { blockOnAPrimitive(until) }
+
+// Of two that hold their worker one right after the other, both are named: the second may be the one that never ends.
+func TestStallReportOfTheNext(t *testing.T) {
+	cooperative(t, func(w *world) {
+		core, logs := observer.New(zapcore.WarnLevel)
+		w.config.Logger = zap.New(core)
+		w.ok(func(ctx context.Context) error {
+			var all []*executor.JoinHandle[struct{}]
+			for _, block := range []func(until func() bool){blockInALoop, blockToo} {
+				name := "executor_test.blockToo"
+				if len(all) == 0 {
+					name = "executor_test.blockInALoop"
+				}
+				all = append(all, executor.GoHere(ctx, task(func(context.Context) error {
+					begin := time.Now()
+					reported := false
+					block(func() bool {
+						reported = logs.FilterMessage("a task holds its worker").Filter(func(e observer.LoggedEntry) bool {
+							return strings.Contains(e.ContextMap()["stack"].(string), name)
+						}).Len() > 0
+						return reported || time.Since(begin) > patience/3
+					})
+					if !reported {
+						w.Errorf("%s was not reported: %v", name, logs.All())
+					}
+					return nil
+				})))
+			}
+			return joinAll(ctx, all...)
+		}, executor.WithStallAfter(20*time.Millisecond))
+	})
+}
+
 // A task that blocks on a Go primitive holds up its own worker only.
 func TestBlockedWorker(t *testing.T) {
 	cooperative(t, func(w *world) {

@@ -77,18 +77,17 @@ func (rt *workers) Close(ctx context.Context) error {
 func (rt *workers) pulses() []*pulse {
 	all := make([]*pulse, len(rt.all))
 	for i, w := range rt.all {
-		all[i] = &w.pulse
+		all[i] = &w.crew.pulse
 	}
 	return all
 }
 
 // worker runs the coroutines of its tasks.
 type worker struct {
-	d     *driver.Driver
-	bell  chan struct{} // rung when there is something for the worker; capacity 1
-	gone  chan struct{} // closed when the worker has ended
-	team  bool          // there are others, and processors for them
-	pulse pulse
+	d    *driver.Driver
+	bell chan struct{} // rung when there is something for the worker; capacity 1
+	gone chan struct{} // closed when the worker has ended
+	team bool          // there are others, and processors for them
 
 	// The worker goroutine's own.
 	crew crew
@@ -118,9 +117,9 @@ func (w *worker) live() {
 			<-w.bell
 			continue
 		}
-		w.pulse.begin()
+		w.crew.pulse.begin()
 		w.crew.runRound()
-		w.pulse.end()
+		w.crew.pulse.end()
 		w.flush()
 	}
 	w.crew.dismissAll()
