@@ -20,7 +20,7 @@
 //
 //	                                             Workers                       Local
 //	fs, net, Join, Sleep, Yield, Event, Block    lets other tasks run          lets other tasks run
-//	Mutex, RWMutex, Semaphore, Queue             lets other tasks run          lets other tasks run
+//	Group, Mutex, RWMutex, Semaphore, Queue      lets other tasks run          lets other tasks run
 //	a Go mutex, channel, time.Sleep, net call    holds its worker              holds the driver: no I/O completes
 //	the same inside Block                        lets other tasks run          lets other tasks run
 //	using ctx from another goroutine             works                         works
@@ -33,8 +33,8 @@
 // would unlock it. A [Mutex] of this package may be kept, and a [Queue] is the channel that tasks may wait for; goroutines may have hold of the
 // other end.
 //
-// Code inside an iter.Pull must not wait there for another task of the same worker, which cannot run meanwhile: Join says
-// [ErrNested] on Local, and on Workers waits until its context ends.
+// Code inside an iter.Pull must not wait there for another task of the same worker, which cannot run meanwhile: Join and Group.Wait
+// say [ErrNested] on Local, and on Workers wait until their context ends.
 //
 // The last row is Go's: a coroutine may not change its thread locking between switches, and the runtime ends the program
 // ("OS thread locking must match locking at coroutine creation"). Nothing can catch it. Code that locks its thread belongs into
@@ -51,4 +51,7 @@
 // [Start] is structured: when the root task returns, the context of the remaining tasks is cancelled, their operations are
 // cancelled and drained, and Start returns when all have ended. A task that outlives the one that started it is fine; one that
 // outlives the root is not possible.
+//
+// So the end of Start's context cuts off what is under way. A service that is to finish that first gives Start a context that does not end,
+// accepts under one that does, and waits for the rest as long as it likes: see [Group].
 package executor

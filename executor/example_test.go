@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -302,4 +303,22 @@ func ExampleNext() {
 		return nil
 	})
 	// Output: hello
+}
+
+// Tasks are waited for together.
+func ExampleGroup() {
+	start(func(ctx context.Context) error {
+		var total atomic.Int64
+		g := executor.NewGroup(ctx)
+		for n := range 5 {
+			g.Go(func(ctx context.Context) error {
+				total.Add(int64(n))
+				return executor.Sleep(ctx, time.Millisecond)
+			})
+		}
+		err := g.Wait(ctx)
+		fmt.Println(total.Load())
+		return err
+	})
+	// Output: 10
 }

@@ -24,3 +24,10 @@ func (q *Queue[T]) Waiting() (givers, takers int) {
 
 // Ring returns the queue's memory.
 func (q *Queue[T]) Ring() []T { return q.vals }
+
+// Kept returns how many tasks the group keeps.
+func (g *Group) Kept() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.live)
+}

@@ -1,0 +1,199 @@
+package executor_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"uringo/executor"
+)
+
+// Wait returns when all tasks have ended, also those that others of the group have started, and nothing is kept of them.
+func TestGroup(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			g := executor.NewGroup(ctx)
+			is(w, g.Wait(ctx), nil)
+			var ended atomic.Int32
+			for range 20 {
+				g.Go(func(ctx context.Context) error {
+					g.Go(func(ctx context.Context) error {
+						defer ended.Add(1)
+						return nop(ctx)
+					})
+					defer ended.Add(1)
+					return executor.Yield(ctx)
+				})
+			}
+			is(w, g.Wait(ctx), nil)
+			if n := ended.Load(); n != 40 {
+				w.Errorf("%d tasks of 40 had ended", n)
+			}
+			if n := g.Kept(); n != 0 {
+				w.Errorf("%d tasks are kept", n)
+			}
+
+			// Again, and from outside.
+			g.Go(nop)
+			_, err := executor.Block(ctx, func() (int, error) { return 0, g.Wait(context.Background()) })
+			return err
+		})
+	})
+}
+
+// The first task that fails, in whatever way, cancels the others, and those to come do not run.
+func TestGroupFails(t *testing.T) {
+	everywhere(t, func(w *world) {
+		for _, fail := range []struct {
+			f    func(context.Context) error
+			want error
+		}{
+			{func(context.Context) error { return errTest }, errTest},
+			{func(context.Context) error { panic(errTest) }, errTest},
+			{func(context.Context) error { runtime.Goexit(); return nil }, executor.ErrGoexit},
+		} {
+			w.ok(func(ctx context.Context) error {
+				g := executor.NewGroup(ctx)
+				for range 5 {
+					g.Go(forever)
+				}
+				g.Go(fail.f)
+				is(w, g.Wait(ctx), fail.want)
+				g.Go(func(context.Context) error { w.Error("a task of a group that has failed ran"); return nil })
+				is(w, g.Wait(ctx), fail.want)
+				if n := g.Kept(); n != 0 {
+					w.Errorf("%d tasks are kept", n)
+				}
+				return ctx.Err() // the group's end is not that of who made it
+			})
+		}
+	})
+}
+
+// A wait that ends early leaves the tasks alone, until they are cancelled.
+func TestGroupCancel(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			g := executor.NewGroup(ctx)
+			var begun executor.Event
+			g.Go(func(ctx context.Context) error { begun.Set(); return forever(ctx) })
+			if err := begun.Wait(ctx); err != nil {
+				return err
+			}
+			short, cancel := context.WithTimeout(ctx, time.Millisecond)
+			defer cancel()
+			is(w, g.Wait(short), context.DeadlineExceeded)
+			if n := g.Kept(); n != 1 {
+				w.Errorf("%d tasks are left", n)
+			}
+			g.Cancel()
+			g.Cancel()
+			is(w, g.Wait(ctx), context.Canceled)
+
+			cancelled := executor.NewGroup(ctx)
+			cancelled.Cancel()
+			is(w, cancelled.Wait(ctx), nil)
+			cancelled.Go(func(context.Context) error { w.Error("a task of a cancelled group ran"); return nil })
+			is(w, cancelled.Wait(ctx), context.Canceled)
+			return nil
+		})
+	})
+}
+
+// The tasks of a group end with the context that it was made with, and outside of tasks there are none.
+func TestGroupContext(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			short, cancel := context.WithTimeout(ctx, time.Millisecond)
+			defer cancel()
+			g := executor.NewGroup(short)
+			g.Go(forever)
+			is(w, g.Wait(ctx), context.DeadlineExceeded)
+			return nil
+		})
+		g := executor.NewGroup(context.Background())
+		g.Go(nop)
+		is(w, g.Wait(context.Background()), executor.ErrNoRuntime)
+	})
+}
+
+// An iterator inside a task of Local cannot wait for the tasks of its thread, and is told so.
+func TestGroupInsideAnIterator(t *testing.T) {
+	where(t, func(w *world) bool { return w.local }, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			g := executor.NewGroup(ctx)
+			g.Go(nop)
+			is(w, inside(1, func() error { return g.Wait(ctx) }), executor.ErrNested)
+			return g.Wait(ctx)
+		})
+	})
+}
+
+// A task that a runtime loses or refuses is no task that a group waits for when it has been cancelled.
+func TestGroupOnHostile(t *testing.T) {
+	onHostile(t, func(w *world, h *hostile) {
+		h.spawn = func(n int32, run func()) error {
+			switch {
+			case n == 0:
+				go run()
+			case n%3 == 1:
+				run()
+			case n == 8:
+				return errTest
+			}
+			return nil // and others never run
+		}
+		is(w, w.quick(context.Background(), func(ctx context.Context) error {
+			g := executor.NewGroup(ctx)
+			for range 7 {
+				g.Go(nop)
+			}
+			short, cancel := context.WithTimeout(ctx, time.Millisecond)
+			defer cancel()
+			is(w, g.Wait(short), context.DeadlineExceeded)
+			g.Go(nop) // which is refused
+			is(w, g.Wait(ctx), errTest)
+			if n := g.Kept(); n != 0 {
+				w.Errorf("%d tasks are kept", n)
+			}
+			return nil
+		}), nil)
+	})
+}
+
+// Many tasks of many groups fail and are cancelled at any moment; who waits hears of it.
+func TestGroupRaces(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			for i := range rounds(30) {
+				g := executor.NewGroup(ctx)
+				for j := range 10 {
+					g.Go(func(ctx context.Context) error {
+						g.Go(nop)
+						switch (i + j) % 10 {
+						case 0:
+							return errTest
+						case 1:
+							if i%2 == 0 {
+								g.Cancel()
+							}
+						case 2:
+							return forever(ctx)
+						}
+						return executor.Yield(ctx)
+					})
+				}
+				if err := g.Wait(ctx); !errors.Is(err, errTest) && !errors.Is(err, context.Canceled) {
+					w.Errorf("round %d: %v", i, err)
+				}
+				if n := g.Kept(); n != 0 {
+					w.Errorf("%d tasks are kept", n)
+				}
+			}
+			return nil
+		})
+	})
+}
