@@ -133,7 +133,7 @@ func (d *Driver) cancelMatching(c *Request) {
 			return false // what is behind it is to come after it
 		}
 		return e.OpFlags&ring.CancelAny != 0 ||
-			r.spec.FD == e.FD && r.op() != ring.OpAsyncCancel && (r.spec.Flags&ops.Direct != 0) == direct
+			r.spec.FD == e.FD && r.op() != ring.OpAsyncCancel && !r.op().OnName() && (r.spec.Flags&ops.Direct != 0) == direct
 	}
 	d.cancelThose(hit, false)
 }

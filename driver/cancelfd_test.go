@@ -230,3 +230,37 @@ func TestCancelFDOfDirectory(t *testing.T) {
 		}
 	})
 }
+
+// What a cancellation by descriptor does not find has not been asked to end: it goes on where a thread of the kernel was to perform it from the
+// start, and is repeated if the kernel interrupts it by itself.
+func TestCancelFDSparesNames(t *testing.T) {
+	on(t, []way{onUring, onLocked}, func(e *rig) {
+		for _, flags := range []uint8{0, ops.Async} {
+			d := e.open(driver.Config{Entries: 8})
+			dir, name := e.fifo()
+			o := ops.Openat(dir, name, unix.O_RDONLY|unix.O_CREAT, 0o600)
+			o.Flags |= flags
+			open := driver.Submit(d, o)
+			pending(e, open)
+			do(e, d, ops.CancelFD(dir))
+			pending(e, open)
+			repeated := d.Stats().Repeated
+			e.eventually("the open is interrupted", func() bool {
+				for i := range uint64(8 * 16) { // its user data, generation and slot, is one of these
+					do(e, d, ops.CancelData(i%8<<32|i/8))
+				}
+				select {
+				case r := <-open.Done():
+					e.Fatalf("flags %#x: ended early: %+v", flags, r)
+				default:
+				}
+				return d.Stats().Repeated > repeated
+			})
+			pending(e, open)
+			open.Cancel()
+			if r := result(e, open); !driver.IsCanceled(r.Err) {
+				e.Errorf("flags %#x: %+v", flags, r)
+			}
+		}
+	})
+}

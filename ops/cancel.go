@@ -11,7 +11,7 @@ func CancelData(data uint64) Op[struct{}] {
 }
 
 // CancelFD cancels all requests on fd, which must still be open: after close it is EBADF, and the requests go on. N is how many were
-// found. Timeouts have no descriptor and are not among them. Kernel 5.19.
+// found. Timeouts have no descriptor and are not among them, nor are operations on names below the directory fd. Kernel 5.19.
 func CancelFD(fd int) Op[struct{}] {
 	return Op[struct{}]{Spec: Spec{Kind: kindCancel, FD: int32(fd), opFlags: ring.CancelFD | ring.CancelAll}}
 }

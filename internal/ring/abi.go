@@ -75,6 +75,16 @@ const (
 	OpCount = 64
 )
 
+// OnName reports whether the descriptor of an entry is the directory where a name is looked up. Such an entry has no file in the kernel, and a
+// cancellation by descriptor does not find it (io_uring_cancelation(7)).
+func (op Op) OnName() bool {
+	switch op {
+	case OpOpenat, OpOpenat2, OpStatx, OpRenameat, OpUnlinkat, OpMkdirat, OpSymlinkat, OpLinkat:
+		return true
+	}
+	return false
+}
+
 // SQE flags (io_uring_enter(2)).
 const (
 	SQEFixedFile          = sys.IOSQE_FLAGS_FIXED_FILE

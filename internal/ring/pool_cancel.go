@@ -95,7 +95,7 @@ func matches(e *SQE, j *job) bool {
 	if e.OpFlags&CancelAny != 0 {
 		return true
 	}
-	if e.OpFlags&CancelFD != 0 && (j.e.FD != e.FD || j.e.Op == OpTimeout || j.e.Op == OpSocket) {
+	if e.OpFlags&CancelFD != 0 && (j.e.FD != e.FD || j.e.Op == OpTimeout || j.e.Op == OpSocket || j.e.Op.OnName()) {
 		return false
 	}
 	if e.OpFlags&CancelOp != 0 && uint32(j.e.Op) != e.Len {

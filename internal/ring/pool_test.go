@@ -375,6 +375,9 @@ func TestPoolCancel(t *testing.T) {
 	p.Start(gated(9))
 	cancel("a running request", cancelData(7), already)
 	cancel("a queued request", cancelData(8), 0, 8)
+	p.Start(&ring.SQE{Op: ring.OpUnlinkat, FD: int32(other), UserData: 10})
+	cancel("what is on a name below a descriptor", cancelWith(ring.CancelFD, other), noent)
+	cancel("it by data", cancelData(10), 0, 10)
 	timeout(3, rd)
 	cancel("everything", cancelWith(ring.CancelAny, -1), 4, 3, 6, 9)
 	cancel("everything again", cancelWith(ring.CancelAny|ring.CancelAll, -1), 1) // the running one

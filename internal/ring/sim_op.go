@@ -403,7 +403,7 @@ func meant(c, e *SQE) bool {
 	switch f := c.OpFlags; {
 	case f&CancelAny != 0:
 		return true
-	case f&CancelFD != 0 && (e.FD != c.FD || e.Op == OpTimeout),
+	case f&CancelFD != 0 && (e.FD != c.FD || e.Op == OpTimeout || e.Op.OnName()),
 		f&CancelOp != 0 && uint32(e.Op) != c.Len,
 		f&CancelUserData != 0 && e.UserData != c.Addr:
 		return false
