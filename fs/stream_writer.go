@@ -247,9 +247,12 @@ func (w *StreamWriter) pad() error {
 	}
 	b := w.current
 	n, _, err := w.f.WriteDirectAt(w.ctx, b.mem[:b.n], b.off, Pad)
-	w.flushed = b.off + int64(n)
+	w.reached(b.off + int64(n))
 	return err
 }
+
+// reached notes that all before off is in the file. A block that was padded once is written again: if that fails, the file still has what it had.
+func (w *StreamWriter) reached(off int64) { w.flushed = max(w.flushed, off) }
 
 // flush is Flush.
 func (w *StreamWriter) flush() error {
@@ -280,15 +283,16 @@ func (w *StreamWriter) land() error {
 		return err
 	}
 	n, err := b.t.n, b.t.err
-	w.flushed = b.off + int64(n)
-	for err == nil && w.flushed < b.end() {
+	done := n
+	for err == nil && done < b.n {
 		if n == 0 {
 			err = io.ErrShortWrite
 			break
 		}
-		n, err = w.f.writeAt(w.ctx, b.mem[w.flushed-b.off:b.n], b.fixed, w.flushed, w.f.h.Free)
-		w.flushed += int64(n)
+		n, err = w.f.writeAt(w.ctx, b.mem[done:b.n], b.fixed, b.off+int64(done), w.f.h.Free)
+		done += n
 	}
+	w.reached(b.off + int64(done))
 	if handle.Abandoned(err) {
 		b.t.err = err
 	}

@@ -728,3 +728,36 @@ func TestStreamWriterBadReader(t *testing.T) {
 		}
 	})
 }
+
+// TestFlushedStays has the kernel refuse to write a block that is in the file in part, from a padded Flush: that part stays, and Flushed says so.
+func TestFlushedStays(t *testing.T) {
+	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		f := openDirect(t, ctx, nil)
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		for _, more := range []int{100, 3096} { // which is padded again, or whole
+			w, err := f.NewStreamWriter(ctx, 0, fs.StreamOptions{BlockSize: 4096})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := w.Write(pattern(1000, 1)); err != nil {
+				t.Error(err)
+			}
+			if err := w.Flush(); err != nil || w.Flushed() != 1000 {
+				t.Errorf("Flush: %v, flushed to %d", err, w.Flushed())
+			}
+			faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(syscall.EIO)},
+				Match: func(e *ring.SQE) bool { return e.Op == ring.OpWrite }})
+			if _, err := w.Write(pattern(more, 2)); err != nil {
+				t.Error(err)
+			}
+			if err := w.Close(); !errors.Is(err, syscall.EIO) || w.Flushed() != 1000 {
+				t.Errorf("Close: %v, flushed to %d", err, w.Flushed())
+			}
+			faults.Set(ring.FaultConfig{})
+		}
+	})
+}
