@@ -209,6 +209,10 @@ func (f *File) WriteDirectAt(ctx context.Context, b []byte, off int64, p Padding
 
 // writePadded writes b in whole blocks, by way of a buffer.
 func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64) (done int, err error) {
+	if !f.h.Acquire() { // to the end: a Close that comes meanwhile is not to find the file too long
+		return 0, ErrClosed
+	}
+	defer f.h.Release()
 	mask, end := int64(a.Offset)-1, off+int64(len(b))
 	lo, hi := off&^mask, (end+mask)&^mask
 	if lo < off || hi > end {
@@ -223,7 +227,7 @@ func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64
 		return 0, err
 	}
 	scratch := buf.Aligned(int(min(hi-lo, max(directChunk, int64(a.Offset)))), a.Memory)
-	for lo < hi {
+	for err == nil && lo < hi {
 		block := scratch[:min(hi-lo, int64(len(scratch)))]
 		next := lo + int64(len(block))
 		// What is there before the first byte and after the last one stays.
@@ -238,28 +242,30 @@ func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64
 		}
 		from := max(off, lo)
 		n := copy(block[from-lo:], b[from-off:])
-		wrote, err := f.writeKept(ctx, block, lo) // while the kernel may still write the block, it is nobody else's turn
+		wrote := 0
+		wrote, err = f.writeKept(ctx, block, lo) // while the kernel may still write the block, it is nobody else's turn
 		done += max(0, min(n, wrote-int(from-lo)))
-		if err != nil {
-			return done, err
-		}
-		lo = next
+		lo += int64(wrote)
 	}
-	if hi > max(size, end) {
-		err = f.cut(context.WithoutCancel(ctx), hi, max(size, end))
+	if last := max(size, end); lo > last {
+		if failed := f.cut(context.WithoutCancel(ctx), lo, last); err == nil {
+			err = failed
+		}
 	}
 	return done, err
 }
 
-// cut makes the file end at to, if it ends at from: where it does not, somebody has made it longer or shorter meanwhile.
+// cut makes the file end at to, if it ends at from: where it does not, somebody has made it longer or shorter meanwhile. The caller holds a reference.
 func (f *File) cut(ctx context.Context, from, to int64) error {
-	return f.change(ctx, "truncate", func(fd int) error {
+	r := choose(ctx, OpAttr, f.pinned(OpAttr), f.known()&traitRemote != 0)
+	_, err := callAs(ctx, f.as, r, func() (struct{}, error) {
 		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil || st.Size != from {
-			return err
+		if err := ignoringEINTR(func() error { return unix.Fstat(f.h.FD, &st) }); err != nil || st.Size != from {
+			return struct{}{}, err
 		}
-		return unix.Ftruncate(fd, to)
+		return struct{}{}, ignoringEINTR(func() error { return unix.Ftruncate(f.h.FD, to) })
 	})
+	return f.wrap("truncate", err)
 }
 
 // fill reads a block of a file of the given size, and makes zeros of what it does not have.

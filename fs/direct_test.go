@@ -10,7 +10,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 
 	"uringo/buf"
 	"uringo/driver"
+	"uringo/executor"
 	"uringo/fs"
 	"uringo/internal/ring"
 )
@@ -351,6 +354,49 @@ func TestPaddedLetGo(t *testing.T) {
 			if err != nil || !bytes.Equal(got, want) {
 				t.Errorf("round %d: the file has %d bytes of %d, or others, %v", round, len(got), len(want), err)
 				return
+			}
+		}
+	})
+}
+
+// TestPaddedAndClosed closes the file while a padded write is at its end: whatever becomes of the write, the file is not left too long.
+func TestPaddedAndClosed(t *testing.T) {
+	faulty(t, ring.FaultConfig{}, func(t *testing.T, ctx context.Context, faults *ring.Faults) {
+		d, err := driver.FromContext(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, size := range []int64{0, 100, 5000} {
+			f := openDirect(t, ctx, pattern(int(size), 1))
+			if f == nil {
+				return
+			}
+			f.Pin(fs.OpWrite, fs.Ring)
+			closed := make(chan error, 1)
+			var once sync.Once
+			faults.Set(ring.FaultConfig{Inject: 1, Match: func(e *ring.SQE) bool {
+				if e.Op == ring.OpWrite {
+					once.Do(func() {
+						go func() { closed <- f.Close(driver.NewContext(context.Background(), d)) }()
+						for f.Fd() != ^uintptr(0) {
+							runtime.Gosched()
+						}
+					})
+				}
+				return false
+			}})
+			n, _, err := f.WriteDirectAt(ctx, pattern(1000, 2), size, fs.Pad)
+			faults.Set(ring.FaultConfig{})
+			once.Do(func() { closed <- f.Close(ctx) }) // it has not come to that
+			if err != nil && !errors.Is(err, fs.ErrClosed) || n != 0 && n != 1000 {
+				t.Errorf("WriteDirectAt = %d, %v", n, err)
+			}
+			if _, err := executor.Block(ctx, func() (struct{}, error) { return struct{}{}, <-closed }); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			if info, err := os.Stat(f.Name()); err != nil || info.Size() != size+int64(n) {
+				t.Errorf("%d bytes were written behind %d: the file has %d, %v", n, size, info.Size(), err)
 			}
 		}
 	})
