@@ -42,6 +42,7 @@ var (
 
 const (
 	errAppend         badArgument = "the file was opened with O_APPEND, and has no other place to write to than its end: use Write"
+	errAppendInRing   badArgument = "a file in the ring is written at offsets, and with O_APPEND has none: use OpenFile"
 	errNotSingle      badArgument = "name must be a single path component"
 	errNotRemoved     badArgument = "neither . nor .. is removed"
 	errNegativeOffset badArgument = "negative offset"

@@ -28,9 +28,12 @@ type RingFile struct {
 
 var errOtherDriver = errors.New("the file is in the ring of another driver")
 
-// OpenInRing opens the named file as [OpenFile] does, but into the table of the ring. It is for regular files and block devices.
-// Kernel 6.0, openat(2).
+// OpenInRing opens the named file as [OpenFile] does, but into the table of the ring. It is for regular files and block devices, which are
+// written at offsets: O_APPEND is EINVAL. Kernel 6.0, openat(2).
 func OpenInRing(ctx context.Context, name string, flag int, perm FileMode) (*RingFile, error) {
+	if flag&unix.O_APPEND != 0 {
+		return nil, &PathError{Op: "open", Path: name, Err: errAppendInRing}
+	}
 	d, err := executor.DriverOf(ctx)
 	if err != nil {
 		return nil, &PathError{Op: "open", Path: name, Err: err}

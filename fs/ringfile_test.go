@@ -320,3 +320,21 @@ func TestRingFileAllocs(t *testing.T) {
 		}
 	})
 }
+
+// TestRingFileAppend opens a file to append, which a RingFile has no way to do: it says so at once, and makes no file.
+func TestRingFileAppend(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		name := filepath.Join(t.TempDir(), "file")
+		f, err := fs.OpenInRing(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		var pe *fs.PathError
+		if !errors.As(err, &pe) || pe.Op != "open" || pe.Path != name || !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("%v", err)
+		}
+		if f != nil {
+			t.Error(f.Close(ctx))
+		}
+		if _, err := os.Lstat(name); !os.IsNotExist(err) {
+			t.Errorf("the file is there: %v", err)
+		}
+	})
+}
