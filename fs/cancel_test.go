@@ -10,8 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/testenv"
 )
 
 // TestCancelRead cancels reads that wait, by a deadline and by Abort. The buffer comes back, the error says why, and the next read gets
@@ -159,4 +161,40 @@ func TestOpenCanceled(t *testing.T) { // T23, C19, P10, P11
 			t.Errorf("Read = %q, %v", got, err)
 		}
 	})
+}
+
+// TestOpenOnClosedDriver closes the driver of somebody who opens a FIFO and waits for its writer: no file is opened.
+func TestOpenOnClosedDriver(t *testing.T) {
+	for _, engine := range testenv.Engines(t) {
+		t.Run(engine.String(), func(t *testing.T) {
+			testenv.Leakless(t, func(ctx context.Context) error {
+				d, err := driver.Open(driver.Config{Engine: engine})
+				if err != nil {
+					return err
+				}
+				name := filepath.Join(t.TempDir(), "fifo")
+				if err := unix.Mkfifo(name, 0o600); err != nil {
+					return err
+				}
+				opened := make(chan error, 1)
+				go func() {
+					f, err := fs.Open(driver.NewContext(ctx, d), name)
+					if err == nil {
+						_ = f.Close(ctx)
+					}
+					opened <- err
+				}()
+				for countOpen(t, name) == 0 && ctx.Err() == nil { // then it waits, or is about to
+					time.Sleep(time.Millisecond)
+				}
+				if err := d.Close(ctx); err != nil {
+					t.Error(err)
+				}
+				if err := <-opened; !errors.Is(err, driver.ErrClosed) {
+					t.Errorf("Open = %v", err)
+				}
+				return nil
+			})
+		})
+	}
 }

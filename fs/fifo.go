@@ -26,6 +26,9 @@ func awaitWriter(ctx context.Context, d *driver.Driver, as *driver.Personality, 
 		return struct{}{}, nil
 	})
 	if err == nil && waited < 0 {
+		err = came.Wait(context.WithoutCancel(ctx)).Err // with which the driver may have ended
+	}
+	if err == nil && waited < 0 {
 		if _, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err == nil {
 			return fd, nil
 		}
