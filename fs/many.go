@@ -13,6 +13,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/internal/handle"
+	"uringo/ops"
 )
 
 // Range is a part of a file that [File.ReadMany] shall read, and what became of it.
@@ -32,7 +33,8 @@ type ManyOptions struct {
 	// nothing. Zero means 4096; a negative value, that only ranges which touch or overlap are read in one.
 	MaxGap int
 
-	// MaxRead is how many bytes one operation for several ranges reads at most. Zero means 256 KiB. A longer range is one of its own.
+	// MaxRead is how many bytes one operation for several ranges reads at most, into as much memory; more than 1 GiB is 1 GiB. Zero means 256 KiB. A
+	// longer range is one of its own.
 	MaxRead int
 
 	// Depth is how many operations are under way at most. Zero means 32.
@@ -60,6 +62,7 @@ func (f *File) ReadMany(ctx context.Context, ranges []Range, o ManyOptions) erro
 	if o.MaxRead <= 0 {
 		m.most = defaultBlock
 	}
+	m.most = min(m.most, ops.MaxTransfer)
 	depth := o.Depth
 	if depth <= 0 {
 		depth = defaultWidth

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -192,4 +193,22 @@ func TestOvertaken(t *testing.T) {
 	if known, err := fs.Overtaken(); !known {
 		t.Errorf("%v, and the memory counts as free", err)
 	}
+}
+
+// TestReadManyFar reads ranges that lie far apart with options that would have them read together: the memory for that is bounded.
+func TestReadManyFar(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		f := openNew(t, ctx, []byte("content"))
+		if f == nil {
+			return
+		}
+		defer f.Close(ctx)
+		rs := []fs.Range{{Off: 0, Buf: make([]byte, 7)}, {Off: 1 << 60, Buf: make([]byte, 7)}, {Off: math.MaxInt64 - 7, Buf: make([]byte, 7)}}
+		if err := f.ReadMany(ctx, rs, fs.ManyOptions{MaxGap: math.MaxInt, MaxRead: math.MaxInt}); rs[0].N != 7 || string(rs[0].Buf) != "content" {
+			t.Errorf("%+v, %v", rs[0], err)
+		}
+		if rs[1].N != 0 || rs[1].Err != io.EOF || rs[2].N != 0 || rs[2].Err == nil {
+			t.Errorf("behind the end: %+v, %+v", rs[1], rs[2])
+		}
+	})
 }
