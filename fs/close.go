@@ -27,7 +27,7 @@ func (f *File) Close(ctx context.Context) error {
 // Detach ends the use of the file as Close does, but does not close it: the descriptor belongs to the caller, who may make an [os.File] of it with
 // [os.NewFile]. If ctx ends while it waits for operations in flight, the file is closed after them.
 func (f *File) Detach(ctx context.Context) (fd int, err error) {
-	first, err := f.h.Shut(ctx)
+	first, err := f.h.ShutLater(ctx, (*unlocked)(f))
 	if !first {
 		err = ErrClosed
 	}

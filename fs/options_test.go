@@ -287,8 +287,8 @@ func TestCloseUnlocks(t *testing.T) {
 	})
 }
 
-// TestLateCloseUnlocks closes a locked file that somebody else has open as well, with a context that has ended, while something is under way on it:
-// the lock is gone when the file is closed, in the background.
+// TestLateCloseUnlocks closes a locked file that somebody else has open as well, or takes its descriptor away, with a context that has ended, while
+// something is under way on it: the lock is gone when the file is closed, in the background.
 func TestLateCloseUnlocks(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
 		a := openNew(t, ctx, []byte("content"))
@@ -296,36 +296,45 @@ func TestLateCloseUnlocks(t *testing.T) {
 			return
 		}
 		defer a.Close(ctx)
-		b, err := fs.OpenFile(ctx, a.Name(), os.O_RDWR, 0)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		other, err := unix.FcntlInt(b.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer unix.Close(other)
-		conn, err := b.SyscallConn()
-		if err := errors.Join(err, b.Lock(ctx)); err != nil {
-			t.Error(err)
-			return
-		}
-		err = conn.Control(func(uintptr) {
-			ended, end := context.WithCancel(ctx)
-			end()
-			if err := b.Close(ended); !errors.Is(err, context.Canceled) {
-				t.Errorf("Close: %v", err)
+		for what, end := range map[string]func(ctx context.Context, f *fs.File) error{
+			"Close":  func(ctx context.Context, f *fs.File) error { return f.Close(ctx) },
+			"Detach": func(ctx context.Context, f *fs.File) error { _, err := f.Detach(ctx); return err },
+		} {
+			b, err := fs.OpenFile(ctx, a.Name(), os.O_RDWR, 0)
+			if err != nil {
+				t.Error(err)
+				return
 			}
-		})
-		if err != nil {
-			t.Error(err)
-		}
-		soon, cancel := context.WithTimeout(ctx, 30*time.Second)
-		defer cancel()
-		if err := a.Lock(soon); err != nil {
-			t.Errorf("the lock stays: %v", err)
+			other, err := unix.FcntlInt(b.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer unix.Close(other)
+			conn, err := b.SyscallConn()
+			if err := errors.Join(err, b.Lock(ctx)); err != nil {
+				t.Error(err)
+				return
+			}
+			err = conn.Control(func(uintptr) {
+				ended, cancel := context.WithCancel(ctx)
+				cancel()
+				if err := end(ended, b); !errors.Is(err, context.Canceled) {
+					t.Errorf("%s: %v", what, err)
+				}
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			soon, cancel := context.WithTimeout(ctx, 30*time.Second)
+			defer cancel()
+			if err := a.Lock(soon); err != nil {
+				t.Errorf("%s: the lock stays: %v", what, err)
+				return
+			}
+			if err := a.Unlock(ctx); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
