@@ -1,7 +1,11 @@
 package executor
 
 // Waiting returns how many wait for the mutex.
-func (m *Mutex) Waiting() int { return m.gate.waiting() }
+func (m *Mutex) Waiting() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.line.len()
+}
 
 // Waiting returns how many wait for the mutex.
 func (m *RWMutex) Waiting() int { return m.gate.waiting() }
@@ -12,14 +16,14 @@ func (s *Semaphore) Waiting() int { return s.gate.waiting() }
 func (g *gate) waiting() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.line.Len()
+	return g.line.len()
 }
 
 // Waiting returns how many wait to put something, and to take something.
 func (q *Queue[T]) Waiting() (givers, takers int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.givers.Len(), q.takers.Len()
+	return q.givers.len(), q.takers.len()
 }
 
 // Ring returns the queue's memory.
@@ -30,4 +34,12 @@ func (g *Group) Kept() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.live)
+}
+
+func (l *line[T]) len() int {
+	n := 0
+	for w := l.head; w != nil; w = w.next {
+		n++
+	}
+	return n
 }

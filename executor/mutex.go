@@ -3,6 +3,10 @@ package executor
 import (
 	"context"
 	"math"
+	"sync"
+	"sync/atomic"
+
+	"uringo/driver"
 )
 
 // Mutex is a lock that a task may keep over calls which let other tasks run, such as those of packages fs and net. Who waits for it does not
@@ -10,20 +14,63 @@ import (
 //
 // What is done in moments and without such calls is better guarded by a sync.Mutex, which costs less; tasks of one worker that share data among
 // themselves need neither.
-type Mutex struct{ gate gate }
+type Mutex struct {
+	state atomic.Uint32
+	mu    sync.Mutex
+	line  line[struct{}]
+}
+
+// The states of a Mutex. Only under its lock does it become wanted, or stop to be.
+const (
+	free   uint32 = iota
+	locked        // and nobody waits
+	wanted        // locked, and who unlocks has to look who waits
+)
 
 // Lock waits until the mutex is the caller's, or returns the error of ctx if that ends first.
-func (m *Mutex) Lock(ctx context.Context) error { return m.gate.enter(ctx, 1, 1) }
+func (m *Mutex) Lock(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return driver.Canceled(ctx)
+	}
+	if m.state.CompareAndSwap(free, locked) {
+		return nil
+	}
+	m.mu.Lock()
+	if m.state.Swap(wanted) == free { // just now; then nobody waits
+		m.state.Store(locked)
+		m.mu.Unlock()
+		return nil
+	}
+	return m.line.wait(ctx, &m.mu, new(waiter[struct{}]))
+}
 
 // TryLock takes the mutex if it is free, and reports whether it was. It never waits.
-func (m *Mutex) TryLock() bool { return m.gate.try(1, 1) }
+func (m *Mutex) TryLock() bool { return m.state.CompareAndSwap(free, locked) }
 
 // Unlock gives the mutex to who waits longest, or else frees it. It never waits; another task may call it than the one that has locked. To unlock
 // what is not locked is a mistake, and panics.
 func (m *Mutex) Unlock() {
-	if !m.gate.leave(1, 1) {
+	if !m.state.CompareAndSwap(locked, free) {
+		m.pass()
+	}
+}
+
+// pass is Unlock where somebody waits, or has waited and given up.
+func (m *Mutex) pass() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state.Load() == free {
 		panic("uringo: Unlock of an unlocked Mutex")
 	}
+	w := m.line.pop()
+	if w == nil {
+		m.state.Store(free)
+		return
+	}
+	if m.line.head == nil {
+		m.state.Store(locked)
+	}
+	w.over.Set()
 }
 
 // RWMutex is a [Mutex] that readers share. A reader who comes after a waiting writer waits for that, so no stream of readers keeps a writer out;

@@ -189,6 +189,45 @@ func TestMutexEndedContext(t *testing.T) {
 	}
 }
 
+// However tasks give up, never two have it, and in the end it is free.
+func TestMutexRandom(t *testing.T) {
+	everywhere(t, func(w *world) {
+		var m executor.Mutex
+		var inside atomic.Int32
+		seed := rand.Uint64()
+		w.ok(func(ctx context.Context) error {
+			all := make([]*executor.JoinHandle[struct{}], 16)
+			for i := range all {
+				all[i] = executor.Go(ctx, task(func(ctx context.Context) error {
+					rng := rand.New(rand.NewPCG(seed, uint64(i)))
+					for range rounds(2000) {
+						short, cancel := context.WithTimeout(ctx, time.Duration(rng.IntN(200))*time.Microsecond)
+						err := m.Lock(short)
+						cancel()
+						if err != nil {
+							is(w, err, context.DeadlineExceeded)
+							continue
+						}
+						if n := inside.Add(1); n != 1 {
+							w.Errorf("%d have it", n)
+						}
+						if rng.IntN(4) == 0 {
+							_ = executor.Yield(ctx)
+						}
+						inside.Add(-1)
+						m.Unlock()
+					}
+					return nil
+				}))
+			}
+			return joinAll(ctx, all...)
+		})
+		if m.Waiting() != 0 || !m.TryLock() || w.Failed() {
+			w.Errorf("%d wait when all have ended, or it is not free (seed %d)", m.Waiting(), seed)
+		}
+	})
+}
+
 // A writer is alone, readers are together, and no reader overtakes a writer who waits.
 func TestRWMutex(t *testing.T) {
 	everywhere(t, func(w *world) {

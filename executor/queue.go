@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"iter"
@@ -29,16 +28,15 @@ type Queue[T any] struct {
 	vals   []T // a ring
 	head   int
 	n      int
-	givers list.List // of *passage[T], while the queue is full
-	takers list.List // of *passage[T], while it is empty
+	givers line[passage[T]] // while the queue is full
+	takers line[passage[T]] // while it is empty
 	closed bool
 }
 
-// passage is somebody's wait to put a value, or to take one.
+// passage is what came of somebody's wait: a value that went to or from him, or why none did.
 type passage[T any] struct {
-	v    T
-	err  error
-	over Event
+	v   T
+	err error
 }
 
 // NewQueue returns a queue with room for n values that nobody has asked for yet. With none, Put waits until somebody takes. A negative n panics, as
@@ -62,7 +60,8 @@ func (q *Queue[T]) Put(ctx context.Context, v T) error {
 		GiveWay(ctx, 0)
 		return err
 	}
-	return q.wait(ctx, &q.givers, &passage[T]{v: v})
+	_, err := q.wait(ctx, &q.givers, passage[T]{v: v})
+	return err
 }
 
 // TryPut is Put without waiting: it returns [ErrQueueFull] instead. Anybody may call it, such as a callback.
@@ -84,9 +83,7 @@ func (q *Queue[T]) Take(ctx context.Context) (v T, err error) {
 		GiveWay(ctx, 0)
 		return v, err
 	}
-	p := new(passage[T])
-	err = q.wait(ctx, &q.takers, p)
-	return p.v, err
+	return q.wait(ctx, &q.takers, passage[T]{})
 }
 
 // TryTake is Take without waiting: it returns [ErrQueueEmpty] instead.
@@ -114,9 +111,10 @@ func (q *Queue[T]) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	for _, line := range []*list.List{&q.givers, &q.takers} {
-		for line.Len() > 0 {
-			next[T](line).end(ErrQueueClosed)
+	for _, l := range []*line[passage[T]]{&q.givers, &q.takers} {
+		for w := l.pop(); w != nil; w = l.pop() {
+			w.what.err = ErrQueueClosed
+			w.over.Set()
 		}
 	}
 }
@@ -128,66 +126,50 @@ func (q *Queue[T]) Len() int {
 	return q.n
 }
 
-// wait waits in the line for what p is about. The lock is held, and released.
-func (q *Queue[T]) wait(ctx context.Context, line *list.List, p *passage[T]) error {
-	place := line.PushBack(p)
-	q.mu.Unlock()
-	err := p.over.Wait(ctx)
-	if err == nil {
-		return p.err
+// wait waits in a line. The lock is held, and released.
+func (q *Queue[T]) wait(ctx context.Context, l *line[passage[T]], p passage[T]) (v T, err error) {
+	w := &waiter[passage[T]]{what: p}
+	if err := l.wait(ctx, &q.mu, w); err != nil {
+		return v, err
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if p.over.IsSet() {
-		return p.err // just now: it has happened, whatever ctx says
-	}
-	line.Remove(place)
-	return err
-}
-
-// next takes who is first out of a line.
-func next[T any](line *list.List) *passage[T] { return line.Remove(line.Front()).(*passage[T]) }
-
-func (p *passage[T]) end(err error) {
-	p.err = err
-	p.over.Set()
+	return w.what.v, w.what.err
 }
 
 // put is TryPut. The lock is held, as in all that follow.
 func (q *Queue[T]) put(v T) error {
-	switch {
-	case q.closed:
+	if q.closed {
 		return ErrQueueClosed
-	case q.takers.Len() > 0:
-		p := next[T](&q.takers)
-		p.v = v
-		p.end(nil)
-	case q.n < q.max:
-		q.push(v)
-	default:
+	}
+	if w := q.takers.pop(); w != nil {
+		w.what.v = v
+		w.over.Set()
+		return nil
+	}
+	if q.n == q.max {
 		return ErrQueueFull
 	}
+	q.push(v)
 	return nil
 }
 
 // take is TryTake.
 func (q *Queue[T]) take() (v T, err error) {
-	switch {
-	case q.n > 0:
+	some := q.n > 0
+	if some {
 		v = q.pop()
-		if q.givers.Len() > 0 {
-			p := next[T](&q.givers)
-			q.push(p.v)
-			p.end(nil)
-		}
-	case q.givers.Len() > 0: // a queue without room
-		p := next[T](&q.givers)
-		v = p.v
-		p.end(nil)
-	case q.closed:
+	}
+	switch w := q.givers.pop(); {
+	case w == nil && some:
+	case w == nil && q.closed:
 		err = ErrQueueClosed
-	default:
+	case w == nil:
 		err = ErrQueueEmpty
+	case some:
+		q.push(w.what.v)
+		w.over.Set()
+	default: // a queue without room
+		v = w.what.v
+		w.over.Set()
 	}
 	return v, err
 }

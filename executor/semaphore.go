@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"container/list"
 	"context"
 	"fmt"
 	"sync"
@@ -42,12 +41,7 @@ func (s *Semaphore) Release(n int64) {
 type gate struct {
 	mu   sync.Mutex
 	in   int64
-	line list.List // of *claim: those who wait
-}
-
-type claim struct {
-	n       int64
-	granted Event
+	line line[int64] // of how many each wants
 }
 
 func (g *gate) enter(ctx context.Context, n, size int64) error {
@@ -60,21 +54,12 @@ func (g *gate) enter(ctx context.Context, n, size int64) error {
 		g.mu.Unlock()
 		return nil
 	}
-	c := &claim{n: n}
-	place := g.line.PushBack(c)
-	g.mu.Unlock()
-
-	err := c.granted.Wait(ctx)
-	if err == nil {
-		return nil
+	err := g.line.wait(ctx, &g.mu, &waiter[int64]{what: n})
+	if err != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.admit(size) // those behind may want less
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if c.granted.IsSet() {
-		return nil // just now; to give it back is the caller's
-	}
-	g.line.Remove(place)
-	g.admit(size) // those behind may want less
 	return err
 }
 
@@ -101,17 +86,13 @@ func (g *gate) leave(n, size int64) bool {
 }
 
 // free reports whether n more may come in now. The lock is held, as in admit.
-func (g *gate) free(n, size int64) bool { return g.line.Len() == 0 && n <= size-g.in }
+func (g *gate) free(n, size int64) bool { return g.line.head == nil && n <= size-g.in }
 
 // admit lets those in who are next and find room.
 func (g *gate) admit(size int64) {
-	for e := g.line.Front(); e != nil; e = g.line.Front() {
-		c := e.Value.(*claim)
-		if c.n > size-g.in {
-			return
-		}
-		g.in += c.n
-		g.line.Remove(e)
-		c.granted.Set()
+	for g.line.head != nil && g.line.head.what <= size-g.in {
+		w := g.line.pop()
+		g.in += w.what
+		w.over.Set()
 	}
 }

@@ -217,10 +217,10 @@ func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64
 	lo, hi := off&^mask, (end+mask)&^mask
 	if lo < off || hi > end {
 		// Of two at once, one would write over the other's part of a block they share, or cut off what the other wrote behind its own.
-		if err := f.padding.Take(ctx); err != nil {
+		if err := f.padding.Lock(ctx); err != nil {
 			return 0, err
 		}
-		defer f.padding.Give()
+		defer f.padding.Unlock()
 	}
 	size, err := f.length(ctx)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/executor"
 	"uringo/internal/handle"
 )
 
@@ -22,9 +23,9 @@ type File struct {
 	as     *driver.Personality // whose rights it is used with; nil for the process's own
 	locks  atomic.Bool         // somebody has asked for a lock
 	size   int64               // when it was opened, as far as anybody looked
-	turn   handle.Turn         // for Read and Write
+	turn   executor.Mutex      // for Read and Write
 
-	padding handle.Turn // for direct writes that are widened to whole blocks
+	padding executor.Mutex // for direct writes that are widened to whole blocks
 
 	aligned atomic.Uint64 // the Alignment for direct I/O, once it was asked for
 }

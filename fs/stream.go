@@ -140,15 +140,15 @@ func (f *File) inTurn(ctx context.Context, append bool, move func(free func()) (
 	if f.shared(append) {
 		return move(f.h.Free)
 	}
-	if err := f.turn.Take(ctx); err != nil {
+	if err := f.turn.Lock(ctx); err != nil {
 		return 0, err
 	}
 	n, err := move(func() {
-		f.turn.Give()
+		f.turn.Unlock()
 		f.h.Release()
 	})
 	if !handle.Abandoned(err) {
-		f.turn.Give()
+		f.turn.Unlock()
 	}
 	return n, err
 }

@@ -91,10 +91,10 @@ func (l *Listener) join(ctx context.Context) (*Conn, *accepting, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := l.changing.Take(ctx); err != nil {
+	if err := l.changing.Lock(ctx); err != nil {
 		return nil, nil, err
 	}
-	defer l.changing.Give()
+	defer l.changing.Unlock()
 	if c := l.left.pop(); c != nil {
 		return c, nil, nil
 	}
@@ -117,8 +117,8 @@ func (l *Listener) join(ctx context.Context) (*Conn, *accepting, error) {
 // leave undoes join. The last to leave a stream ends it, and keeps what it brought.
 func (l *Listener) leave(ctx context.Context, a *accepting) {
 	ctx = context.WithoutCancel(ctx)
-	_ = l.changing.Take(ctx) // which never ends early
-	defer l.changing.Give()
+	_ = l.changing.Lock(ctx) // which never ends early
+	defer l.changing.Unlock()
 	if a.users--; a.users > 0 {
 		return
 	}

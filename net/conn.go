@@ -16,8 +16,8 @@ import (
 // Conn is a connection: a stream, or for unixpacket a sequence of packets. Its methods may be called from several tasks at once.
 type Conn struct {
 	endpoint
-	writes    handle.Turn // of those who write all
-	freeWrite func()      // drops a writer's reference and turn
+	writes    executor.Mutex // of those who write all
+	freeWrite func()         // drops a writer's reference and turn
 	adapter   atomic.Pointer[netConn]
 }
 
@@ -36,7 +36,7 @@ func unopened(local, remote Addr) *Conn {
 	c := &Conn{}
 	c.local, c.remote = local, remote
 	c.freeWrite = func() {
-		c.writes.Give()
+		c.writes.Unlock()
 		c.h.Release()
 	}
 	return c
@@ -154,7 +154,7 @@ func (c *Conn) sendPart(ctx context.Context, b []byte, free func()) (int, error)
 // sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn. Mostly the first operation sends it all; while
 // that waits, few functions are to be under way, see executor.Perform.
 func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, err error) {
-	if err := c.writes.Take(ctx); err != nil {
+	if err := c.writes.Lock(ctx); err != nil {
 		return 0, err
 	}
 	if c.much(len(b)) {
@@ -166,21 +166,21 @@ func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, er
 		done, err = sendRest(b, done, func(rest []byte) (int, error) { return c.sendPart(ctx, rest, free) })
 	}
 	if !handle.Abandoned(err) {
-		c.writes.Give()
+		c.writes.Unlock()
 	}
 	return done, err
 }
 
 // sendAllBy is sendAll by a function that sends once, not necessarily all.
 func (c *Conn) sendAllBy(ctx context.Context, b []byte, send func([]byte) (int, error)) (done int, err error) {
-	if err := c.writes.Take(ctx); err != nil {
+	if err := c.writes.Lock(ctx); err != nil {
 		return 0, err
 	}
 	if done, err = send(b); err == nil && done < len(b) {
 		done, err = sendRest(b, done, send)
 	}
 	if !handle.Abandoned(err) {
-		c.writes.Give()
+		c.writes.Unlock()
 	}
 	return done, err
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
+	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -46,8 +47,8 @@ type Listener struct {
 	path string // to be removed by Close
 	left backlog
 
-	changing handle.Turn  // of who begins or ends an iteration
-	streams  []*accepting // whose turn it is
+	changing executor.Mutex // of who begins or ends an iteration
+	streams  []*accepting   // whose turn it is
 }
 
 // Listen announces on an address. Networks are tcp, tcp4, tcp6 with addresses like "localhost:80", "[::1]:0" or ":http"; unix and

@@ -100,7 +100,7 @@ func background(d *driver.Driver) context.Context {
 // lease is the use of a buffer that must not stay with the kernel after the call: the interfaces of the standard library forbid it.
 type lease struct {
 	s    *socket
-	turn *handle.Turn // which the user has, or nil
+	turn *executor.Mutex // which the user has, or nil
 	gone executor.Event
 	free func() // end, as a value
 }
@@ -112,7 +112,7 @@ var leases = sync.Pool{New: func() any {
 }}
 
 // borrow begins the use of a buffer with a socket.
-func borrow(s *socket, turn *handle.Turn) *lease {
+func borrow(s *socket, turn *executor.Mutex) *lease {
 	l := leases.Get().(*lease)
 	l.s, l.turn = s, turn
 	return l
@@ -121,7 +121,7 @@ func borrow(s *socket, turn *handle.Turn) *lease {
 // end is called by the driver when the kernel has let go of the buffer of somebody who did not wait for it.
 func (l *lease) end() {
 	if l.turn != nil {
-		l.turn.Give()
+		l.turn.Unlock()
 	}
 	l.s.h.Release()
 	l.gone.Set()

@@ -71,10 +71,10 @@ func (s *sending) run() error {
 	if s.left == 0 {
 		return nil
 	}
-	if err := s.c.writes.Take(s.ctx); err != nil {
+	if err := s.c.writes.Lock(s.ctx); err != nil {
 		return err
 	}
-	defer s.c.writes.Give()
+	defer s.c.writes.Unlock()
 	var st unix.Stat_t
 	if err := unix.Fstat(s.fd, &st); err != nil {
 		return err

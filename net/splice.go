@@ -24,10 +24,10 @@ func (c *Conn) Splice(ctx context.Context, src *Conn, n int64) (int64, error) {
 	if n == 0 {
 		return 0, nil
 	}
-	if err := c.writes.Take(ctx); err != nil {
+	if err := c.writes.Lock(ctx); err != nil {
 		return 0, c.fail("write", "splice", err)
 	}
-	defer c.writes.Give()
+	defer c.writes.Unlock()
 	return c.splice(ctx, ctx, connSink{c}, src, n)
 }
 
@@ -65,10 +65,10 @@ func (s connSink) fail(err error) error { return s.c.fail("write", "splice", err
 type piecemeal struct{ connSink }
 
 func (s piecemeal) drain(ctx context.Context, p *pipe) (int, error) {
-	if err := s.c.writes.Take(ctx); err != nil {
+	if err := s.c.writes.Lock(ctx); err != nil {
 		return 0, err
 	}
-	defer s.c.writes.Give()
+	defer s.c.writes.Unlock()
 	return s.c.drain(ctx, p)
 }
 
