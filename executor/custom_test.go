@@ -14,7 +14,6 @@ import (
 	"uringo/buf"
 	"uringo/driver"
 	"uringo/executor"
-	"uringo/internal/handle"
 	"uringo/internal/ring"
 	"uringo/ops"
 )
@@ -678,13 +677,32 @@ func TestExecutorThatInterruptsWhoQueues(t *testing.T) {
 					}
 					b.Release()
 
-					var turn handle.Turn
-					if err := turn.Take(ctx); err != nil {
+					var m executor.Mutex
+					if err := m.Lock(ctx); err != nil {
 						return err
 					}
-					interrupted(ctx, turn.Take)
-					turn.Give()
-					return turn.Take(ctx)
+					interrupted(ctx, m.Lock)
+					m.Unlock()
+					if err := m.Lock(ctx); err != nil {
+						return err
+					}
+
+					s := executor.NewSemaphore(3)
+					if err := s.Acquire(ctx, 2); err != nil {
+						return err
+					}
+					interrupted(ctx, func(ctx context.Context) error { return s.Acquire(ctx, 2) })
+					if !s.TryAcquire(1) {
+						w.Error("who has gone keeps the others waiting")
+					}
+
+					q := executor.NewQueue[int](0)
+					interrupted(ctx, func(ctx context.Context) error { _, err := q.Take(ctx); return err })
+					is(w, q.TryPut(1), executor.ErrQueueFull)
+					interrupted(ctx, func(ctx context.Context) error { return q.Put(ctx, 1) })
+					_, err = q.TryTake()
+					is(w, err, executor.ErrQueueEmpty)
+					return nil
 				})
 				if err != nil {
 					w.Error(err)

@@ -16,21 +16,34 @@ type waiter[T any] struct {
 }
 
 // wait joins the line and waits until somebody has taken w out of it and set w.over, or ctx has ended, which takes w out, too. The lock mu is held,
-// and released. When both come at once, the wait has not been in vain, and there is no error.
-func (l *line[T]) wait(ctx context.Context, mu *sync.Mutex, w *waiter[T]) error {
+// and released. When both come at once, the wait has not been in vain, and there is no error. Gone is called when it was, or if an executor of the
+// user's has interrupted it, when what w waited for may have come for nobody.
+func (l *line[T]) wait(ctx context.Context, mu *sync.Mutex, w *waiter[T], gone func(came bool)) error {
 	l.join(w)
 	mu.Unlock()
+	waited := false
+	defer func() {
+		if !waited {
+			gone(l.quit(mu, w))
+		}
+	}()
 	err := w.over.Wait(ctx)
-	if err == nil {
+	if waited = true; err == nil || l.quit(mu, w) {
 		return nil
 	}
+	gone(false)
+	return err
+}
+
+// quit takes w out of the line, and reports whether it was no longer there, as what it waits for has come.
+func (l *line[T]) quit(mu *sync.Mutex, w *waiter[T]) (came bool) {
 	mu.Lock()
 	defer mu.Unlock()
 	if w.over.IsSet() {
-		return nil
+		return true
 	}
 	l.leave(w)
-	return err
+	return false
 }
 
 func (l *line[T]) join(w *waiter[T]) {

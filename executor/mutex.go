@@ -41,7 +41,11 @@ func (m *Mutex) Lock(ctx context.Context) error {
 		m.mu.Unlock()
 		return nil
 	}
-	return m.line.wait(ctx, &m.mu, new(waiter[struct{}]))
+	return m.line.wait(ctx, &m.mu, new(waiter[struct{}]), func(came bool) {
+		if came {
+			m.Unlock()
+		}
+	})
 }
 
 // TryLock takes the mutex if it is free, and reports whether it was. It never waits.
@@ -88,7 +92,7 @@ func (m *RWMutex) TryLock() bool { return m.gate.try(everybody, everybody) }
 
 // Unlock is what a writer calls when it is done. It never waits. To unlock what is not locked is a mistake, and panics.
 func (m *RWMutex) Unlock() {
-	if !m.gate.leave(everybody, everybody) {
+	if !m.gate.leave(everybody, everybody, everybody) {
 		panic("uringo: Unlock of an RWMutex that is not locked for writing")
 	}
 }
@@ -101,7 +105,7 @@ func (m *RWMutex) TryRLock() bool { return m.gate.try(1, everybody) }
 
 // RUnlock is what a reader calls when it is done. It never waits. To unlock what is not locked is a mistake, and panics.
 func (m *RWMutex) RUnlock() {
-	if !m.gate.leave(1, everybody) {
-		panic("uringo: RUnlock of an RWMutex that is not locked")
+	if !m.gate.leave(1, everybody, everybody-1) {
+		panic("uringo: RUnlock of an RWMutex that is not locked for reading")
 	}
 }

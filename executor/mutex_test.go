@@ -283,13 +283,15 @@ func TestRWMutex(t *testing.T) {
 func TestUnlockOfNothing(t *testing.T) {
 	var m executor.Mutex
 	var rw executor.RWMutex
+	var written executor.RWMutex
 	s := executor.NewSemaphore(3)
-	if !rw.TryRLock() || !s.TryAcquire(2) {
+	if !rw.TryRLock() || !written.TryLock() || !s.TryAcquire(2) {
 		t.Fatal("not free")
 	}
 	for name, mistake := range map[string]func(){
 		"Mutex.Unlock":           m.Unlock,
-		"RWMutex.Unlock":         rw.Unlock, // a reader has it
+		"RWMutex.Unlock":         rw.Unlock,       // a reader has it
+		"RWMutex.RUnlock":        written.RUnlock, // a writer has it
 		"Semaphore.Release":      func() { s.Release(3) },
 		"Semaphore.Release less": func() { s.Release(-1) },
 	} {
@@ -304,8 +306,9 @@ func TestUnlockOfNothing(t *testing.T) {
 	}
 	// And nothing came of it.
 	rw.RUnlock()
+	written.Unlock()
 	s.Release(2)
-	if !m.TryLock() || !rw.TryLock() || !s.TryAcquire(3) {
+	if !m.TryLock() || !rw.TryLock() || !written.TryLock() || !s.TryAcquire(3) {
 		t.Error("not free any more")
 	}
 }

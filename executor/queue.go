@@ -129,7 +129,7 @@ func (q *Queue[T]) Len() int {
 // wait waits in a line. The lock is held, and released.
 func (q *Queue[T]) wait(ctx context.Context, l *line[passage[T]], p passage[T]) (v T, err error) {
 	w := &waiter[passage[T]]{what: p}
-	if err := l.wait(ctx, &q.mu, w); err != nil {
+	if err := l.wait(ctx, &q.mu, w, func(bool) {}); err != nil {
 		return v, err
 	}
 	return w.what.v, w.what.err

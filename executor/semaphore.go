@@ -32,7 +32,7 @@ func (s *Semaphore) TryAcquire(n int64) bool { return n >= 0 && s.gate.try(n, s.
 
 // Release gives n back. It never waits, and anybody may call it. To give back more than is in use is a mistake, and panics.
 func (s *Semaphore) Release(n int64) {
-	if n < 0 || !s.gate.leave(n, s.size) {
+	if n < 0 || !s.gate.leave(n, s.size, s.size) {
 		panic("uringo: Release of more than was acquired from a Semaphore")
 	}
 }
@@ -54,13 +54,12 @@ func (g *gate) enter(ctx context.Context, n, size int64) error {
 		g.mu.Unlock()
 		return nil
 	}
-	err := g.line.wait(ctx, &g.mu, &waiter[int64]{what: n})
-	if err != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.admit(size) // those behind may want less
-	}
-	return err
+	return g.line.wait(ctx, &g.mu, &waiter[int64]{what: n}, func(came bool) {
+		if !came {
+			n = 0
+		}
+		g.leave(n, size, size) // also with nothing: those behind may want less
+	})
 }
 
 func (g *gate) try(n, size int64) bool {
@@ -73,11 +72,11 @@ func (g *gate) try(n, size int64) bool {
 	return ok
 }
 
-// leave is false, and changes nothing, if less is in.
-func (g *gate) leave(n, size int64) bool {
+// leave is false, and changes nothing, if less is in, or more than most.
+func (g *gate) leave(n, size, most int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if n > g.in {
+	if n > g.in || g.in > most {
 		return false
 	}
 	g.in -= n
