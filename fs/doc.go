@@ -24,7 +24,8 @@
 // # Errors
 //
 // Errors are those of package os: *[PathError] with the same verbs, *[LinkError] for two names, io.EOF bare, and errors.Is works
-// with [ErrNotExist], [ErrExist], [ErrPermission] and [ErrClosed].
+// with [ErrNotExist], [ErrExist], [ErrPermission] and [ErrClosed]. The error of a call that was cancelled matches what ended ctx, too
+// (context.Cause): where that may be the error of another call, as in an errgroup, ask for context.Canceled first.
 //
 // # Files
 //

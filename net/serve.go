@@ -77,8 +77,9 @@ type served struct {
 }
 
 // accept has connections served until there are no more.
-func (sv *serving) accept(l *Listener) error {
-	for c, err := range l.Accepts(sv.ctx) {
+func (sv *serving) accept(l *Listener) (err error) {
+	var c *Conn
+	for c, err = range l.Accepts(sv.ctx) {
 		if err == nil {
 			err = sv.serve(c)
 		}
@@ -86,7 +87,7 @@ func (sv *serving) accept(l *Listener) error {
 			return err
 		}
 	}
-	return ErrClosed // never: an iteration ends with an error
+	return err // with which the iteration has ended: it looks like one of the moment if that is what ended ctx
 }
 
 func (sv *serving) serve(c *Conn) error {

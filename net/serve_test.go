@@ -301,6 +301,25 @@ func TestServerCancelled(t *testing.T) { // HAZARDS T7
 	})
 }
 
+// TestServerCancelledForAnErrno ends serving by a context that another's lack of descriptors has ended.
+func TestServerCancelledForAnErrno(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		l := listenOn(t, ctx, "tcp")
+		if l == nil {
+			return
+		}
+		short, cancel := context.WithCancelCause(ctx)
+		cancel(unix.EMFILE)
+		s := &net.Server{Handle: echoChunk}
+		if err := s.Serve(short, l); !errors.Is(err, context.Canceled) || !errors.Is(err, unix.EMFILE) || errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		if err := l.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestServerPanics has the handler panic, or end its task: that ends the connection, and no other.
 func TestServerPanics(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context) {
