@@ -32,8 +32,11 @@ func TestAtomicCrash(t *testing.T) { // HAZARDS T21
 		t.Skip("for the parent")
 	}
 	rounds := 5
-	if testenv.Nightly() {
+	switch {
+	case testenv.Nightly():
 		rounds = 100
+	case testing.Short():
+		rounds = 2
 	}
 	for _, engine := range testenv.Engines(t) {
 		for i, e := range executors() {

@@ -328,12 +328,16 @@ func TestPaddedLetGo(t *testing.T) {
 	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
 		const size = 700
 		want := make([]byte, 2*size)
-		for round := range uint32(200) {
+		rounds, later := uint32(200), 5*time.Microsecond
+		if testing.Short() {
+			rounds, later = 50, 20*time.Microsecond
+		}
+		for round := range rounds {
 			f := openDirect(t, ctx, nil)
 			if f == nil {
 				return
 			}
-			soon, cancel := context.WithTimeout(ctx, time.Duration(round*5)*time.Microsecond)
+			soon, cancel := context.WithTimeout(ctx, time.Duration(round)*later)
 			n, _, err := f.WriteDirectAt(soon, pattern(size, round), 0, fs.Pad)
 			cancel()
 			if n != size && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, driver.ErrAbandoned) { // before it writes

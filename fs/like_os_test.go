@@ -164,6 +164,7 @@ func TestHugeLengths(t *testing.T) { // HAZARDS T16, N15, C9
 
 // TestHugeReads fills more memory than one operation does, or has a length for in 32 bits.
 func TestHugeReads(t *testing.T) { // HAZARDS T16, N15, C9
+	testenv.SkipShort(t)
 	size := 1<<30 + 4097
 	if testenv.Nightly() {
 		size = min(4<<30+1, math.MaxInt/8*5)

@@ -41,6 +41,9 @@ import (
 //   - io.EOF of os.File.ReadAt after a part is io.ErrUnexpectedEOF of ReadExactAt.
 func TestMirror(t *testing.T) {
 	seed, total := uint64(1), 100_000
+	if testing.Short() {
+		total = 10_000
+	}
 	if os.Getenv("URINGO_NIGHTLY") != "" {
 		seed, total = rand.Uint64(), 10_000_000
 	}
@@ -87,7 +90,11 @@ func TestMirror(t *testing.T) {
 
 // runMirror makes n calls in several tasks, each with trees of its own, and returns how many were made. Now and then the routes change.
 func runMirror(t *testing.T, ctx context.Context, seed uint64, n int, faults *ring.Faults) int64 {
-	const tasks, round = 4, 2500
+	const tasks = 4
+	round := 2500
+	if testing.Short() {
+		round = 250 // so that routes change all the same
+	}
 	var made atomic.Int64
 	for i := 0; n > 0 && !t.Failed(); i++ {
 		now := min(n, round)

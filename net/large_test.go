@@ -312,6 +312,10 @@ func TestLargeSends(t *testing.T) { // HAZARDS T1, T23, T25
 		t.Run(fmt.Sprint("grace ", grace), func(t *testing.T) {
 			eachWith(t, driver.Config{CancelGrace: grace}, func(t *testing.T, ctx context.Context) {
 				rng := random(t)
+				rounds := share(t, 4, 2000)
+				if testing.Short() {
+					rounds = 2
+				}
 				pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: largest, Count: 4}}})
 				all := largeSenders(t, ctx, pool, 0)
 				const atOnce = 3 // a pool of 8 has room for both ends of them
@@ -321,7 +325,7 @@ func TestLargeSends(t *testing.T) { // HAZARDS T1, T23, T25
 						var sent, got int
 						var more bool
 						fs = append(fs, func(ctx context.Context) (err error) {
-							sent, more, err = s.send(ctx, share(t, 4, 2000), rng(2*(i+k)))
+							sent, more, err = s.send(ctx, rounds, rng(2*(i+k)))
 							return err
 						}, func(ctx context.Context) (err error) {
 							got, err = s.receive(ctx, rng(2*(i+k)+1))

@@ -26,7 +26,11 @@ import (
 
 // TestNetConn is the standard library's own test of connections. Its goroutines know nothing of tasks.
 func TestNetConn(t *testing.T) {
-	for _, network := range []string{"tcp", "unix", "pair"} {
+	networks := []string{"tcp", "unix", "pair"}
+	if testing.Short() {
+		networks = networks[:1]
+	}
+	for _, network := range networks {
 		t.Run(network, func(t *testing.T) {
 			each(t, func(t *testing.T, ctx context.Context) {
 				_, err := executor.Block(ctx, func() (struct{}, error) {
@@ -468,12 +472,16 @@ func serveAndAsk(ctx context.Context, secure bool) error {
 	}
 	defer transport.CloseIdleConnections()
 	client := http.Client{Transport: transport}
+	longer := 1000
+	if testing.Short() {
+		longer = 100
+	}
 	var wg sync.WaitGroup
 	errs := make([]error, 8)
 	for i := range errs {
 		wg.Go(func() {
 			for j := range 5 {
-				body := strings.Repeat("good morning", 1+1000*i*j)
+				body := strings.Repeat("good morning", 1+longer*i*j)
 				resp, err := client.Post(scheme+"://"+l.Addr().String(), "text/plain", strings.NewReader(body))
 				if err != nil {
 					errs[i] = err
