@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -92,7 +93,12 @@ func TestOutOfFiles(t *testing.T) {
 	}
 	defer target.Close()
 	go func() {
-		if c, err := target.Accept(); err == nil {
+		c, err := target.Accept()
+		for errors.Is(err, syscall.EMFILE) { // it begins to wait only while there are no files
+			time.Sleep(time.Millisecond)
+			c, err = target.Accept()
+		}
+		if err == nil {
 			_, _ = io.Copy(c, c)
 			_ = c.Close()
 		}
