@@ -193,6 +193,7 @@ func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob
 		n, err := s.sendPatiently(ctx, func() (int, error) { return ops.TrySendMsg(&o) })
 		return n, s.h.Settle(err, ErrClosed)
 	}
+	o.NotUnixgram()
 	if s.much(lengthOf(bufs)) {
 		if Route(pins[OpWrite].Load()) != Ring {
 			p.Limit(portionInPlace(ctx))

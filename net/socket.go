@@ -200,6 +200,7 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 	n, err := s.try(ctx, OpWrite, func() (int, error) { return ops.TrySend(s.h.FD, b, flags) })
 	if err == syscall.EAGAIN {
 		o := ops.Send(s.h.FD, b, flags)
+		o.NotUnixgram()
 		o.Release, o.Patient = free, patient(ctx)
 		n, err = executor.Perform(ctx, &o.Spec)
 	}

@@ -95,6 +95,9 @@ type Kind struct {
 	// Plugs says that the kernel holds back what is for a block device until the end of the submission, to send it all at once (a plug).
 	Plugs bool
 
+	// Asks says that the driver asks the socket before it lets the kernel wait with the operation: see [Spec.Loses].
+	Asks bool
+
 	// Once forbids repeating the operation after EINTR: the kernel may have done it.
 	Once bool
 

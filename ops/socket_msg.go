@@ -14,7 +14,8 @@ var (
 	kindRecvmsg = &Kind{Name: "recvmsg", Code: ring.OpRecvmsg, Prepare: prepareMsg, Writes: true, Bounded: true, Waits: true,
 		NoWait: unix.MSG_DONTWAIT, Discard: discardMsg, Ready: readyRecv, PollFirst: ring.RecvSendPollFirst}
 	kindSendmsg = &Kind{Name: "sendmsg", Code: ring.OpSendmsg, Prepare: prepareMsg, Gives: true, Bounded: true, NoWait: unix.MSG_DONTWAIT,
-		Ready: readySend, PollFirst: ring.RecvSendPollFirst}
+		Ready: readySend, PollFirst: ring.RecvSendPollFirst, Asks: true}
+	kindSendmsgKnown = unasked(kindSendmsg)
 
 	// With MSG_TRUNC the result is the size of the datagram, also where that exceeds the buffers.
 	kindRecvmsgSize = &Kind{Name: "recvmsg", Code: ring.OpRecvmsg, Prepare: prepareMsg, Writes: true, Waits: true,
