@@ -384,7 +384,7 @@ func TestCloseErrors(t *testing.T) { // HAZARDS T22, N14
 				t.Error(err)
 				return
 			}
-			before := testenv.Descriptors(t)
+			before := testenv.Files(t)
 			fd := int(f.Fd())
 			for what, h := range map[string]interface{ Close(context.Context) error }{"File": f, "Dir": d, "RingFile": r} {
 				faults.Set(ring.FaultConfig{Inject: 1, Results: []int32{-int32(errno)}, Match: func(e *ring.SQE) bool { return e.Op == ring.OpClose }})
@@ -402,7 +402,7 @@ func TestCloseErrors(t *testing.T) { // HAZARDS T22, N14
 				faults.Set(ring.FaultConfig{})
 			}
 			// What was injected was not done.
-			if after := testenv.Descriptors(t); len(after) != len(before) {
+			if after := testenv.Files(t); len(after) != len(before) {
 				t.Errorf("%d descriptors were open, %d are: somebody closed them again", len(before), len(after))
 			}
 			for n, to := range before {

@@ -38,15 +38,15 @@ func TestRingFile(t *testing.T) {
 		}
 		defer b.Release()
 		name := filepath.Join(t.TempDir(), "file")
-		before := testenv.Descriptors(t)
+		before := testenv.Files(t)
 		f, err := fs.OpenInRing(ctx, name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer f.Close(ctx)
-		if f.InRing() != hasTable(ctx) || f.InRing() != (len(testenv.Descriptors(t)) == len(before)) || f.Name() != name {
-			t.Errorf("in the ring: %v; %d descriptors more", f.InRing(), len(testenv.Descriptors(t))-len(before))
+		if f.InRing() != hasTable(ctx) || f.InRing() != (len(testenv.Files(t)) == len(before)) || f.Name() != name {
+			t.Errorf("in the ring: %v; %d descriptors more", f.InRing(), len(testenv.Files(t))-len(before))
 		}
 		want := pattern(8192, 4)
 		if n, _, err := f.WriteAt(ctx, want[:5000], 0); n != 5000 || err != nil {

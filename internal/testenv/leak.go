@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"maps"
 	"os"
 	"runtime"
 	"strings"
@@ -65,6 +66,18 @@ func Descriptors(t *testing.T) map[string]string {
 	return open
 }
 
+// Files returns what [Descriptors] does without those that the waiting of a driver or of Go's poller may open at any moment, for whoever counts while
+// they live.
+func Files(t *testing.T) map[string]string {
+	t.Helper()
+	open := Descriptors(t)
+	maps.DeleteFunc(open, func(_, to string) bool { return waits(to) })
+	return open
+}
+
+// waits reports whether a descriptor is an eventfd or an epoll instance.
+func waits(to string) bool { return strings.HasPrefix(to, "anon_inode:[event") }
+
 // NoneLeft sees that no descriptors are open but those before. What is closed in the background has time for that.
 func NoneLeft(t *testing.T, before map[string]string) {
 	t.Helper()
@@ -72,7 +85,7 @@ func NoneLeft(t *testing.T, before map[string]string) {
 	for deadline := time.Now().Add(leaving); ; time.Sleep(5 * time.Millisecond) {
 		left = left[:0]
 		for fd, to := range Descriptors(t) {
-			if before[fd] != to && !strings.HasPrefix(to, "anon_inode:[event") { // Go's own poller
+			if before[fd] != to && !waits(to) { // Go's own poller
 				left = append(left, fd+" -> "+to)
 			}
 		}
