@@ -2,6 +2,8 @@ package executor
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -74,10 +76,7 @@ func (g *Group) Cancel() {
 		return
 	}
 	g.over = true
-	all := make([]*task, 0, len(g.live))
-	for t := range g.live {
-		all = append(all, t)
-	}
+	all := slices.Collect(maps.Keys(g.live))
 	g.mu.Unlock()
 	for _, t := range all {
 		t.interrupt(context.Canceled)

@@ -154,24 +154,23 @@ func (q *Queue[T]) put(v T) error {
 
 // take is TryTake.
 func (q *Queue[T]) take() (v T, err error) {
-	some := q.n > 0
-	if some {
-		v = q.pop()
-	}
-	switch w := q.givers.pop(); {
-	case w == nil && some:
-	case w == nil && q.closed:
-		err = ErrQueueClosed
-	case w == nil:
-		err = ErrQueueEmpty
-	case some:
-		q.push(w.what.v)
-		w.over.Set()
-	default: // a queue without room
+	w := q.givers.pop()
+	switch {
+	case q.n > 0:
+		if v = q.pop(); w != nil {
+			q.push(w.what.v)
+		}
+	case w != nil: // a queue without room
 		v = w.what.v
+	case q.closed:
+		return v, ErrQueueClosed
+	default:
+		return v, ErrQueueEmpty
+	}
+	if w != nil {
 		w.over.Set()
 	}
-	return v, err
+	return v, nil
 }
 
 func (q *Queue[T]) push(v T) {

@@ -318,14 +318,17 @@ func (t *task) run() {
 // recoverInto turns a panic into an error. It is deferred.
 func recoverInto(err *error) {
 	if p := recover(); p != nil {
-		*err = &PanicError{Value: p, Stack: debug.Stack()}
+		*err = panicked(p)
 	}
 }
+
+// panicked is the error of a panic that was recovered just now.
+func panicked(p any) error { return &PanicError{Value: p, Stack: debug.Stack()} }
 
 // catch is recoverInto for a panic that perhaps nobody but the logger is told of.
 func (s *scope) catch(err *error) {
 	if p := recover(); p != nil {
-		*err = &PanicError{Value: p, Stack: debug.Stack()}
+		*err = panicked(p)
 		s.report(*err)
 	}
 }
