@@ -27,9 +27,14 @@ func doCall[T any](ctx context.Context, f *File, op Operation, fn func(fd int) (
 		var zero T
 		return zero, ErrClosed
 	}
-	remote := f.known()&traitRemote != 0
-	v, err := callAs(ctx, f.as, choose(ctx, op, f.pinned(op), remote), func() (T, error) { return fn(f.h.FD) })
+	v, err := callHeld(ctx, f, op, fn)
 	return v, f.h.Settle(err, ErrClosed)
+}
+
+// callHeld is doCall for who holds a reference: a Close that has begun waits for that.
+func callHeld[T any](ctx context.Context, f *File, op Operation, fn func(fd int) (T, error)) (T, error) {
+	r := choose(ctx, op, f.pinned(op), f.known()&traitRemote != 0)
+	return callAs(ctx, f.as, r, func() (T, error) { return fn(f.h.FD) })
 }
 
 // SyncAll brings the file's data and metadata to stable storage: of the writes that returned before it was called. Its error means that

@@ -257,13 +257,14 @@ func (f *File) writePadded(ctx context.Context, a Alignment, b []byte, off int64
 
 // cut makes the file end at to, if it ends at from: where it does not, somebody has made it longer or shorter meanwhile. The caller holds a reference.
 func (f *File) cut(ctx context.Context, from, to int64) error {
-	r := choose(ctx, OpAttr, f.pinned(OpAttr), f.known()&traitRemote != 0)
-	_, err := callAs(ctx, f.as, r, func() (struct{}, error) {
-		var st unix.Stat_t
-		if err := ignoringEINTR(func() error { return unix.Fstat(f.h.FD, &st) }); err != nil || st.Size != from {
-			return struct{}{}, err
-		}
-		return struct{}{}, ignoringEINTR(func() error { return unix.Ftruncate(f.h.FD, to) })
+	_, err := callHeld(ctx, f, OpAttr, func(fd int) (struct{}, error) {
+		return struct{}{}, ignoringEINTR(func() error {
+			var st unix.Stat_t
+			if err := unix.Fstat(fd, &st); err != nil || st.Size != from {
+				return err
+			}
+			return unix.Ftruncate(fd, to)
+		})
 	})
 	return f.wrap("truncate", err)
 }

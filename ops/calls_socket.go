@@ -32,14 +32,8 @@ func callSendmsg(e *ring.SQE) int32 { return untilDone(e, trySendmsg, wantsSend,
 // The flag means the same in the flags of messages, and nothing in those of accept.
 const dontWait = unix.MSG_DONTWAIT
 
-// errorPause is how long a call pauses for a descriptor that stays in error and does not tell of it, as one does with something in its queue of
-// errors (recv(2), MSG_ERRQUEUE): poll(2) cannot be told to wait for nothing but readiness.
-const errorPause = time.Millisecond
-
-// mostVain is how often a call is made at once when its descriptor is ready, before it pauses each time: readiness may not be about what it wants, as
-// with room in the socket when the peer's queue is full.
-const mostVain = 32
-
+// untilDone makes a call that does not wait until it is done. What its descriptor's readiness does not tell of, it waits for as a job of the pool does:
+// see [ring.ErrorPause] and [ring.MostVain].
 func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (int32, int16), end func(*ring.SQE) int32) int32 {
 	for inError, vain := false, 0; ; vain++ {
 		res := try(e)
@@ -60,8 +54,8 @@ func untilDone(e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (in
 			return ready
 		}
 		again := ready&int32(events) == 0
-		if again && inError || vain >= mostVain { // that was no news
-			time.Sleep(errorPause)
+		if again && inError || vain >= ring.MostVain { // that was no news
+			time.Sleep(ring.ErrorPause)
 		}
 		inError = again
 	}

@@ -14,6 +14,24 @@ import (
 	"uringo/ops"
 )
 
+// triedSeldom makes a call that has to wait, and sees that it is tried no more than so many times and once for each pause. What becomes of it comes over
+// the channel.
+func triedSeldom(t *testing.T, most int32, e *ring.SQE, try func(*ring.SQE) int32, wants func(*ring.SQE) (int32, int16)) <-chan int32 {
+	t.Helper()
+	var tries atomic.Int32
+	got := make(chan int32)
+	begin := time.Now()
+	go func() {
+		got <- ops.UntilDone(e, func(e *ring.SQE) int32 { tries.Add(1); return try(e) }, wants, nil)
+	}()
+	time.Sleep(50 * time.Millisecond)
+	n := tries.Load()
+	if most += int32(time.Since(begin) / ring.ErrorPause); n > most {
+		t.Errorf("tried %d times, more than %d", n, most)
+	}
+	return got
+}
+
 // A call that waits is not made over and over while its descriptor is in error, of which it does not tell.
 func TestCallsWaitForWhatIsInError(t *testing.T) {
 	fd, addr := testenv.ErrorQueued(t)
@@ -21,17 +39,7 @@ func TestCallsWaitForWhatIsInError(t *testing.T) {
 	op := ops.Recv(fd, buf, 0)
 	e := new(ring.SQE)
 	op.Prepare(e)
-	var tries atomic.Int32
-	got := make(chan int32)
-	begin := time.Now()
-	go func() {
-		got <- ops.UntilDone(e, func(e *ring.SQE) int32 { tries.Add(1); return ops.TryRecvCall(e) }, ops.WantsRecv, nil)
-	}()
-	time.Sleep(50 * time.Millisecond)
-	n := tries.Load()
-	if most := 10 + int32(time.Since(begin)/ops.ErrorPause); n > most {
-		t.Errorf("tried %d times, more than %d", n, most)
-	}
+	got := triedSeldom(t, 10, e, ops.TryRecvCall, ops.WantsRecv)
 	from, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -68,17 +76,7 @@ func TestCallsWaitForOtherReadiness(t *testing.T) {
 	op := ops.SendMsg(from, [][]byte{[]byte("news")}, nil, to, 0)
 	e := new(ring.SQE)
 	op.Prepare(e)
-	var tries atomic.Int32
-	got := make(chan int32)
-	begin := time.Now()
-	go func() {
-		got <- ops.UntilDone(e, func(e *ring.SQE) int32 { tries.Add(1); return ops.TrySendmsgCall(e) }, ops.WantsSend, nil)
-	}()
-	time.Sleep(50 * time.Millisecond)
-	n := tries.Load()
-	if most := 100 + int32(time.Since(begin)/ops.ErrorPause); n > most {
-		t.Errorf("tried %d times, more than %d", n, most)
-	}
+	got := triedSeldom(t, 100, e, ops.TrySendmsgCall, ops.WantsSend)
 	if _, err := unix.Read(at, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}

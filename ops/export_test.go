@@ -8,6 +8,3 @@ var (
 	WantsRecv      = wantsRecv
 	WantsSend      = wantsSend
 )
-
-// ErrorPause is how long they pause.
-const ErrorPause = errorPause

@@ -1,9 +1,6 @@
 package ops
 
 import (
-	"syscall"
-	"unsafe"
-
 	"golang.org/x/sys/unix"
 
 	"uringo/internal/ring"
@@ -61,7 +58,11 @@ func (s *Spec) Loses() bool {
 	if !s.Kind.Asks || s.Flags&Direct != 0 || s.NoWait() {
 		return false
 	}
-	return socketOption(s.FD, unix.SO_TYPE) == unix.SOCK_DGRAM && socketOption(s.FD, unix.SO_DOMAIN) == unix.AF_UNIX
+	if typ, err := unix.GetsockoptInt(int(s.FD), unix.SOL_SOCKET, unix.SO_TYPE); err != nil || typ != unix.SOCK_DGRAM {
+		return false
+	}
+	domain, err := unix.GetsockoptInt(int(s.FD), unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && domain == unix.AF_UNIX
 }
 
 // NotUnixgram says of a [Send] or [SendMsg] that its socket is not one for Unix datagrams, and so spares the driver to ask, which costs a fifth of an
@@ -80,17 +81,6 @@ func unasked(k *Kind) *Kind {
 	known := *k
 	known.Asks = false
 	return &known
-}
-
-// socketOption returns the value of an option of a socket, -1 if it has none. It costs as little as a system call can.
-func socketOption(fd int32, option uintptr) int32 {
-	v, n := int32(-1), uint32(unsafe.Sizeof(int32(0)))
-	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, option, uintptr(unsafe.Pointer(&v)),
-		uintptr(unsafe.Pointer(&n)), 0)
-	if errno != 0 {
-		return -1
-	}
-	return v
 }
 
 // readyRecv says what to wait for when there is nothing to receive.

@@ -238,10 +238,10 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 		}
 	}
 	if j.woken {
-		j.vain = min(j.vain+1, mostVain)
+		j.vain = min(j.vain+1, MostVain)
 	}
 	errno := syscall.Errno(0)
-	if j.amiss || j.woken && j.vain == mostVain { // and the call does not tell of it
+	if j.amiss || j.woken && j.vain == MostVain { // and the call does not tell of it
 		errno = p.pause(j)
 	} else {
 		errno = p.await(j, fd, events)

@@ -14,6 +14,3 @@ func (p *Pool) Waiting() (n int) {
 
 // SetLimit changes how many calls there may be at a time.
 func (p *Pool) SetLimit(n int) { p.setLimit(n) }
-
-// ErrorPause is how long a job pauses that cannot wait for its descriptor.
-const ErrorPause = errorPause

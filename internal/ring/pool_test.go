@@ -728,13 +728,28 @@ func BenchmarkPool(b *testing.B) {
 	}
 }
 
-// A descriptor that is ready, but not for what is wanted of it, is not tried over and over.
-func TestPoolWaitsForOtherReadiness(t *testing.T) {
+// countingReceives returns a pool that counts how often it tries to receive.
+func countingReceives(r *results) (*ring.Pool, *atomic.Int32) {
 	table, tries := *ops.Calls(), new(atomic.Int32)
 	try := table[ring.OpRecv].Try
 	table[ring.OpRecv].Try = func(e *ring.SQE) int32 { tries.Add(1); return try(e) }
+	return ring.NewPool(&table, 4, r.post), tries
+}
+
+// triedSeldom sees, after a while, that there were no more tries since begin than so many, and two for each pause.
+func triedSeldom(t *testing.T, most int32, tries *atomic.Int32, begin time.Time) {
+	t.Helper()
+	time.Sleep(50 * time.Millisecond)
+	n := tries.Load()
+	if most += 2 * int32(time.Since(begin)/ring.ErrorPause); n > most {
+		t.Errorf("tried %d times, more than %d", n, most)
+	}
+}
+
+// A descriptor that is ready, but not for what is wanted of it, is not tried over and over.
+func TestPoolWaitsForOtherReadiness(t *testing.T) {
 	r := newResults(t)
-	p := ring.NewPool(&table, 4, r.post)
+	p, tries := countingReceives(r)
 	defer p.Close()
 	s, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -753,11 +768,7 @@ func TestPoolWaitsForOtherReadiness(t *testing.T) {
 	peek.Op, peek.Off, peek.OpFlags = ring.OpRecv, 0, unix.MSG_PEEK
 	begin := time.Now()
 	p.Start(peek)
-	time.Sleep(50 * time.Millisecond)
-	n := tries.Load()
-	if most := 100 + 2*int32(time.Since(begin)/ring.ErrorPause); n > most {
-		t.Errorf("tried %d times, more than %d", n, most)
-	}
+	triedSeldom(t, 100, tries, begin)
 	if _, err := unix.Write(s[1], []byte("new")); err != nil {
 		t.Fatal(err)
 	}
@@ -768,11 +779,8 @@ func TestPoolWaitsForOtherReadiness(t *testing.T) {
 
 // A call is not tried over and over while its descriptor is in error, of which it does not tell. It can be cancelled, and it is no timeout.
 func TestPoolWaitsForWhatIsInError(t *testing.T) {
-	table, tries := *ops.Calls(), new(atomic.Int32)
-	try := table[ring.OpRecv].Try
-	table[ring.OpRecv].Try = func(e *ring.SQE) int32 { tries.Add(1); return try(e) }
 	r := newResults(t)
-	p := ring.NewPool(&table, 4, r.post)
+	p, tries := countingReceives(r)
 	defer p.Close()
 	fd, addr := testenv.ErrorQueued(t)
 	buf := make([]byte, 8)
@@ -783,11 +791,7 @@ func TestPoolWaitsForWhatIsInError(t *testing.T) {
 	}
 	begin := time.Now()
 	recv(1)
-	time.Sleep(50 * time.Millisecond)
-	n := tries.Load()
-	if most := 10 + 2*int32(time.Since(begin)/ring.ErrorPause); n > most {
-		t.Errorf("tried %d times, more than %d", n, most)
-	}
+	triedSeldom(t, 10, tries, begin)
 	p.Start(&ring.SQE{Op: ring.OpTimeoutRemove, FD: -1, Addr: 1, UserData: 2})
 	if res := r.of(2); res != noent {
 		t.Errorf("taken for a timeout: %d", res)

@@ -245,14 +245,14 @@ func (p *Pool) unlist(j *job) {
 	first.same, j.same = j.same, nil
 }
 
-// errorPause is how long a job pauses whose descriptor stays in error without a call that tells of it, as one does with something in its
+// ErrorPause is how long a job pauses whose descriptor stays in error without a call that tells of it, as one does with something in its
 // queue of errors (recv(2), MSG_ERRQUEUE): epoll cannot be told to wait for nothing but readiness.
-const errorPause = time.Millisecond
+const ErrorPause = time.Millisecond
 
-// mostVain is how often a job is woken for nothing before it pauses each time. Others may have been faster, but there is also readiness that is not
+// MostVain is how often a job is woken for nothing before it pauses each time. Others may have been faster, but there is also readiness that is not
 // about what the call wants: a socket has room when the queue of the peer that it sends to has none (unix(7)), and data where all
 // has been peeked at (SO_PEEK_OFF, socket(7)).
-const mostVain = 32
+const MostVain = 32
 
 // pause is await for a time instead of a descriptor.
 func (p *Pool) pause(j *job) syscall.Errno {
@@ -262,7 +262,7 @@ func (p *Pool) pause(j *job) syscall.Errno {
 		return syscall.ECANCELED
 	}
 	p.running.remove(j)
-	j.timer = time.AfterFunc(errorPause, func() { p.resume(j) })
+	j.timer = time.AfterFunc(ErrorPause, func() { p.resume(j) })
 	p.list(j)
 	return 0
 }
