@@ -241,11 +241,11 @@ func TestPoolWithForeignGoroutines(t *testing.T) {
 	}
 }
 
-// CompanyOf tells a task that is alone from one of many that are ready together.
+// Company tells a task that is alone from one of many that are ready together.
 func TestCompany(t *testing.T) {
 	everywhere(t, func(w *world) {
 		w.ok(func(ctx context.Context) error {
-			if n := executor.CompanyOf(ctx); n != 1 {
+			if n := executor.CallerOf(ctx).Company(); n != 1 {
 				w.Errorf("alone: %d", n)
 			}
 			const tasks = 10
@@ -258,7 +258,7 @@ func TestCompany(t *testing.T) {
 					}
 					// The context of somebody else, as pools use, changes nothing.
 					for _, c := range []context.Context{ctx, context.Background()} {
-						if n := executor.CompanyOf(c); n != want {
+						if n := executor.CallerOf(c).Company(); n != want {
 							w.Errorf("in company: %d, not %d", n, want)
 						}
 					}
@@ -289,7 +289,7 @@ func TestStepBack(t *testing.T) {
 							now++
 							most = max(most, now)
 						}
-						executor.GiveWay(ctx, 200<<10) // less than a share
+						executor.CallerOf(ctx).GiveWay(ctx, 200<<10) // less than a share
 					}
 					return nil
 				})))

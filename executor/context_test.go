@@ -329,7 +329,7 @@ func TestPlainGoroutine(t *testing.T) {
 			is(t, nop(short), os.ErrDeadlineExceeded)
 			_, err = executor.Go(ctx, task(nop)).Join(ctx)
 			is(t, err, executor.ErrNoRuntime)
-			if !executor.MayBlock(ctx) {
+			if !executor.CallerOf(ctx).MayBlock() {
 				t.Error("a plain goroutine may not block")
 			}
 			if err := d.Close(context.Background()); err != nil {
@@ -360,7 +360,7 @@ func TestDriverContextInsideATask(t *testing.T) {
 			if _, buf, err := read(plain, rd, make([]byte, 4)); err != nil || string(buf) != "data" {
 				w.Errorf("%q, %v", buf, err)
 			}
-			if w.coop() && executor.MayBlock(plain) {
+			if w.coop() && executor.CallerOf(plain).MayBlock() {
 				w.Error("a task that shares its goroutine may block")
 			}
 			_, err = h.Join(context.Background())
@@ -421,7 +421,7 @@ func TestContextOfAnotherTask(t *testing.T) {
 				if err := executor.Yield(outer); err != nil {
 					return err
 				}
-				if w.coop() && executor.MayBlock(outer) {
+				if w.coop() && executor.CallerOf(outer).MayBlock() {
 					w.Error("a task that shares its goroutine may block")
 				}
 				if err := write(outer, wr, "data"); err != nil {

@@ -183,7 +183,7 @@ func TestIteratorInsideATask(t *testing.T) {
 					if err := e.Wait(ctx); err != nil {
 						return err
 					}
-					if w.local && executor.MayBlock(ctx) {
+					if w.local && executor.CallerOf(ctx).MayBlock() {
 						return errors.New("an iterator on the driver's thread may block")
 					}
 					derived, cancel := context.WithTimeout(ctx, 2*time.Millisecond)

@@ -531,7 +531,7 @@ func TestRuntimeOnWorkers(t *testing.T) {
 			ground := executor.OwnGround
 			go func() {
 				ended <- executor.Start(t.Context(), func(ctx context.Context) error {
-					ground = executor.GroundOf(ctx)
+					ground = executor.CallerOf(ctx).Ground()
 					return nil
 				}, executor.WithExecutor(w.make()))
 			}()

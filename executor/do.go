@@ -3,7 +3,6 @@ package executor
 import (
 	"context"
 	"runtime"
-	"sync/atomic"
 
 	"uringo/driver"
 	"uringo/internal/notify"
@@ -280,124 +279,12 @@ func (f *foreign) outcome(ctx context.Context) (int, error) {
 	return n, inTermsOf(ctx, err)
 }
 
-// Ground is what a caller holds up while it is in a system call.
-type Ground uint8
-
-const (
-	OwnGround    Ground = iota // nobody: the caller has a goroutine to itself
-	WorkerGround               // the other tasks of its worker, and nobody else goes on: there is one worker, or one processor
-	DriverGround               // those of its runtime, and the driver: it runs on the driver's own thread, as tasks of Local do
-	TeamGround                 // the other tasks of its worker, while other workers go on on other processors
-)
-
-// GroundOf returns what the calling goroutine would hold up.
-func GroundOf(ctx context.Context) Ground {
-	if t := sharer(ctx); t != nil {
-		return t.ground()
-	}
-	return OwnGround
-}
-
-func (t *task) ground() Ground {
-	if t.local != nil {
-		return DriverGround
-	}
-	if w, ok := t.home.(*worker); ok && w.team {
-		return TeamGround
-	}
-	return WorkerGround
-}
-
-// CompanyOf returns how many tasks of the caller's worker had something to do when its present round began, the caller included: what they
-// submit goes to the driver together. It is 1 for a caller that has a goroutine to itself.
-func CompanyOf(ctx context.Context) int {
-	if t := sharer(ctx); t != nil {
-		return t.co.crew.turnout
-	}
-	return 1
-}
-
-// maxWorked is how much a task may do without waiting before others of its worker get their turn: operations, or as many pages of data.
-const maxWorked = 64
-
-// Spent accounts for an operation that the caller performed without waiting and that moved n bytes. It reports whether the caller has had
-// its share and is to [StepBack]: a task whose operations all succeed at once would never wait, and the other tasks of its worker would
-// starve. Who has a goroutine to itself is never told so.
-func Spent(ctx context.Context, n int) bool {
-	t := sharer(ctx)
-	if t == nil {
-		return false
-	}
-	c := t.co.crew
-	if c.worked += 1 + n>>12; c.worked < maxWorked {
-		return false
-	}
-	c.settle()
-	return true
-}
-
-// GiveWay ends an operation that the caller performed without waiting and that moved n bytes: when the caller has had its share, see [Spent],
-// it steps back, see [StepBack].
-func GiveWay(ctx context.Context, n int) {
-	if Spent(ctx, n) {
-		StepBack(ctx)
-	}
-}
-
-// StepBack lets the other tasks of the caller's worker run that have something to do, and those that come to have it before its turn comes. Of all who
-// stepped back, only so many run between two looks at what has become ready as do no more together than one may by itself, see [Spent]. It is
-// for who is about to do much, again and again, such as to copy data that somebody takes as fast as it comes: the others' waiting does not
-// depend on how many do. Who has a goroutine to itself lets others run, too. If ctx has ended, the next operation will say so.
-func StepBack(ctx context.Context) { letOthersRun(ctx, (*task).stepBack) }
-
-// Lane returns a number that is the same for all tasks of a worker, and for others mostly another one. Who counts what happens on many
-// processors takes it to choose one of several counters: a shared one would travel between their caches.
-func Lane(ctx context.Context) uint {
-	if t := sharer(ctx); t != nil {
-		return t.co.crew.lane
-	}
-	return lane()
-}
-
-// crews counts those that were made, for their lanes.
-var crews atomic.Uint32
-
-// sharer returns the task that runs on the calling goroutine, if tasks share that, and else nil.
-func sharer(ctx context.Context) *task {
-	if t, ok := ctx.(*task); ok && t.home != nil && t.here() {
-		return t
-	}
-	return sharerBehind(ctx)
-}
-
-// sharerBehind is sharer for whoever is not a coroutine with its own context.
-func sharerBehind(ctx context.Context) *task {
-	switch t := taskOf(ctx); {
-	case t == nil:
-	case t.home == nil && !t.scope.foreign && t.here():
-		return nil // a foreign runtime may run its tasks on one of ours
-	case t.home != nil && (t.here() || t.homeIsHere()):
-		return t
-	}
-	return current()
-}
-
 // DriverOf returns the driver to which Do gives the operations of ctx, or driver.ErrNoDriver.
 func DriverOf(ctx context.Context) (*driver.Driver, error) {
 	if t := taskOf(ctx); t != nil {
 		return t.scope.d, nil
 	}
 	return driver.FromContext(ctx)
-}
-
-// MayBlock reports whether the caller may make a system call that can block for a moment: it does not share its goroutine with
-// tasks that would wait for it.
-func MayBlock(ctx context.Context) bool { return GroundOf(ctx) == OwnGround }
-
-// homeIsHere reports whether the caller may be a coroutine inside the task, which holds its home like the task itself.
-func (t *task) homeIsHere() bool {
-	l, ok := t.home.(*local)
-	return ok && l.d.OnGuest()
 }
 
 // Yield lets other tasks run: those of its worker, or, on a Pool, those that wait for a place.

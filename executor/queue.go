@@ -57,7 +57,7 @@ func (q *Queue[T]) Put(ctx context.Context, v T) error {
 	q.mu.Lock()
 	if err := q.put(v); err != ErrQueueFull {
 		q.mu.Unlock()
-		GiveWay(ctx, 0)
+		CallerOf(ctx).GiveWay(ctx, 0)
 		return err
 	}
 	_, err := q.wait(ctx, &q.givers, passage[T]{v: v})
@@ -80,7 +80,7 @@ func (q *Queue[T]) Take(ctx context.Context) (v T, err error) {
 	q.mu.Lock()
 	if v, err = q.take(); err != ErrQueueEmpty {
 		q.mu.Unlock()
-		GiveWay(ctx, 0)
+		CallerOf(ctx).GiveWay(ctx, 0)
 		return v, err
 	}
 	return q.wait(ctx, &q.takers, passage[T]{})

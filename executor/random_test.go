@@ -145,7 +145,7 @@ func (l *life) step(ctx context.Context, rng *rand.Rand, depth int) error {
 		}
 	case 15:
 		for range rng.IntN(20) {
-			executor.GiveWay(ctx, rng.IntN(512<<10))
+			executor.CallerOf(ctx).GiveWay(ctx, rng.IntN(512<<10))
 		}
 	}
 	return nil

@@ -48,7 +48,7 @@ func TestStandardNetBeside(t *testing.T) { // T4
 				return struct{}{}, nil
 			}
 			asking := executor.Go(ctx, func(ctx context.Context) (struct{}, error) {
-				if executor.MayBlock(ctx) {
+				if executor.CallerOf(ctx).MayBlock() {
 					return ask()
 				}
 				return executor.Block(ctx, ask)

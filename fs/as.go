@@ -72,11 +72,11 @@ func allowed(p *driver.Personality, r Route) Route {
 }
 
 // callAs is call with the rights of p, if there is one.
-func callAs[T any](ctx context.Context, p *driver.Personality, r Route, fn func() (T, error)) (v T, err error) {
+func callAs[T any](ctx context.Context, c executor.Caller, p *driver.Personality, r Route, fn func() (T, error)) (v T, err error) {
 	if p == nil {
-		return call(ctx, r, fn)
+		return call(ctx, c, r, fn)
 	}
-	count(ctx, executor.Lane(ctx), driver.RouteCall)
+	count(ctx, c.Lane(), driver.RouteCall)
 	return executor.Block(ctx, func() (v T, err error) {
 		err = p.Call(ctx, func() (err error) {
 			v, err = fn()

@@ -86,7 +86,7 @@ func (d *Dir) writeAtomic(ctx context.Context, name, shown string, data []byte, 
 	step, err := replace(ctx, f, temp, name, data)
 	if err != nil && step != "sync" {
 		// If it was renamed in spite of all, there is none of that name. It is no operation of d, which may be closing.
-		_, _ = callAs(context.WithoutCancel(ctx), d.f.as, Call, func() (struct{}, error) {
+		_, _ = callAs(context.WithoutCancel(ctx), executor.CallerOf(ctx), d.f.as, Call, func() (struct{}, error) {
 			return struct{}{}, ops.UnlinkatNow(d.f.h.FD, temp, 0)
 		})
 	}

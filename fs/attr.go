@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/executor"
 	"uringo/ops"
 )
 
@@ -16,7 +17,8 @@ func do[T any](ctx context.Context, f *File, op Operation, o ops.Op[T]) ops.Resu
 	}
 	o.Release, o.As = f.h.Free, f.whose()
 	remote := f.known()&traitRemote != 0
-	res := perform(ctx, choose(ctx, op, f.pinned(op), remote), remote, o)
+	c := executor.CallerOf(ctx)
+	res := perform(ctx, c, choose(c, op, f.pinned(op), remote), remote, o)
 	res.Err = f.h.Settle(res.Err, ErrClosed)
 	return res
 }
@@ -33,8 +35,9 @@ func doCall[T any](ctx context.Context, f *File, op Operation, fn func(fd int) (
 
 // callHeld is doCall for who holds a reference: a Close that has begun waits for that.
 func callHeld[T any](ctx context.Context, f *File, op Operation, fn func(fd int) (T, error)) (T, error) {
-	r := choose(ctx, op, f.pinned(op), f.known()&traitRemote != 0)
-	return callAs(ctx, f.as, r, func() (T, error) { return fn(f.h.FD) })
+	c := executor.CallerOf(ctx)
+	r := choose(c, op, f.pinned(op), f.known()&traitRemote != 0)
+	return callAs(ctx, c, f.as, r, func() (T, error) { return fn(f.h.FD) })
 }
 
 // SyncAll brings the file's data and metadata to stable storage: of the writes that returned before it was called. Its error means that

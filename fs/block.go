@@ -133,7 +133,7 @@ func (f *File) newBlocks(ctx context.Context, off int64, o StreamOptions) (*bloc
 
 // get returns a block, or nil if there are as many as there may be. A stream's first block is waited for.
 func (s *blocks) get(ctx context.Context) (*block, error) {
-	executor.GiveWay(ctx, s.size)
+	executor.CallerOf(ctx).GiveWay(ctx, s.size)
 	if last := len(s.free) - 1; last >= 0 {
 		b := s.free[last]
 		s.free = s.free[:last]

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"uringo/driver"
+	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -39,26 +40,27 @@ func (f *File) Detach(ctx context.Context) (fd int, err error) {
 
 // closeRoute chooses who closes. Closing can take long for the last reference to an unlinked file, and for whatever a remote file
 // system does then.
-func (f *File) closeRoute(ctx context.Context) (r Route, remote bool) {
+func (f *File) closeRoute(c executor.Caller) (r Route, remote bool) {
 	traits := f.known()
 	remote = traits&traitRemote != 0
-	return choose(ctx, OpClose, f.pinned(OpClose), remote), remote
+	return choose(c, OpClose, f.pinned(OpClose), remote), remote
 }
 
 // closeFD is close(2), after everything else has ended. A ctx that has ended does not keep it from happening.
 func (f *File) closeFD(ctx context.Context) error {
-	r, remote := f.closeRoute(ctx)
+	c := executor.CallerOf(ctx)
+	r, remote := f.closeRoute(c)
 	if remote {
 		return f.h.CloseApart(ctx, f.leave) // it may have to wait for a server
 	}
 	f.leave()
 	p := &onNames[OpClose]
-	if s, ok := p.enter(ctx, r); ok {
+	if s, ok := p.enter(c, r); ok {
 		defer p.leave(ctx, s, 0)
 		count(ctx, s.lane, driver.RouteDirect)
 		return ops.CloseNow(f.h.FD)
 	}
-	res := perform(context.WithoutCancel(ctx), r.instead(), false, ops.Close(f.h.FD))
+	res := perform(context.WithoutCancel(ctx), c, r.instead(), false, ops.Close(f.h.FD))
 	if handle.NotPerformed(res.Err) {
 		return ops.CloseNow(f.h.FD) // there is no driver any more: this may be its thread, which would wait for itself
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/executor"
 	"uringo/ops"
 )
 
@@ -55,7 +56,8 @@ func doBoth(ctx context.Context, op Operation, a, b *File, mk func() ops.Op[stru
 		b.h.Release()
 	}
 	remote := (a.known()|b.known())&traitRemote != 0
-	res := perform(ctx, choose(ctx, op, a.pinned(op), remote), remote, o)
+	c := executor.CallerOf(ctx)
+	res := perform(ctx, c, choose(c, op, a.pinned(op), remote), remote, o)
 	b.h.Settle(res.Err, ErrClosed)
 	return a.h.Settle(res.Err, ErrClosed)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"uringo/driver"
+	"uringo/executor"
 	"uringo/internal/handle"
 )
 
@@ -27,7 +28,7 @@ func Pace(ctx context.Context, rounds int, calls ...func() error) (elsewhere []i
 	elsewhere = make([]int, len(calls))
 	for range rounds {
 		for i, call := range calls {
-			if done, _ := pacers[i].inPlace(ctx, brisk, call); !done {
+			if done, _ := pacers[i].inPlace(ctx, executor.CallerOf(ctx), brisk, call); !done {
 				elsewhere[i]++
 			}
 		}

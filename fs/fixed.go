@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"uringo/buf"
+	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -81,7 +82,7 @@ func (f *File) ReadvFixedAt(ctx context.Context, bs []*buf.Fixed, off int64) (in
 	if lengthOfFixed(bs) == 0 {
 		return 0, bs, nil
 	}
-	n, bs, err := f.vectorFixed(ctx, f.pinned(OpRead), o)
+	n, bs, err := f.vectorFixed(ctx, executor.CallerOf(ctx), f.pinned(OpRead), o)
 	if err != nil {
 		return n, bs, f.wrap("read", err)
 	}
@@ -103,15 +104,16 @@ func (f *File) WritevFixedAt(ctx context.Context, bs []*buf.Fixed, off int64) (i
 	if lengthOfFixed(bs) == 0 {
 		return 0, bs, nil
 	}
-	r, _ := f.writeRoute(ctx)
-	n, bs, err := f.vectorFixed(ctx, r, o)
+	c := executor.CallerOf(ctx)
+	r, _ := f.writeRoute(c)
+	n, bs, err := f.vectorFixed(ctx, c, r, o)
 	if err != nil {
 		return n, bs, f.wrap("write", err)
 	}
 	return n, bs, nil
 }
 
-func (f *File) vectorFixed(ctx context.Context, r Route, o ops.Op[[]*buf.Fixed]) (int, []*buf.Fixed, error) {
+func (f *File) vectorFixed(ctx context.Context, c executor.Caller, r Route, o ops.Op[[]*buf.Fixed]) (int, []*buf.Fixed, error) {
 	if !o.Pin() {
 		return 0, o.Buf, buf.ErrReleased
 	}
@@ -124,7 +126,7 @@ func (f *File) vectorFixed(ctx context.Context, r Route, o ops.Op[[]*buf.Fixed])
 		return 0, o.Buf, syscall.ESPIPE
 	}
 	o.Release, o.As = f.h.Free, f.whose()
-	res := perform(ctx, r, f.known()&traitRemote != 0, o)
+	res := perform(ctx, c, r, f.known()&traitRemote != 0, o)
 	return res.N, res.Buf, f.h.Settle(res.Err, ErrClosed)
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -65,7 +66,7 @@ func (f *File) withFlags(ctx context.Context, op Operation, o ops.Op[[]byte], of
 		r = Ring
 	}
 	o.Release, o.As = f.h.Free, f.whose()
-	res := perform(ctx, r, known&traitRemote != 0 && flags&unix.RWF_NOWAIT == 0, o)
+	res := perform(ctx, executor.CallerOf(ctx), r, known&traitRemote != 0 && flags&unix.RWF_NOWAIT == 0, o)
 	err := f.h.Settle(res.Err, ErrClosed)
 	if handle.Abandoned(err) {
 		return res.N, nil, err

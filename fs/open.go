@@ -97,15 +97,16 @@ func openOnce(ctx context.Context, at place, name string, flag int, mode uint32)
 		op = OpCreate
 	}
 	pin := allowed(at.as, Route(pins[op].Load()))
-	r := choose(ctx, op, pin, at.remote)
+	c := executor.CallerOf(ctx)
+	r := choose(c, op, pin, at.remote)
 	if op == OpOpen && pin == Auto && (r == Call || r == Ring && !at.remote && syscost.Cheap()) {
-		if fd, ok, err := openCached(ctx, at, name, flag); ok {
+		if fd, ok, err := openCached(ctx, c, at, name, flag); ok {
 			return fd, err
 		}
 	}
 	if at.resolve == 0 {
 		fd := -1
-		done, err := onNames[op].inPlace(ctx, r, func() (err error) {
+		done, err := onNames[op].inPlace(ctx, c, r, func() (err error) {
 			fd, err = ops.OpenatNow(at.dirfd, name, flag, mode)
 			return err
 		})
@@ -116,7 +117,7 @@ func openOnce(ctx context.Context, at place, name string, flag int, mode uint32)
 	}
 	o := at.open(name, flag, mode)
 	o.Release = at.free
-	res := perform(ctx, r, at.remote, o)
+	res := perform(ctx, c, r, at.remote, o)
 	return res.N, res.Err
 }
 
@@ -127,7 +128,7 @@ const resolveCached = 0x20
 var noCached atomic.Bool
 
 // openCached opens a file whose path is in the kernel's cache of names, which does not block. Otherwise ok is false.
-func openCached(ctx context.Context, at place, name string, flag int) (fd int, ok bool, err error) {
+func openCached(ctx context.Context, c executor.Caller, at place, name string, flag int) (fd int, ok bool, err error) {
 	if noCached.Load() {
 		return -1, false, nil
 	}
@@ -148,8 +149,8 @@ func openCached(ctx context.Context, at place, name string, flag int) (fd int, o
 		}
 		return -1, false, nil
 	}
-	count(ctx, executor.Lane(ctx), driver.RouteInline)
-	executor.GiveWay(ctx, 0)
+	count(ctx, c.Lane(), driver.RouteInline)
+	c.GiveWay(ctx, 0)
 	return fd, true, err
 }
 

@@ -75,7 +75,7 @@ func threadWaits(t *testing.T) int64 {
 func TestPaceOfNames(t *testing.T) {
 	const calls = 20
 	each(t, func(t *testing.T, ctx context.Context) {
-		if executor.MayBlock(ctx) {
+		if executor.CallerOf(ctx).MayBlock() {
 			return // who holds up nobody
 		}
 		d, err := driver.FromContext(ctx)

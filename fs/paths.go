@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/executor"
 	"uringo/ops"
 )
 
@@ -17,12 +18,14 @@ const cwd = unix.AT_FDCWD
 // doPath performs an operation on names.
 func doPath[T any](ctx context.Context, op Operation, o ops.Op[T], names ...string) ops.Result[T] {
 	remote := remoteNames(names)
-	return perform(ctx, choose(ctx, op, Route(pins[op].Load()), remote), remote, o)
+	c := executor.CallerOf(ctx)
+	return perform(ctx, c, choose(c, op, Route(pins[op].Load()), remote), remote, o)
 }
 
 // callPath makes a plain call on a name for what has no opcode.
 func callPath(ctx context.Context, op Operation, name string, fn func() error) error {
-	_, err := call(ctx, choose(ctx, op, Route(pins[op].Load()), remotePath(name)), func() (struct{}, error) {
+	c := executor.CallerOf(ctx)
+	_, err := call(ctx, c, choose(c, op, Route(pins[op].Load()), remotePath(name)), func() (struct{}, error) {
 		return struct{}{}, ignoringEINTR(fn)
 	})
 	return err

@@ -92,10 +92,10 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 		b = b[:ops.MaxTransfer]
 	}
 	r := f.pinned(OpRead)
-	ground := executor.GroundOf(ctx)
+	c := executor.CallerOf(ctx)
 	done := 0
-	if r == Auto && off >= 0 && f.worthTrying(ground, len(b)) {
-		n, all, err := f.tryRead(ctx, ground, b, off)
+	if r == Auto && off >= 0 && f.worthTrying(c, len(b)) {
+		n, all, err := f.tryRead(ctx, c, b, off)
 		if all {
 			return n, err
 		}
@@ -113,12 +113,12 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 		}
 		if r == Auto {
 			var err error
-			if r, err = f.untried(ctx, ground, len(b), free); err != nil {
+			if r, err = f.untried(ctx, c, len(b), free); err != nil {
 				return 0, err
 			}
 		}
 		p := &pace[o.Kind.Code]
-		if s, ok := p.enter(ctx, r); ok {
+		if s, ok := p.enter(c, r); ok {
 			defer p.leave(ctx, s, len(b))
 			if ctx.Err() != nil {
 				return 0, driver.Canceled(ctx)
@@ -136,11 +136,11 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 		o.Flags |= ops.Async
 	}
 	o.Release, o.As = free, f.whose()
-	counts := ground != executor.OwnGround && f.tries()
+	counts := !c.MayBlock() && f.tries()
 	if counts {
 		crowd.Add(1)
 	}
-	res := perform(ctx, r, false, o)
+	res := perform(ctx, c, r, false, o)
 	if counts {
 		crowd.Add(-1)
 	}
@@ -160,7 +160,7 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 // untried returns the route of a read of n bytes that the page cache was not asked for. If the file is one that cannot tell what is
 // cached, as on tmpfs, overlayfs or proc, the ring would hand the read to a thread of the kernel. One that has no news waits for them here: a
 // plain call on the portable engine could not be cancelled. If the caller is let go meanwhile, free is called later.
-func (f *File) untried(ctx context.Context, ground executor.Ground, n int, free func()) (Route, error) {
+func (f *File) untried(ctx context.Context, c executor.Caller, n int, free func()) (Route, error) {
 	t := f.traits.Load()
 	if t&(traitNoTry|traitRegular|traitRemote) != traitNoTry|traitRegular || f.flag&unix.O_DIRECT != 0 {
 		return Auto, nil
@@ -170,16 +170,23 @@ func (f *File) untried(ctx context.Context, ground executor.Ground, n int, free 
 		wait.Release = free
 		return Ring, executor.Do(ctx, wait).Err
 	}
-	r := [...]Route{Inline, brisk, briskOrRing, brisk}[ground]
-	if n > maxTry && ground != executor.OwnGround {
+	r := [...]Route{Inline, brisk, briskOrRing, brisk}[c.Ground()]
+	if n > maxTry && !c.MayBlock() {
 		return r.instead(), nil
 	}
 	return r, nil
 }
 
 // worthTrying reports whether a read of n bytes is first tried in the page cache.
-func (f *File) worthTrying(ground executor.Ground, n int) bool {
-	return f.tries() && (ground == executor.OwnGround || n <= maxTry && crowd.Load() < f.company(ground))
+func (f *File) worthTrying(c executor.Caller, n int) bool {
+	switch {
+	case !f.tries():
+		return false
+	case c.MayBlock():
+		return true
+	}
+	others := crowd.Load()
+	return n <= maxTry && (others < leastCompany || others < f.company(c.Ground()))
 }
 
 // tries reports whether reads of the file may be tried in the page cache.
@@ -189,11 +196,11 @@ func (f *File) tries() bool {
 
 // tryRead copies what the page cache has. It reports whether that is all there is to say: b is full, the file has ended, or it failed.
 // If not, the cache ends after n bytes.
-func (f *File) tryRead(ctx context.Context, ground executor.Ground, b []byte, off int64) (n int, all bool, err error) {
+func (f *File) tryRead(ctx context.Context, c executor.Caller, b []byte, off int64) (n int, all bool, err error) {
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if ground != executor.OwnGround && executor.Spent(ctx, len(b)) && f.inCompany(ctx, ground) {
+	if !c.MayBlock() && c.Spent(len(b)) && f.inCompany(ctx, c) {
 		return 0, false, nil
 	}
 	for n < len(b) {
@@ -206,7 +213,7 @@ func (f *File) tryRead(ctx context.Context, ground executor.Ground, b []byte, of
 		}
 		n += m
 	}
-	f.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
+	f.h.Driver.CountRoute(driver.RouteInline, c.Lane())
 	if n == 0 {
 		err = io.EOF
 	}
@@ -214,10 +221,10 @@ func (f *File) tryRead(ctx context.Context, ground executor.Ground, b []byte, of
 }
 
 // inCompany lets the other tasks of a worker run, and reports whether some of them read in the same way.
-func (f *File) inCompany(ctx context.Context, ground executor.Ground) bool {
+func (f *File) inCompany(ctx context.Context, c executor.Caller) bool {
 	before := readers.Add(1)
 	_ = executor.Yield(ctx) // if ctx has ended, the next operation will say so
-	return int32(readers.Load()-before) >= f.company(ground)-1
+	return int32(readers.Load()-before) >= f.company(c.Ground())-1
 }
 
 // tryFailed reports whether an attempt that moved n bytes before it failed with err is to be left at that.

@@ -113,14 +113,14 @@ func (f *File) pinned(op Operation) Route {
 }
 
 // choose returns the route of an operation: pinned, or from the table.
-func choose(ctx context.Context, op Operation, pinned Route, remote bool) Route {
+func choose(c executor.Caller, op Operation, pinned Route, remote bool) Route {
 	switch {
 	case pinned != Auto:
 		return pinned
 	case remote:
 		return Ring
 	}
-	return table[op][executor.GroundOf(ctx)]
+	return table[op][c.Ground()]
 }
 
 // instead returns the route of what is not done in place after all: there is no room, or such calls are slow.
@@ -135,9 +135,9 @@ func (r Route) instead() Route {
 }
 
 // perform performs o by the given route.
-func perform[T any](ctx context.Context, r Route, remote bool, o ops.Op[T]) ops.Result[T] {
+func perform[T any](ctx context.Context, c executor.Caller, r Route, remote bool, o ops.Op[T]) ops.Result[T] {
 	p := &pace[o.Kind.Code]
-	if s, ok := p.enter(ctx, r); ok {
+	if s, ok := p.enter(c, r); ok {
 		defer p.leave(ctx, s, 0)
 		return performDirect(ctx, s, o)
 	}
@@ -163,20 +163,20 @@ func performDirect[T any](ctx context.Context, s stay, o ops.Op[T]) ops.Result[T
 }
 
 // call is perform for what io_uring has no opcode for. fn holds whatever it needs until it returns, also when ctx has ended.
-func call[T any](ctx context.Context, r Route, fn func() (T, error)) (T, error) {
+func call[T any](ctx context.Context, c executor.Caller, r Route, fn func() (T, error)) (T, error) {
 	if r == Inline {
 		if err := ctx.Err(); err != nil {
 			var zero T
 			return zero, driver.Canceled(ctx)
 		}
-		if lane, ok := inKernel.Enter(executor.Lane(ctx)); ok {
-			defer executor.GiveWay(ctx, 0)
+		if lane, ok := inKernel.Enter(c.Lane()); ok {
+			defer c.GiveWay(ctx, 0)
 			defer inKernel.Leave(lane)
 			count(ctx, lane, driver.RouteDirect)
 			return fn()
 		}
 	}
-	count(ctx, executor.Lane(ctx), driver.RouteCall)
+	count(ctx, c.Lane(), driver.RouteCall)
 	return executor.Block(ctx, fn)
 }
 
@@ -196,7 +196,7 @@ func count(ctx context.Context, lane uint, r driver.Route) {
 // with the plain call.
 var crowd atomic.Int32
 
-// company is how many reads it takes for that. On the driver's own thread four of them are ahead. Workers have to hand them over and
+// company is how many reads it takes for that, leastCompany or more. On the driver's own thread four of them are ahead. Workers have to hand them over and
 // back, and meanwhile could make the calls themselves, so there it takes more. Where system calls are cheap, or without a ring, no number is
 // enough.
 func (f *File) company(ground executor.Ground) int32 {
@@ -204,13 +204,15 @@ func (f *File) company(ground executor.Ground) int32 {
 	case f.h.Driver.Engine() == driver.Portable || syscost.Cheap():
 		return math.MaxInt32
 	case ground == executor.DriverGround:
-		return 4
+		return leastCompany
 	case ground == executor.TeamGround: // the driver would make one after the other what they can make side by side
 		return math.MaxInt32
 	}
 	return 16
 }
 
-// readers counts the coroutines that have had their share of plain calls, see executor.Spent. Those who had while one let them run are his
+const leastCompany = 4
+
+// readers counts the coroutines that have had their share of plain calls, see executor.Caller. Those who had while one let them run are his
 // company.
 var readers atomic.Uint32

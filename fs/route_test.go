@@ -362,7 +362,7 @@ func TestFairness(t *testing.T) { // HAZARDS T31
 		}
 		defer f.Close(ctx)
 		buf, most := make([]byte, 4096), 100_000
-		if executor.MayBlock(ctx) {
+		if executor.CallerOf(ctx).MayBlock() {
 			most = 1_000_000 // it is between the scheduler and a busy machine
 		}
 		for _, route := range []fs.Route{fs.Auto, fs.Inline} {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -89,7 +90,7 @@ func (f *File) writeSome(ctx context.Context, b []byte, off int64, free func()) 
 	}
 	o := ops.WriteAtFlags(f.h.FD, b, -1, unix.RWF_NOSIGNAL)
 	o.Release, o.As = free, f.whose()
-	res := perform(ctx, Ring, f.traits.Load()&traitRemote != 0, o)
+	res := perform(ctx, executor.CallerOf(ctx), Ring, f.traits.Load()&traitRemote != 0, o)
 	if res.Err == syscall.EOPNOTSUPP || res.Err == syscall.EINVAL { // maybe for the flag, or for what is written
 		f.h.Release()
 		n, err := f.writeAt(ctx, b, nil, -1, free)

@@ -226,18 +226,18 @@ func (r *StreamReader) extend() error {
 
 // cached is what tryRead finds in the page cache, if that is worth a try, and as much of it as may be copied in one go.
 func (f *File) cached(ctx context.Context, p []byte, off int64) (n int, all bool, err error) {
-	ground := executor.GroundOf(ctx)
+	c := executor.CallerOf(ctx)
 	whole := len(p)
-	if ground != executor.OwnGround {
+	if !c.MayBlock() {
 		p = p[:min(len(p), maxTry)]
 	}
-	if f.pinned(OpRead) != Auto || !f.worthTrying(ground, len(p)) {
+	if f.pinned(OpRead) != Auto || !f.worthTrying(c, len(p)) {
 		return 0, false, nil
 	}
 	if !f.h.Acquire() {
 		return 0, true, ErrClosed
 	}
 	defer f.h.Release()
-	n, all, err = f.tryRead(ctx, ground, p, off)
+	n, all, err = f.tryRead(ctx, c, p, off)
 	return n, all && (n < len(p) || n == whole), err
 }

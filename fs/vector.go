@@ -31,9 +31,9 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 	o.Release, o.As = f.h.Free, f.whose()
 	r := f.pinned(OpRead)
 	n, all, err := 0, false, error(nil)
-	ground := executor.GroundOf(ctx)
-	if r == Auto && f.worthTrying(ground, int(min(total, ops.MaxTransfer))) {
-		n, all, err = f.tryReadv(ctx, ground, &o)
+	c := executor.CallerOf(ctx)
+	if r == Auto && f.worthTrying(c, int(min(total, ops.MaxTransfer))) {
+		n, all, err = f.tryReadv(ctx, c, &o)
 	}
 	switch {
 	case all:
@@ -41,14 +41,14 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 		err = syscall.ESPIPE
 	default:
 		if r == Auto {
-			if r, err = f.untried(ctx, ground, int(min(total, ops.MaxTransfer)), f.h.Free); err != nil {
+			if r, err = f.untried(ctx, c, int(min(total, ops.MaxTransfer)), f.h.Free); err != nil {
 				break
 			}
 		}
 		if (r == Auto || f.as != nil) && f.takesLong(int(min(total, ops.MaxTransfer))) {
 			o.Flags |= ops.Async
 		}
-		res := perform(ctx, r, false, o)
+		res := perform(ctx, c, r, false, o)
 		n, err = res.N, res.Err
 	}
 	if err = f.h.Settle(err, ErrClosed); err != nil {
@@ -65,11 +65,11 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 }
 
 // tryReadv is tryRead for several buffers. Anything it got is the answer.
-func (f *File) tryReadv(ctx context.Context, ground executor.Ground, o *ops.Op[[][]byte]) (n int, all bool, err error) {
+func (f *File) tryReadv(ctx context.Context, c executor.Caller, o *ops.Op[[][]byte]) (n int, all bool, err error) {
 	if ctx.Err() != nil {
 		return 0, true, driver.Canceled(ctx)
 	}
-	if ground != executor.OwnGround && executor.Spent(ctx, int(lengthOf(o.Buf))) && f.inCompany(ctx, ground) {
+	if !c.MayBlock() && c.Spent(int(lengthOf(o.Buf))) && f.inCompany(ctx, c) {
 		return 0, false, nil
 	}
 	if n, err = ops.TryReadv(o); err != nil {
@@ -78,7 +78,7 @@ func (f *File) tryReadv(ctx context.Context, ground executor.Ground, o *ops.Op[[
 		}
 		return 0, false, nil
 	}
-	f.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
+	f.h.Driver.CountRoute(driver.RouteInline, c.Lane())
 	return n, true, nil
 }
 
@@ -96,10 +96,11 @@ func (f *File) WritevAt(ctx context.Context, bufs [][]byte, off int64) (int, [][
 		return 0, bufs, f.wrap("write", ErrClosed)
 	}
 	n, err := 0, error(syscall.ESPIPE)
-	if r, remote := f.writeRoute(ctx); f.known()&traitStream == 0 {
+	c := executor.CallerOf(ctx)
+	if r, remote := f.writeRoute(c); f.known()&traitStream == 0 {
 		o := ops.WritevAt(f.h.FD, bufs, off)
 		o.Release, o.As = f.h.Free, f.whose()
-		res := perform(ctx, r, remote, o)
+		res := perform(ctx, c, r, remote, o)
 		n, err = res.N, res.Err
 	}
 	if err = f.h.Settle(err, ErrClosed); err != nil {

@@ -264,7 +264,7 @@ func (w *walk) read(n *node) {
 	go func() {
 		defer w.left()
 		if !w.over.Load() {
-			count(w.ctx, executor.Lane(w.ctx), driver.RouteCall)
+			count(w.ctx, executor.CallerOf(w.ctx).Lane(), driver.RouteCall)
 			n.entries, n.err = w.list(n.path)
 		}
 		n.ready.Set()

@@ -9,6 +9,7 @@ import (
 
 	"uringo/buf"
 	"uringo/driver"
+	"uringo/executor"
 	"uringo/internal/handle"
 	"uringo/ops"
 )
@@ -93,14 +94,15 @@ func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off 
 	if len(b) > ops.MaxTransfer {
 		b = b[:ops.MaxTransfer]
 	}
-	r, remote := f.writeRoute(ctx)
+	c := executor.CallerOf(ctx)
+	r, remote := f.writeRoute(c)
 	o := ops.WriteAt(f.h.FD, b, off)
 	if fixed != nil {
 		o = ops.WriteFrom(f.h.FD, fixed, b, off)
 	}
 	if off >= 0 {
 		p := &pace[o.Kind.Code]
-		if s, ok := p.enter(ctx, r); ok {
+		if s, ok := p.enter(c, r); ok {
 			defer p.leave(ctx, s, len(b))
 			if ctx.Err() != nil {
 				return 0, driver.Canceled(ctx)
@@ -113,12 +115,12 @@ func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off 
 		return 0, syscall.ESPIPE
 	}
 	o.Release, o.As = free, f.whose()
-	res := perform(ctx, r.instead(), remote, o)
+	res := perform(ctx, c, r.instead(), remote, o)
 	return res.N, res.Err
 }
 
 // writeRoute chooses who writes. Only a buffered write to a regular file is worth a plain call: it goes to the page cache.
-func (f *File) writeRoute(ctx context.Context) (r Route, remote bool) {
+func (f *File) writeRoute(c executor.Caller) (r Route, remote bool) {
 	t := f.known()
 	remote = t&traitRemote != 0
 	if r = f.pinned(OpWrite); r != Auto {
@@ -127,5 +129,5 @@ func (f *File) writeRoute(ctx context.Context) (r Route, remote bool) {
 	if t&traitRegular == 0 || f.flag&(unix.O_DIRECT|unix.O_SYNC) != 0 {
 		return Ring, remote
 	}
-	return choose(ctx, OpWrite, Auto, remote), remote
+	return choose(c, OpWrite, Auto, remote), remote
 }

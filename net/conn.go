@@ -125,12 +125,12 @@ const (
 
 // portionInRing is how much the caller may have the ring send.
 func portionInRing(ctx context.Context) int {
-	return min(max(perRound/executor.CompanyOf(ctx), leastPortion), portion)
+	return min(max(perRound/executor.CallerOf(ctx).Company(), leastPortion), portion)
 }
 
 // portionInPlace is how much the caller may send by itself. Of workers' tasks few send in a round, see attemptMuch. Goroutines all do.
 func portionInPlace(ctx context.Context) int {
-	if executor.MayBlock(ctx) {
+	if executor.CallerOf(ctx).MayBlock() {
 		return portion / 2
 	}
 	return portion

@@ -66,7 +66,7 @@ func (s *socket) sendPatiently(ctx context.Context, send func() (int, error)) (i
 		}
 		n, err := send()
 		if err == nil {
-			s.countTry(ctx, n)
+			s.countTry(ctx, executor.CallerOf(ctx), n)
 		}
 		if err != syscall.EAGAIN {
 			return n, err

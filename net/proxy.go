@@ -50,7 +50,7 @@ func (c *Conn) endWriting() error {
 // beside runs f at the same time as the caller goes on: on a goroutine if the caller has one, else as a task of the same worker. wait
 // returns when f has, or cannot be run.
 func beside(ctx context.Context, f func(context.Context)) (wait func() error) {
-	if executor.MayBlock(ctx) {
+	if executor.CallerOf(ctx).MayBlock() {
 		var done executor.Event
 		go func() {
 			defer done.Set()

@@ -62,17 +62,17 @@ func Pin(op Operation, r Route) (old Route) { return Route(pins[op].Swap(uint32(
 
 // choose returns the route of an operation: pinned, or from the table. The portable engine has no ring to gain by: there, the attempt of
 // what mostly succeeds saves handing it over.
-func (s *socket) choose(ctx context.Context, op Operation) Route {
+func (s *socket) choose(c executor.Caller, op Operation) Route {
 	if r := Route(pins[op].Load()); r != Auto {
 		return r
 	}
-	r := table[op][executor.GroundOf(ctx)]
+	r := table[op][c.Ground()]
 	switch {
 	case op == OpWrite && s.h.Driver.Engine() == driver.Portable:
 		return Inline
 	case r != sociable:
 		return r
-	case executor.CompanyOf(ctx) >= company:
+	case c.Company() >= company:
 		return Ring
 	}
 	return Inline
@@ -107,12 +107,13 @@ func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (
 	if ctx.Err() != nil {
 		return 0, driver.Canceled(ctx)
 	}
-	if s.choose(ctx, op) != Inline {
+	c := executor.CallerOf(ctx)
+	if s.choose(c, op) != Inline {
 		return 0, syscall.EAGAIN
 	}
 	n, err := f()
 	if err == nil {
-		s.countTry(ctx, n)
+		s.countTry(ctx, c, n)
 	}
 	return n, err
 }
@@ -144,11 +145,11 @@ func (h *hope) learn(found bool) {
 }
 
 // countTry accounts for a call that moved n bytes without waiting.
-func (s *socket) countTry(ctx context.Context, n int) {
-	s.countInline(ctx)
-	executor.GiveWay(ctx, n)
+func (s *socket) countTry(ctx context.Context, c executor.Caller, n int) {
+	s.countInline(c)
+	c.GiveWay(ctx, n)
 }
 
-func (s *socket) countInline(ctx context.Context) {
-	s.h.Driver.CountRoute(driver.RouteInline, executor.Lane(ctx))
+func (s *socket) countInline(c executor.Caller) {
+	s.h.Driver.CountRoute(driver.RouteInline, c.Lane())
 }

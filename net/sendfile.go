@@ -170,7 +170,7 @@ func (s *sending) cached(n int) bool {
 		}
 		s.untellable = true
 	}
-	return executor.MayBlock(s.ctx)
+	return executor.CallerOf(s.ctx).MayBlock()
 }
 
 // complete reports whether the page cache has all pages of the next n bytes, or that nobody tells: before kernel 6.5, and of files which

@@ -218,7 +218,7 @@ func (s *socket) attempt(ctx context.Context, events uint32, call func() (int, e
 		noMore := s.noMore.Load() // before the call, which finds what had arrived by then
 		n, err := s.attemptOnce(ctx, call)
 		if err == nil {
-			s.countTry(ctx, n)
+			s.countTry(ctx, executor.CallerOf(ctx), n)
 		}
 		if err != syscall.EAGAIN {
 			return n, err
@@ -253,18 +253,19 @@ func (s *socket) attemptOnce(ctx context.Context, call func() (int, error)) (int
 // find some at the same moment. Goroutines, too: the scheduler lets one that makes short calls have a processor for 10 ms, and so many such
 // as are just being served would have the others wait for a multiple of that.
 func (s *socket) attemptMuch(ctx context.Context, call func() (int, error)) (int, error) {
+	c := executor.CallerOf(ctx)
 	for w := (await{}); ; {
-		inTurn := executor.MayBlock(ctx) || executor.CompanyOf(ctx) > 1
+		inTurn := c.MayBlock() || c.Company() > 1
 		if inTurn {
 			executor.StepBack(ctx)
 		}
 		n, err := s.attemptOnce(ctx, call)
 		switch {
 		case err == nil && inTurn: // to step back once is enough
-			s.countInline(ctx)
-			executor.Spent(ctx, n)
+			s.countInline(c)
+			c.Spent(n)
 		case err == nil:
-			s.countTry(ctx, n)
+			s.countTry(ctx, c, n)
 		}
 		if err != syscall.EAGAIN {
 			return n, err
