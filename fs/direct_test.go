@@ -24,6 +24,7 @@ import (
 	"uringo/executor"
 	"uringo/fs"
 	"uringo/internal/ring"
+	"uringo/internal/testenv"
 )
 
 // TestUnaligned reads and writes without regard to alignment, and compares with what should be there.
@@ -209,6 +210,26 @@ func TestDirectSaysWhy(t *testing.T) {
 		} {
 			if err := call(); !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), needs) || !strings.Contains(err.Error(), "length") {
 				t.Errorf("%s: %v", what, err)
+			}
+		}
+		pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 2 * n, Count: 1}}})
+		fixed, err := pool.Get(ctx, 2*n)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer fixed.Release()
+		for what, call := range map[string]func(context.Context, []*buf.Fixed, int64) (int, []*buf.Fixed, error){
+			"ReadvFixedAt": f.ReadvFixedAt, "WritevFixedAt": f.WritevFixedAt,
+		} {
+			for _, c := range []struct {
+				n   int
+				off int64
+			}{{n, 1}, {n - 1, 0}} {
+				_, _, err := call(ctx, []*buf.Fixed{fixed.View(0, c.n)}, c.off)
+				if !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), needs) || !strings.Contains(err.Error(), fmt.Sprintf("offset %d, length %d", c.off, c.n)) {
+					t.Errorf("%s of %d bytes at %d: %v", what, c.n, c.off, err)
+				}
 			}
 		}
 		// What is refused for another reason is refused as it was.

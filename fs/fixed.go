@@ -82,7 +82,7 @@ func (f *File) ReadvFixedAt(ctx context.Context, bs []*buf.Fixed, off int64) (in
 	if lengthOfFixed(bs) == 0 {
 		return 0, bs, nil
 	}
-	n, bs, err := f.vectorFixed(ctx, executor.CallerOf(ctx), f.pinned(OpRead), o)
+	n, bs, err := f.vectorFixed(ctx, executor.CallerOf(ctx), f.pinned(OpRead), o, off)
 	if err != nil {
 		return n, bs, f.wrap("read", err)
 	}
@@ -106,14 +106,14 @@ func (f *File) WritevFixedAt(ctx context.Context, bs []*buf.Fixed, off int64) (i
 	}
 	c := executor.CallerOf(ctx)
 	r, _ := f.writeRoute(c)
-	n, bs, err := f.vectorFixed(ctx, c, r, o)
+	n, bs, err := f.vectorFixed(ctx, c, r, o, off)
 	if err != nil {
 		return n, bs, f.wrap("write", err)
 	}
 	return n, bs, nil
 }
 
-func (f *File) vectorFixed(ctx context.Context, c executor.Caller, r Route, o ops.Op[[]*buf.Fixed]) (int, []*buf.Fixed, error) {
+func (f *File) vectorFixed(ctx context.Context, c executor.Caller, r Route, o ops.Op[[]*buf.Fixed], off int64) (int, []*buf.Fixed, error) {
 	if !o.Pin() {
 		return 0, o.Buf, buf.ErrReleased
 	}
@@ -127,7 +127,19 @@ func (f *File) vectorFixed(ctx context.Context, c executor.Caller, r Route, o op
 	}
 	o.Release, o.As = f.h.Free, f.whose()
 	res := perform(ctx, c, r, f.known()&traitRemote != 0, o)
-	return res.N, res.Buf, f.h.Settle(res.Err, ErrClosed)
+	err := f.h.Settle(res.Err, ErrClosed)
+	if err == syscall.EINVAL {
+		err = f.explain(ctx, err, off, viewsOf(res.Buf)...)
+	}
+	return res.N, res.Buf, err
+}
+
+func viewsOf(bs []*buf.Fixed) [][]byte {
+	views := make([][]byte, len(bs))
+	for i, b := range bs {
+		views[i] = b.Bytes()
+	}
+	return views
 }
 
 func lengthOfFixed(bs []*buf.Fixed) (n int64) {

@@ -367,6 +367,21 @@ func TestCallFlags(t *testing.T) {
 		if n, _, err := f.ReadAtFlags(ctx, b, 0, unix.RWF_DONTCACHE); (n != 13 || err != nil) && !errors.Is(err, syscall.EOPNOTSUPP) {
 			t.Errorf("RWF_DONTCACHE: %d, %v", n, err)
 		}
+		appending, err := fs.OpenFile(ctx, f.Name(), os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer appending.Close(ctx)
+		if n, _, err := appending.WriteAtFlags(ctx, []byte("more"), 1, unix.RWF_APPEND|unix.RWF_DSYNC); n != 4 || err != nil {
+			t.Errorf("RWF_APPEND with O_APPEND: %d, %v", n, err)
+		}
+		if _, _, err := appending.WriteAtFlags(ctx, []byte("more"), 1, unix.RWF_DSYNC); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("at an offset with O_APPEND: %v", err)
+		}
+		if n, _, err := f.ReadAtFlags(ctx, b, 13, 0); string(b[:n]) != "more" || err != nil {
+			t.Errorf("read %q behind the end, %v", b[:n], err)
+		}
 		if _, _, err := f.WriteAtFlags(ctx, b, 0, 1<<30); !errors.Is(err, syscall.EOPNOTSUPP) && !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("an unknown flag: %v", err)
 		}
