@@ -23,19 +23,19 @@ import (
 //	defer cancel()
 //	_ = g.Wait(grace) // what is left then ends with the root, or by g.Cancel
 //
-// Its methods may be called from any task or goroutine.
+// Its methods may be called from any task or goroutine. It must be made with [NewGroup].
 type Group struct {
 	ctx context.Context
 
 	mu   sync.Mutex
-	n    int                // that have not ended
-	live map[*task]struct{} // those of them that have begun to be started
+	live map[*task]struct{} // that have not ended
 	err  error              // of the first that failed
 	over bool               // cancelled
 	idle *Event             // happens when none is left; nil while nobody waits
 }
 
-// NewGroup returns a group without tasks. Those that it gets are started with ctx, as [Go] does.
+// NewGroup returns a group without tasks. Those that it gets are started with ctx, as [Go] does: so with the context of a task they do not end when
+// that task does, or is aborted, and with one derived from it, by context.WithCancel say, they do.
 func NewGroup(ctx context.Context) *Group {
 	return &Group{ctx: ctx, live: make(map[*task]struct{})}
 }
@@ -43,41 +43,47 @@ func NewGroup(ctx context.Context) *Group {
 // Go starts a task of the group and returns at once. If fn returns an error, panics (a *[PanicError]) or calls runtime.Goexit ([ErrGoexit]), the
 // group is cancelled: an error that is to end nobody else is fn's to deal with. In a group that was cancelled, fn does not run.
 func (g *Group) Go(fn func(ctx context.Context) error) {
+	if g.ctx == nil {
+		panic("uringo: Go of a Group that NewGroup has not made")
+	}
+	t, err := new(task), ErrNoRuntime
+	if p := taskOf(g.ctx); p != nil {
+		t, err = newTask(p.scope, g.ctx, func(t *task) error { return fn(t) }), nil
+	}
+	t.ended.add(member{g, t}) // before it is launched: a foreign runtime may run it then and there, and not come back
 	g.mu.Lock()
 	if g.over {
-		if g.err == nil {
-			g.err = context.Canceled
-		}
-		g.mu.Unlock()
+		err = context.Canceled
+	}
+	if err == nil {
+		g.live[t] = struct{}{}
+	}
+	g.mu.Unlock()
+	if err != nil {
+		t.end(err)
 		return
 	}
-	g.n++
-	g.mu.Unlock()
-
-	h := Go(g.ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, fn(ctx) })
-
-	g.mu.Lock()
-	g.live[h.t] = struct{}{}
-	over := g.over // just now
-	g.mu.Unlock()
-	if over {
-		h.Abort()
-	}
-	if m := (member{g, h.t}); !h.t.ended.add(m) {
-		m.unpark()
-	}
+	t.launch(nil)
 }
 
 // Cancel cancels the context of all tasks of the group, those to come included, as [JoinHandle.Abort] does. It does not wait: Wait does.
 func (g *Group) Cancel() {
 	g.mu.Lock()
-	if g.over {
-		g.mu.Unlock()
-		return
-	}
-	g.over = true
-	all := slices.Collect(maps.Keys(g.live))
+	all := g.close()
 	g.mu.Unlock()
+	abort(all)
+}
+
+// close has the group take no more tasks, and returns those that it has, for abort, if it did before. The lock is held.
+func (g *Group) close() (all []*task) {
+	if !g.over {
+		g.over = true
+		all = slices.Collect(maps.Keys(g.live))
+	}
+	return all
+}
+
+func abort(all []*task) {
 	for _, t := range all {
 		t.interrupt(context.Canceled)
 	}
@@ -88,7 +94,7 @@ func (g *Group) Cancel() {
 // must not wait for it.
 func (g *Group) Wait(ctx context.Context) error {
 	g.mu.Lock()
-	if g.n > 0 {
+	if len(g.live) > 0 {
 		if g.idle == nil {
 			g.idle = new(Event)
 		}
@@ -113,24 +119,23 @@ type member struct {
 	t *task
 }
 
-// unpark runs wherever the task ends, which may be where somebody cancels it: nothing is locked then.
+// unpark runs wherever the task ends, which may be where somebody cancels it: nothing is locked then. Who learns from Wait that a task has failed
+// finds the group cancelled.
 func (m member) unpark() {
 	g := m.g
 	g.mu.Lock()
 	delete(g.live, m.t)
-	g.n--
-	failed := m.t.err != nil && g.err == nil
-	if failed {
+	var others []*task
+	if m.t.err != nil && g.err == nil {
 		g.err = m.t.err
+		others = g.close()
 	}
 	var idle *Event
-	if g.n == 0 {
+	if len(g.live) == 0 {
 		idle, g.idle = g.idle, nil
 	}
 	g.mu.Unlock()
-	if failed {
-		g.Cancel()
-	}
+	abort(others)
 	if idle != nil {
 		idle.Set()
 	}

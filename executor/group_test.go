@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -196,4 +198,110 @@ func TestGroupRaces(t *testing.T) {
 			return nil
 		})
 	})
+}
+
+// A task that its runtime runs then and there, and that ends the goroutine of who started it, has ended all the same.
+func TestGroupTaskThatTakesItsStarterAlong(t *testing.T) {
+	onHostile(t, func(w *world, h *hostile) {
+		h.spawn = func(n int32, run func()) error {
+			if n < 2 {
+				go run()
+			} else {
+				run()
+			}
+			return nil
+		}
+		is(w, w.quick(context.Background(), func(ctx context.Context) error {
+			g := executor.NewGroup(ctx)
+			g.Go(func(context.Context) error {
+				g.Go(func(context.Context) error { runtime.Goexit(); return nil })
+				return nil
+			})
+			is(w, g.Wait(ctx), executor.ErrGoexit)
+			return nil
+		}), nil)
+	})
+}
+
+// Who has learned from Wait that a task has failed, as early as can be, starts nothing more.
+func TestGroupThatHasFailedTakesNoMore(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			ended, cancel := context.WithCancel(context.Background())
+			cancel()
+			var ran atomic.Int32
+			for range 5 {
+				g := executor.NewGroup(ctx)
+				var begin executor.Event
+				g.Go(func(ctx context.Context) error { is(w, begin.Wait(ctx), nil); return errTest })
+				_, err := executor.Block(ctx, func() (struct{}, error) {
+					var askers sync.WaitGroup
+					for range 16 { // so many that who has given up the group's lock waits for it
+						askers.Go(func() {
+							begin.Set()
+							for i := 1; g.Wait(ended) != errTest; i++ {
+								if i%1000 == 0 {
+									runtime.Gosched() // on one processor, the task is to get it soon
+								}
+							}
+							g.Go(func(context.Context) error { ran.Add(1); return nil })
+						})
+					}
+					askers.Wait()
+					return struct{}{}, nil
+				})
+				if err != nil {
+					return err
+				}
+				is(w, g.Wait(ctx), errTest)
+			}
+			if n := ran.Load(); n > 0 {
+				w.Errorf("%d tasks ran", n)
+			}
+			return nil
+		})
+	})
+}
+
+// A group inside a group outlives the task that made it, unless it was made with a context that ends with the task.
+func TestGroupInsideAGroup(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			outer := executor.NewGroup(ctx)
+			var detached, attached *executor.Group
+			var made executor.Event
+			outer.Go(func(ctx context.Context) error {
+				derived, cancel := context.WithCancel(ctx)
+				defer cancel()
+				detached, attached = executor.NewGroup(ctx), executor.NewGroup(derived)
+				detached.Go(forever)
+				attached.Go(forever)
+				made.Set()
+				return attached.Wait(ctx)
+			})
+			is(w, made.Wait(ctx), nil)
+			outer.Cancel()
+			is(w, outer.Wait(ctx), context.Canceled)
+			is(w, attached.Wait(ctx), context.Canceled)
+			if n := detached.Kept(); n != 1 {
+				w.Errorf("%d tasks are left", n)
+			}
+			detached.Cancel()
+			is(w, detached.Wait(ctx), context.Canceled)
+			return nil
+		})
+	})
+}
+
+// A group that NewGroup has not made says so.
+func TestGroupOfNothing(t *testing.T) {
+	var g executor.Group
+	is(t, g.Wait(context.Background()), nil)
+	g.Cancel()
+	defer func() {
+		if s, _ := recover().(string); !strings.Contains(s, "NewGroup") {
+			t.Errorf("the panic is %q", s)
+		}
+	}()
+	g.Go(nop)
 }
