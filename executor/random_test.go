@@ -173,8 +173,9 @@ func (l *life) check(t *mortalTask) {
 	}
 }
 
-// Random tasks do random things to each other until a random moment, and every one of them ends as it meant to.
-func TestRandomTasks(t *testing.T) {
+// randomSeed returns what a random test starts from: what URINGO_SEED says, or another one each time, which is printed if the test fails.
+func randomSeed(t *testing.T) uint64 {
+	t.Helper()
 	seed := rand.Uint64()
 	if s := os.Getenv("URINGO_SEED"); s != "" {
 		var err error
@@ -182,11 +183,17 @@ func TestRandomTasks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("URINGO_SEED=%d", seed)
 		}
-	}()
+	})
+	return seed
+}
+
+// Random tasks do random things to each other until a random moment, and every one of them ends as it meant to.
+func TestRandomTasks(t *testing.T) {
+	seed := randomSeed(t)
 	everywhere(t, func(w *world) {
 		for round := range uint64(rounds(300)) {
 			rng := rand.New(rand.NewPCG(seed, round))
