@@ -3,6 +3,7 @@ package executor_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -142,32 +143,59 @@ func (c *lastMoment) Err() error {
 	return err
 }
 
-// atTheLastMoment has what a task waits for happen when it has just found that its context has ended.
-func atTheLastMoment(ctx context.Context, waits func() bool, happen func(), wait func(ctx context.Context) error) error {
-	ending, cancel := context.WithCancel(ctx)
-	defer cancel()
-	h := executor.Go(ctx, task(func(context.Context) error { return wait(&lastMoment{ending, happen}) }))
-	if err := until(ctx, waits); err != nil {
-		return err
+// atTheLastMoment has what somebody waits for happen when he has just found that his context has ended: he has it, whoever he is.
+func atTheLastMoment(ctx context.Context, w *world, prepare func() (waits func() bool, happen func(), wait func(ctx context.Context) error)) {
+	w.Helper()
+	for whose, parent := range map[string]context.Context{"a task's": ctx, "nobody's": context.Background()} {
+		for who, does := range map[string]func(wait func() error) error{
+			"a task":      func(wait func() error) error { return wait() },
+			"an iterator": func(wait func() error) error { return inside(1, wait) },
+			"a goroutine": func(wait func() error) error {
+				_, err := executor.Block(ctx, func() (struct{}, error) { return struct{}{}, wait() })
+				return err
+			},
+		} {
+			waits, happen, wait := prepare()
+			ending, cancel := context.WithCancel(parent)
+			var canceller sync.WaitGroup
+			canceller.Go(func() { // an iterator holds its worker
+				for !waits() && ending.Err() == nil {
+					time.Sleep(100 * time.Microsecond)
+				}
+				cancel()
+			})
+			err := does(func() error { return wait(&lastMoment{ending, happen}) })
+			cancel()
+			canceller.Wait()
+			if err != nil {
+				w.Errorf("%s, with %s context: %v", who, whose, err)
+			}
+		}
 	}
-	cancel()
-	_, err := h.Join(ctx)
-	return err
 }
 
-// A mutex that came just when its taker had given up is locked, and not lost.
-func TestMutexAtTheLastMoment(t *testing.T) {
+// A lock that came just when its taker had given up is locked, and not lost.
+func TestLocksAtTheLastMoment(t *testing.T) {
 	everywhere(t, func(w *world) {
 		w.ok(func(ctx context.Context) error {
-			var m executor.Mutex
-			if !m.TryLock() {
-				w.Error("not free")
+			for name := range countedLocks() {
+				atTheLastMoment(ctx, w, func() (waits func() bool, happen func(), wait func(ctx context.Context) error) {
+					l := countedLocks()[name]
+					if !l.try(l.size) {
+						w.Errorf("%s: not free", name)
+					}
+					return func() bool { return l.waiting() == 1 }, func() { l.release(l.size) }, func(ctx context.Context) error {
+						if err := l.acquire(ctx, l.size); err != nil {
+							return fmt.Errorf("%s: %w", name, err)
+						}
+						if l.try(1) {
+							w.Errorf("%s: who was given it does not have it", name)
+						}
+						l.release(l.size)
+						return nil
+					}
+				})
 			}
-			is(w, atTheLastMoment(ctx, func() bool { return m.Waiting() == 1 }, m.Unlock, m.Lock), nil)
-			if m.TryLock() {
-				w.Error("who was given the mutex does not have it")
-			}
-			m.Unlock()
 			return nil
 		})
 	})

@@ -194,21 +194,33 @@ func TestQueueGivingUp(t *testing.T) {
 func TestQueueAtTheLastMoment(t *testing.T) {
 	everywhere(t, func(w *world) {
 		w.ok(func(ctx context.Context) error {
-			q := executor.NewQueue[int](0)
-			var got int
-			is(w, atTheLastMoment(ctx, func() bool { _, n := q.Waiting(); return n == 1 }, func() { is(w, q.TryPut(7), nil) },
-				func(ctx context.Context) (err error) {
-					got, err = q.Take(ctx)
+			type wait = func(ctx context.Context) error
+			atTheLastMoment(ctx, w, func() (func() bool, func(), wait) {
+				q := executor.NewQueue[int](0)
+				return func() bool { _, n := q.Waiting(); return n == 1 }, func() { is(w, q.TryPut(7), nil) }, func(ctx context.Context) error {
+					v, err := q.Take(ctx)
+					if v != 7 {
+						w.Errorf("took %d", v)
+					}
 					return err
-				}), nil)
-			if got != 7 {
-				w.Errorf("took %d", got)
-			}
-			is(w, atTheLastMoment(ctx, func() bool { n, _ := q.Waiting(); return n == 1 }, func() {
-				if v, err := q.TryTake(); v != 8 || err != nil {
-					w.Errorf("took %d, %v", v, err)
 				}
-			}, func(ctx context.Context) error { return q.Put(ctx, 8) }), nil)
+			})
+			gives := func(q *executor.Queue[int]) func() bool { return func() bool { n, _ := q.Waiting(); return n == 1 } }
+			atTheLastMoment(ctx, w, func() (func() bool, func(), wait) {
+				q := executor.NewQueue[int](0)
+				return gives(q), func() {
+					if v, err := q.TryTake(); v != 8 || err != nil {
+						w.Errorf("took %d, %v", v, err)
+					}
+				}, func(ctx context.Context) error { return q.Put(ctx, 8) }
+			})
+			atTheLastMoment(ctx, w, func() (func() bool, func(), wait) {
+				q := executor.NewQueue[int](0)
+				return gives(q), q.Close, func(ctx context.Context) error {
+					is(w, q.Put(ctx, 9), executor.ErrQueueClosed)
+					return nil
+				}
+			})
 			return nil
 		})
 	})
