@@ -130,8 +130,8 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 			}
 			return n, err
 		}
-		r = r.instead()
 	}
+	r = r.instead() // also without an offset, where a read may wait for ever
 	if (r == Auto || f.as != nil) && f.takesLong(len(o.Buf)) {
 		o.Flags |= ops.Async
 	}

@@ -18,8 +18,8 @@ type Operation uint8
 
 // The operations.
 const (
-	OpRead   Operation = iota // data of a regular file; other files always take the ring
-	OpWrite                   // the same
+	OpRead   Operation = iota // reading data; from a pipe and the like, which may wait, Auto is Ring and Inline is Call
+	OpWrite                   // writing data; to a pipe and the like it is Ring mostly, whatever is pinned
 	OpSync                    // SyncAll, SyncData
 	OpStat                    // Stat, Lstat, Statx
 	OpAttr                    // Chmod, Chown, Chtimes, Truncate, Fallocate, extended attributes

@@ -177,6 +177,45 @@ func TestPinFile(t *testing.T) {
 	})
 }
 
+// TestPinPipe pins what reads a pipe to plain calls. The task that waits for something to come holds up no other, such as the one that brings it.
+func TestPinPipe(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, route := range []fs.Route{fs.Auto, fs.Inline, fs.Ring, fs.Call} {
+			r, w := pipe(t, ctx)
+			if r == nil {
+				return
+			}
+			r.Pin(fs.OpRead, route)
+			fd := int(w.Fd())
+			held := time.AfterFunc(time.Minute, func() { // or the test would never end
+				t.Errorf("%v: the task that waits holds up the others", route)
+				_, _ = unix.Write(fd, []byte("late"))
+			})
+			var reading atomic.Bool
+			read := executor.GoHere(ctx, func(ctx context.Context) (string, error) {
+				reading.Store(true)
+				n, buf, err := r.Read(ctx, make([]byte, 4))
+				return string(buf[:n]), err
+			})
+			for !reading.Load() {
+				if err := executor.Yield(ctx); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			if _, _, err := w.Write(ctx, []byte("came")); err != nil {
+				t.Error(err)
+			}
+			held.Stop()
+			if s, err := read.Join(ctx); s != "came" || err != nil {
+				t.Errorf("%v: Read = %q, %v", route, s, err)
+			}
+			r.Close(ctx)
+			w.Close(ctx)
+		}
+	})
+}
+
 // TestDirect reads and writes past the page cache.
 func TestDirect(t *testing.T) { // T12
 	each(t, func(t *testing.T, ctx context.Context) {
