@@ -87,23 +87,25 @@ type Config struct {
 	// delay. io_uring_setup(2), IORING_SETUP_COOP_TASKRUN.
 	Interrupt bool
 
-	// Logger receives diagnostics. Nil means silence.
+	// Logger receives diagnostics: why io_uring is not used, that a ring is smaller than asked for, who holds up others, panics. Nil means
+	// silence. [Slog] makes one for programs that log by package log/slog.
 	Logger *zap.Logger
 
 	// CancelGrace is how long a cancelled operation may take to end before its caller is let go with ErrAbandoned. Zero
 	// means for ever: a cancelled operation always returns its own outcome and its buffer. Operations that are ops.Spec.Patient do so anyway.
 	CancelGrace time.Duration
 
-	// Calls bounds the goroutines that make plain system calls, for what the ring cannot do or does worse. Zero means 16
-	// times the number of CPUs, at least 64.
+	// Calls bounds the goroutines that make plain system calls, for what the ring cannot do or does worse; each may hold a thread. Zero
+	// means 16 times the number of CPUs, at least 64.
 	Calls int
 
 	// Restrict narrows what the ring may do, see [DataOnly], [FilesOnly], [SocketsOnly] and [OnlyOps]; what it excludes is done by plain system
 	// calls. The zero value restricts nothing. Kernel 5.10.
 	Restrict Restriction
 
-	// WorkersBounded and WorkersUnbounded bound the kernel's own worker threads of this ring, for regular files and for
-	// everything else (IORING_REGISTER_IOWQ_MAX_WORKERS, 5.15). Zero means max(4, 2 × CPUs) and 64.
+	// WorkersBounded and WorkersUnbounded bound the kernel's own worker threads of this ring: for files, disks and names, and for what may
+	// wait for ever, such as pipes and sockets. Zero means max(4, 2 × CPUs) and 64. Kernel 5.15, io_uring_register(2),
+	// IORING_REGISTER_IOWQ_MAX_WORKERS.
 	WorkersBounded, WorkersUnbounded uint32
 
 	kernel   ring.Kernel   // for tests: what stands behind the queues

@@ -22,6 +22,22 @@
 // [ReadMulti] on a pipe, in buffers that streams share ([BufferRing]). A [Stream] goes on until somebody ends it, whatever the kernel makes of it;
 // one that is not read rests, and holds a bounded number of items.
 //
+// # Tuning
+//
+// The zero [Config] suits most programs. What to change when:
+//
+//	Logger             always, if anybody is to hear of a fallback, a smaller ring, a stalled task or a panic
+//	InFlight           more than 11 thousand connections are to wait at a time, or Stats.Queued stays above zero
+//	Entries, InFlight  smaller ones for many drivers in a process, or where little memory may be locked
+//	Spin               longer for one request at a time, if a processor may be busy meanwhile; negative where none may
+//	MinWait            50 to 100 µs for many direct reads on one thread, as on executor.Local, and nobody waits for a single one
+//	Interrupt          other goroutines compute for milliseconds, and the slowest answer counts
+//	Calls              more plain calls are to wait for slow disks at a time: what has no opcode, and all on the portable engine
+//	WorkersBounded     more operations on files and names are to wait at a time in the kernel's own threads
+//	WorkersUnbounded   the same for pipes, terminals and sockets
+//	CancelGrace        who is cancelled must not wait for a kernel that does not answer, and can do without the buffer
+//	Restrict           the ring is to do no more than a service needs
+//
 // # Where io_uring is forbidden
 //
 // With [Auto], a system that refuses io_uring gets the portable engine: the same driver over goroutines and plain system calls.

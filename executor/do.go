@@ -10,7 +10,7 @@ import (
 )
 
 // Do performs an operation and waits for it in the way of ctx's executor. The buffer that op borrows is in the result again,
-// except if the operation was abandoned (driver.ErrAbandoned).
+// except if the operation was abandoned (driver.ErrAbandoned). A ctx that is no task's and carries no driver is driver.ErrNoDriver.
 //
 // A ctx that has ended fails the operation before it is submitted. One that ends later cancels it; Do then waits for the
 // operation's own outcome, so what was read or written by then is returned and not lost.
@@ -287,7 +287,8 @@ func DriverOf(ctx context.Context) (*driver.Driver, error) {
 	return driver.FromContext(ctx)
 }
 
-// Yield lets other tasks run: those of its worker, or, on a Pool, those that wait for a place.
+// Yield lets other tasks run: those of its worker, or, on a Pool, those that wait for a place. If ctx has ended, it does not, and returns the
+// error of ctx.
 func Yield(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return driver.Canceled(ctx)

@@ -199,8 +199,8 @@ func Sleep(ctx context.Context, d time.Duration) error {
 }
 
 // Block runs fn, which may block on anything, on a goroutine of its own while the task waits. It returns when fn has returned: a
-// ctx that ends meanwhile does not interrupt fn. At most 512 run at once; one that still waits for its turn when ctx ends does not
-// run. A panic in fn is an error, as in a task.
+// ctx that ends meanwhile does not interrupt fn. At most 512 of the tasks of one Start run theirs at once; one that still waits for its turn when
+// ctx ends does not run. A panic in fn is an error, as in a task.
 func Block[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	var value T
 	t := taskOf(ctx)

@@ -70,7 +70,11 @@ func WithDriver(cfg driver.Config) Option { return func(o *options) { o.config =
 func WithStallAfter(d time.Duration) Option { return func(o *options) { o.stall = d } }
 
 // Start runs root as a task and returns its error when it and every task started from it have ended. When root returns, or ctx
-// ends, the remaining tasks are cancelled.
+// ends, the remaining tasks are cancelled. A panic in root is a *[PanicError]. An executor or a driver that cannot be opened is an error, and root
+// does not run then, nor under a ctx that has ended.
+//
+// With a Config.CancelGrace, Start waits no longer than that for operations which were abandoned, and then returns an error that names them; see
+// [driver.Driver.Close].
 //
 // Start blocks its caller. A task of Workers or Local that calls it holds its worker for that time; operations on its driver go on.
 func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Option) (err error) {

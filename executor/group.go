@@ -41,7 +41,8 @@ func NewGroup(ctx context.Context) *Group {
 }
 
 // Go starts a task of the group and returns at once. If fn returns an error, panics (a *[PanicError]) or calls runtime.Goexit ([ErrGoexit]), the
-// group is cancelled: an error that is to end nobody else is fn's to deal with. In a group that was cancelled, fn does not run.
+// group is cancelled: an error or a panic that is to end nobody else is fn's to deal with, as in a server whose other connections go on. In a
+// group that was cancelled, fn does not run.
 func (g *Group) Go(fn func(ctx context.Context) error) {
 	if g.ctx == nil {
 		panic("uringo: Go of a Group that NewGroup has not made")

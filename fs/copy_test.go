@@ -19,6 +19,7 @@ import (
 	"uringo/fs"
 )
 
+// TestCopyRange copies a file, a part of one, and what goes beyond its end.
 func TestCopyRange(t *testing.T) { // HAZARDS H49, G4
 	each(t, func(t *testing.T, ctx context.Context) {
 		want := pattern(1_000_000, 9)
@@ -210,6 +211,7 @@ func TestCopyUnaligned(t *testing.T) {
 	})
 }
 
+// TestCopyToFull copies to where there is no space, and from what cannot be read.
 func TestCopyToFull(t *testing.T) { // HAZARDS T22
 	each(t, func(t *testing.T, ctx context.Context) {
 		src := openNew(t, ctx, pattern(10_000, 1))
@@ -241,6 +243,7 @@ func TestCopyToFull(t *testing.T) { // HAZARDS T22
 	})
 }
 
+// TestSparse finds data and holes in a file of 4 GiB, most of which is a hole.
 func TestSparse(t *testing.T) { // HAZARDS H50
 	each(t, func(t *testing.T, ctx context.Context) {
 		name := filepath.Join(t.TempDir(), "sparse")

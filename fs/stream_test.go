@@ -68,6 +68,7 @@ func TestPipe(t *testing.T) {
 	})
 }
 
+// TestBrokenPipe writes to a pipe at an offset, and to one that nobody reads: both are errors, and no signal.
 func TestBrokenPipe(t *testing.T) { // HAZARDS T35
 	each(t, func(t *testing.T, ctx context.Context) {
 		r, w := pipe(t, ctx)

@@ -31,11 +31,13 @@
 // # Errors
 //
 // Errors are those of the standard library: *[OpError] with the same operations, io.EOF bare, and errors.Is works with [ErrClosed] and
-// with the numbers of package syscall.
+// with the numbers of package syscall. The error of a call that was cancelled matches what ended ctx, too (context.Cause): where that may be
+// the error of another call, as in an errgroup, ask for context.Canceled first.
 //
 // # Connections
 //
-// [Conn] is a stream: TCP, Unix, and Unix sequential packets. [PacketConn] is UDP and Unix datagrams. All methods of both may be called
+// [Conn] has one peer: a stream (TCP, Unix), Unix sequential packets, or datagrams as [Dial] makes them. [PacketConn] is for datagrams from and
+// to anybody (UDP, Unix). All methods of both may be called
 // from several tasks at once, also of several runtimes. Close ends the operations in flight, wherever they are, and waits for them, so that
 // the kernel cannot reuse the number of the descriptor under one of them. What is dropped without Close is closed in the background, at some time.
 //

@@ -56,11 +56,11 @@ func flags(o *options, r *raw) *pflag.FlagSet {
 	f.StringVar(&r.verify, "verify", "", "read copies back and compare their checksums: xxh64 or sha256")
 	f.Lookup("verify").NoOptDefVal = string(copier.XXH64)
 	f.IntVarP(&c.Jobs, "jobs", "j", 32, "entries in work at a time, and blocks of large files")
-	f.StringVar(&r.executor, "executor", "workers", "goroutines, pool, workers or local; pool:N and workers:N say how many")
+	f.StringVar(&r.executor, "executor", "workers", "goroutines, pool, workers or local; pool:N and workers:N say how many (64, and a worker for each of up to 4 processors)")
 	f.StringVar(&r.engine, "engine", "auto", "auto, uring or portable")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "name every copy, with its checksum if it is verified")
 	f.BoolVar(&o.json, "json", false, "print a summary as one JSON object")
-	f.BoolVar(&o.progress, "progress", true, "show progress if standard error is a terminal")
+	f.BoolVar(&o.progress, "progress", true, "show progress if standard error is a terminal, and not with -v")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	return f
 }
@@ -185,7 +185,8 @@ written under a temporary name and renamed when it is complete and on disk.
 
 ` + flags(new(options), new(raw)).FlagUsages() + `
 Exit code: 0 all is well; 1 something was not copied; 2 all was copied, but
-something changed meanwhile; 130 interrupted, complete files only.
+something changed meanwhile; 130 interrupted, complete files only; 141 nobody
+reads what it prints.
 `
 }
 

@@ -5,8 +5,8 @@
 //
 // It takes its arguments as cp does, and differs where that is safer: every file is written under a temporary name and renamed when
 // it is complete and on disk, no symbolic link below the arguments is followed, and a failure in a tree does not stop the rest. The
-// exit code is 0 when all is well, 1 when something was not copied, 2 when all was copied but something changed meanwhile, and 130
-// after an interrupt, which leaves complete files only. See uringdemo --help.
+// exit code is 0 when all is well, 1 when something was not copied, 2 when all was copied but something changed meanwhile, 130
+// after an interrupt, which leaves complete files only, and 141 when nobody reads what it prints any more. See uringdemo --help.
 package main
 
 import (

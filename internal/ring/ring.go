@@ -40,8 +40,8 @@ type Config struct {
 	// the one that waits.
 	Interrupt bool
 
-	// IowqBounded and IowqUnbounded limit the kernel's worker threads for regular files and for everything else
-	// (IORING_REGISTER_IOWQ_MAX_WORKERS, 5.15). Zero means max(4, 2 × CPUs) and 64.
+	// IowqBounded and IowqUnbounded limit the kernel's worker threads: for files, disks and names, and for what may wait for ever, such as
+	// pipes and sockets (IORING_REGISTER_IOWQ_MAX_WORKERS, 5.15). Zero means max(4, 2 × CPUs) and 64.
 	IowqBounded, IowqUnbounded uint32
 
 	// Allow, if not nil, restricts the ring to these opcodes for its whole life (IORING_REGISTER_RESTRICTIONS, 5.10).
