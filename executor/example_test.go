@@ -44,6 +44,30 @@ func start(example func(ctx context.Context) error) {
 	}
 }
 
+// A function that may be called from anywhere makes a system call that can block: at once where that holds up nobody else, and on another goroutine
+// where the caller shares its own with other tasks.
+func ExampleCallerOf() {
+	hostname := func(ctx context.Context) (string, error) {
+		if executor.CallerOf(ctx).MayBlock() {
+			return os.Hostname()
+		}
+		return executor.Block(ctx, os.Hostname)
+	}
+	for _, e := range []executor.Executor{executor.Goroutines(), executor.Workers(1)} {
+		err := executor.Start(context.Background(), func(ctx context.Context) error {
+			name, err := hostname(ctx)
+			fmt.Println(e, executor.CallerOf(ctx).MayBlock(), name != "")
+			return err
+		}, executor.WithExecutor(e))
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// goroutines true true
+	// workers(1) false true
+}
+
 // A task has a result, and a panic is an error.
 func ExampleGo() {
 	start(func(ctx context.Context) error {
