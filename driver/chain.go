@@ -174,14 +174,23 @@ func (d *Driver) goOn(c *chain) {
 	}
 }
 
-// endRest ends all members that are not in anybody's hands. No more will run. When somebody who is told interrupts it, fail goes on.
+// endRest ends all members that are not in anybody's hands. No more will run; those that have run while others of their segment are still out have
+// their own results. When somebody who is told interrupts it, fail goes on.
 func (d *Driver) endRest(c *chain, err error) {
 	c.busy = true
 	d.judged = c
-	for _, r := range c.reqs {
+	first, end := c.next, c.next
+	if c.flying > 0 {
+		end += c.n
+	}
+	for i, r := range c.reqs {
 		if r.chain != nil && (r.state == stateLinked || r.state == stateIdle) {
+			n, err := 0, err
+			if first <= i && i < end && r.state == stateLinked && !r.unsent && !r.stopped(r.res) {
+				n, err = d.outcome(r, r.res)
+			}
 			r.chain = nil
-			d.deliver(r, 0, err)
+			d.deliver(r, n, err)
 		}
 	}
 	d.judged = nil

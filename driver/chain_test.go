@@ -684,6 +684,32 @@ func TestChainCancelledBeforeAHardLink(t *testing.T) {
 	})
 }
 
+// A Close that does not wait says of no member that has run that it has not, though the kernel has the rest of its segment.
+func TestChainClosedInHaste(t *testing.T) {
+	reluctantly(t, func(e *rig, k func() *reluctant) {
+		d := e.open(driver.Config{})
+		fd := e.file([]byte("12345"))
+		r, _ := e.pipe()
+		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+		e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
+		k().atMost.Store(1)
+		var c driver.Chain
+		short := driver.Link(&c, ops.ReadAt(fd, make([]byte, 10), 0))
+		behind := driver.Link(&c, ops.Nop())
+		e.submit(d, &c)
+		e.eventually("the read has ended", func() bool { s := d.Stats(); return s.Linked == 2 && s.InFlightBy["read"] == 1 })
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if d.Close(ctx) == nil {
+			e.Error("nothing is left")
+		}
+		wants(e, "read", short, 5, nil)
+		wants(e, "behind it", behind, 0, driver.ErrAbandoned)
+		wants(e, "idle", idle, 0, driver.ErrAbandoned)
+		k().atMost.Store(-1)
+	})
+}
+
 // A member is abandoned that the kernel has not taken yet, and never will. It has no result that would have to be given back, and what is behind it
 // is told.
 func TestChainAbandonedInTheQueue(t *testing.T) {

@@ -154,9 +154,7 @@ func (d *Driver) refused(r *Request, res int32) bool { return d.halted(r, res) |
 // halted ends an operation that somebody has asked to end, if its error says no more than that, and reports whether that is so. It does not if
 // what was interrupted has been done all the same: who is told that it has not would do it.
 func (d *Driver) halted(r *Request, res int32) bool {
-	stopped := ops.Interrupted(res) && !r.spec.Kind.Once || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait() ||
-		r.spec.Ready(res) != 0
-	switch {
+	switch stopped := r.stopped(res); {
 	case stopped && r.shut:
 		d.deliver(r, 0, ErrClosed)
 	case stopped && (r.cancel == r.cur || r.hit):
@@ -165,6 +163,12 @@ func (d *Driver) halted(r *Request, res int32) bool {
 		return false
 	}
 	return true
+}
+
+// stopped reports whether a result says no more than that the operation has not been done, for now.
+func (r *Request) stopped(res int32) bool {
+	return ops.Interrupted(res) && !r.spec.Kind.Once || res == -int32(syscall.ECANCELED) || res == -int32(syscall.EAGAIN) && !r.spec.NoWait() ||
+		r.spec.Ready(res) != 0
 }
 
 // again repeats an operation whose answer means that it has not been done: interrupted, or refused for now. A cancellation
