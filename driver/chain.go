@@ -431,7 +431,11 @@ func (d *Driver) evaluate(c *chain) {
 		}
 	}
 	c.busy = false
-	if c.next < len(c.reqs) && c.reqs[c.next].state == stateLinked {
+	if c.next == len(c.reqs) {
+		return
+	}
+	switch c.reqs[c.next].state {
+	case stateLinked, stateAbandoned: // in an earlier segment, of which the kernel did not take it
 		d.goOn(c)
 	}
 }

@@ -684,6 +684,33 @@ func TestChainCancelledBeforeAHardLink(t *testing.T) {
 	})
 }
 
+// A member is abandoned whose segment the kernel has taken a part of. The part that is next ends before its turn, and then the chain goes on with it.
+func TestChainAbandonedBehindAPart(t *testing.T) {
+	reluctantly(t, func(e *rig, k func() *reluctant) {
+		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
+		fd := e.file([]byte("12345"))
+		r, w := e.pipe()
+		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+		e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
+		k().atMost.Store(1)
+		var c driver.Chain
+		var all []*driver.Pending[[]byte]
+		for range 5 {
+			all = append(all, driver.HardLink(&c, ops.ReadAt(fd, make([]byte, 1), 0)))
+		}
+		e.submit(d, &c)
+		wants(e, "the first", all[0], 1, nil)
+		all[3].Cancel()
+		wants(e, "the one that was cancelled", all[3], 0, driver.ErrAbandoned)
+		k().atMost.Store(-1)
+		wants(e, "the second", all[1], 1, nil)
+		wants(e, "the third", all[2], 1, nil)
+		wants(e, "the last", all[4], 1, nil)
+		e.write(w, []byte("x"))
+		result(e, idle)
+	})
+}
+
 // A Close that does not wait says of no member that has run that it has not, though the kernel has the rest of its segment.
 func TestChainClosedInHaste(t *testing.T) {
 	reluctantly(t, func(e *rig, k func() *reluctant) {
