@@ -26,6 +26,7 @@ import (
 // that was cut short is taken up where it stopped, by the driver, and its count is that of all parts. One that cannot go on, at the end of
 // a file, has the count of what it did, and no error; but it has not ended well. When one has not, those behind it do not run, and their
 // error is syscall.ECANCELED, except that the next one runs all the same if it was added with HardLink. What was done is not undone.
+// Each member has its result when it has ended, also while those behind it wait.
 // A member that is cancelled before its turn has its result when that comes: to end what waits for ever, cancel the one that does.
 //
 // The driver links the operations in the kernel (IOSQE_IO_LINK, Linux 5.3), in one submission of which the kernel gets all or nothing. Where
@@ -385,17 +386,22 @@ func (d *Driver) answered(r *Request, res int32) bool {
 		d.evaluate(c)
 		return true
 	}
-	for c.next < len(c.reqs) { // what ended well need not wait for the others
+	for c.next < len(c.reqs) && c.n > 1 { // whose fate is sealed need not wait for the others
 		r := c.reqs[c.next]
-		if r.state != stateLinked || r.unsent || r.res < 0 || r.spec.Short(r.res) || c.n == 1 {
+		if r.state != stateLinked || r.unsent || !c.hard[c.next] && !r.endedWell() {
 			break
 		}
 		c.n--
 		c.at++
-		n, err := d.outcome(r, r.res)
-		d.deliver(r, n, err)
+		d.judge(c, r, false)
 	}
 	return true
+}
+
+// endedWell reports whether what the kernel said of a member lets the next one run.
+func (r *Request) endedWell() bool {
+	n, err := r.spec.Finish(r.res)
+	return err == nil && !r.spec.Short(int32(n))
 }
 
 // resume has the rest of a short transfer performed.

@@ -248,6 +248,29 @@ func TestChainOfMoreThanOneTransfer(t *testing.T) {
 	})
 }
 
+// What is known of a member is told while the one behind a hard link waits, also if it failed.
+func TestChainTellsEarly(t *testing.T) {
+	on(t, chaining, func(e *rig) {
+		d := e.open(driver.Config{})
+		fd := e.file([]byte("12345"))
+		r, w := e.pipe()
+		var c driver.Chain
+		first := driver.Link(&c, ops.ReadAt(fd, make([]byte, 5), 0))
+		timer := driver.HardLink(&c, ops.Timeout(0))
+		bad := driver.HardLink(&c, ops.ReadAt(-1, make([]byte, 1), 0))
+		short := driver.HardLink(&c, ops.ReadAt(fd, make([]byte, 10), 2))
+		wait := driver.HardLink(&c, ops.ReadAt(r, make([]byte, 1), -1))
+		e.submit(d, &c)
+		wants(e, "read", first, 5, nil)
+		wants(e, "timeout", timer, 0, nil)
+		wants(e, "bad read", bad, 0, syscall.EBADF)
+		wants(e, "short read", short, 3, nil)
+		pending(e, wait)
+		e.write(w, []byte("x"))
+		wants(e, "the last", wait, 1, nil)
+	})
+}
+
 // Chains that cannot be, and those that just can.
 func TestChainLimits(t *testing.T) { // G10
 	on(t, chaining, func(e *rig) {
