@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FstatatNow describes a file by a plain call, for which the kernel does less than for statx. fstatat(2).
+// FstatatNow describes the file name, relative to dirfd unless absolute, by a plain call, for which the kernel does less than for statx. flags are
+// unix.AT_*. It may block. fstatat(2).
 func FstatatNow(dirfd int, name string, flags int, st *syscall.Stat_t) error {
 	for {
 		err := unix.Fstatat(dirfd, name, (*unix.Stat_t)(unsafe.Pointer(st)), flags) // the same, in another package
