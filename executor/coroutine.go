@@ -44,11 +44,11 @@ type crew struct {
 	ready   queue
 	behind  queue // ready, and stepped back: see StepBack
 	budget  int   // how many ready tasks may still run in this round
-	worked  int   // what the running task has done since it was resumed, see Spent
+	worked  int   // what the running task has done since it was resumed, see Caller.Spent
 	stepped int   // how many of those behind may still run in this round
 	quota   int   // how much these may still do in this round
 	late    bool  // the running task is one of them
-	lane    uint  // see Lane
+	lane    uint  // see Caller.Lane
 	pulse   pulse
 	turnout int          // how many tasks could run when the round began
 	home    *berth       // where the home's own goroutine is parked

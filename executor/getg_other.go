@@ -21,5 +21,5 @@ func getg() uintptr {
 	return uintptr(g)
 }
 
-// lane returns the calling goroutine's, see Lane: to tell them apart would cost more than it saves.
+// lane returns the calling goroutine's, see Caller.Lane: to tell them apart would cost more than it saves.
 func lane() uint { return 0 }

@@ -1,4 +1,4 @@
-// Peers measures uringo beside the standard library, two other Go libraries for io_uring, liburing in C, and fio, and
+// Peers measures uringo beside the standard library, two other Go libraries for io_uring, one for epoll, liburing in C, and fio, and
 // holds the result against the project's floors. bench/README.md explains the tables; -h lists the flags.
 package main
 
