@@ -39,7 +39,7 @@ func TestSubmitFromOnEnd(t *testing.T) {
 func TestSubmitFromOnEndAtTheEnd(t *testing.T) {
 	testenv.SkipShort(t)
 	on(t, everywhere, func(e *rig) {
-		for range size(5, 100) {
+		for range size(2, 100) {
 			d := e.open(driver.Config{})
 			const rows, after = 8, 2000
 			var left atomic.Int32

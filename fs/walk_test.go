@@ -55,7 +55,7 @@ func TestWalkDir(t *testing.T) {
 		makeTree(t, root, 400, rng)
 		// says returns an error for some names, the same ones in every walk.
 		for _, w := range []fs.Walker{{}, {Ahead: 1}, {Ahead: 3, Stat: true}, {Ahead: 1000, Stat: true}} {
-			for _, says := range []func(path string, d iofs.DirEntry) error{
+			for i, says := range []func(path string, d iofs.DirEntry) error{
 				func(string, iofs.DirEntry) error { return nil },
 				func(path string, d iofs.DirEntry) error {
 					if strings.HasSuffix(path, "7") {
@@ -85,7 +85,11 @@ func TestWalkDir(t *testing.T) {
 						return says(path, d)
 					}
 				}
-				for _, top := range []string{root, root + "/", root + "/./"} {
+				tops := []string{root, root + "/", root + "/./"}
+				if i > 0 {
+					tops = tops[:1]
+				}
+				for _, top := range tops {
 					err := w.WalkDir(ctx, top, walk(&got))
 					wantErr := filepath.WalkDir(top, walk(&want))
 					if fmt.Sprint(err) != fmt.Sprint(wantErr) {

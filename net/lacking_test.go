@@ -29,10 +29,14 @@ func TestEveryOpcodeMissing(t *testing.T) { // N7
 	for _, op := range []net.Operation{net.OpRead, net.OpWrite} {
 		defer net.Pin(op, net.Pin(op, net.Ring))
 	}
-	for _, op := range []ring.Op{ring.OpSocket, ring.OpConnect, ring.OpAccept, ring.OpRecv, ring.OpSend, ring.OpRecvmsg, ring.OpSendmsg, ring.OpRead,
+	for i, op := range []ring.Op{ring.OpSocket, ring.OpConnect, ring.OpAccept, ring.OpRecv, ring.OpSend, ring.OpRecvmsg, ring.OpSendmsg, ring.OpRead,
 		ring.OpWrite, ring.OpReadFixed, ring.OpWriteFixed, ring.OpSendZC, ring.OpSendmsgZC, ring.OpShutdown, ring.OpSplice, ring.OpPollAdd, ring.OpTimeout,
 		ring.OpAsyncCancel, ring.OpClose, ring.OpFilesUpdate, ring.OpFixedFdInstall} {
-		for _, e := range []executor.Executor{executor.Goroutines(), executor.Workers(1), executor.Local()} {
+		executors := []executor.Executor{executor.Goroutines(), executor.Workers(1), executor.Local()}
+		if !testenv.Nightly() {
+			executors = executors[i%3 : i%3+1] // what stands in for an opcode is the driver's business
+		}
+		for _, e := range executors {
 			t.Run(op.String()+"/"+e.String(), func(t *testing.T) {
 				cfg := driver.OnKernel(driver.Config{Engine: driver.Uring}, ring.Lacking{Kernel: ring.Linux(), Op: op})
 				run(t, e, cfg, someOfAll)

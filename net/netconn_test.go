@@ -26,7 +26,7 @@ import (
 
 // TestNetConn is the standard library's own test of connections. Its goroutines know nothing of tasks.
 func TestNetConn(t *testing.T) {
-	networks := []string{"tcp", "unix", "pair"}
+	networks := []string{"tcp", "unix"}
 	if testing.Short() {
 		networks = networks[:1]
 	}
