@@ -646,17 +646,18 @@ func TestExecutorThatInterruptsWhoQueues(t *testing.T) {
 				if err != nil {
 					w.Fatal(err)
 				}
-				var next atomic.Bool
+				var next atomic.Pointer[func()]
 				h.wait = func(_ int32, ready <-chan struct{}) {
-					if next.Swap(false) {
+					if f := next.Swap(nil); f != nil {
+						(*f)()
 						interrupt()
 					}
 					<-ready
 				}
-				// interrupted has a task wait for what is taken.
-				interrupted := func(ctx context.Context, wait func(ctx context.Context) error) {
+				// interrupted has a task wait for what is taken, and f happen before the interruption.
+				interrupted := func(ctx context.Context, f func(), wait func(ctx context.Context) error) {
 					gone := make(chan struct{})
-					next.Store(true)
+					next.Store(&f)
 					waiting := executor.Go(ctx, task(func(ctx context.Context) error {
 						defer close(gone)
 						return wait(ctx)
@@ -670,38 +671,64 @@ func TestExecutorThatInterruptsWhoQueues(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					interrupted(ctx, func(ctx context.Context) error { _, err := pool.Get(ctx, 1); return err })
+					nothing := func() {}
+					interrupted(ctx, nothing, func(ctx context.Context) error { _, err := pool.Get(ctx, 1); return err })
 					b.Release()
 					if b, err = pool.TryGet(1); err != nil {
 						return err
 					}
 					b.Release()
 
-					var m executor.Mutex
-					if err := m.Lock(ctx); err != nil {
-						return err
+					for name, l := range countedLocks() {
+						is(w, l.acquire(ctx, l.size), nil)
+						interrupted(ctx, nothing, func(ctx context.Context) error { return l.acquire(ctx, 1) })
+						l.release(l.size)
+						is(w, l.acquire(ctx, l.size), nil)
+						interrupted(ctx, func() { l.release(l.size) }, func(ctx context.Context) error { return l.acquire(ctx, 1) })
+						if !l.try(l.size) {
+							w.Errorf("%s: who has gone has it", name)
+						}
 					}
-					interrupted(ctx, m.Lock)
-					m.Unlock()
-					if err := m.Lock(ctx); err != nil {
-						return err
-					}
-
 					s := executor.NewSemaphore(3)
-					if err := s.Acquire(ctx, 2); err != nil {
-						return err
-					}
-					interrupted(ctx, func(ctx context.Context) error { return s.Acquire(ctx, 2) })
+					is(w, s.Acquire(ctx, 2), nil)
+					interrupted(ctx, nothing, func(ctx context.Context) error { return s.Acquire(ctx, 2) })
 					if !s.TryAcquire(1) {
 						w.Error("who has gone keeps the others waiting")
 					}
 
-					q := executor.NewQueue[int](0)
-					interrupted(ctx, func(ctx context.Context) error { _, err := q.Take(ctx); return err })
-					is(w, q.TryPut(1), executor.ErrQueueFull)
-					interrupted(ctx, func(ctx context.Context) error { return q.Put(ctx, 1) })
-					_, err = q.TryTake()
-					is(w, err, executor.ErrQueueEmpty)
+					for size := range 3 {
+						q := executor.NewQueue[int](size)
+						take := func(ctx context.Context) error { _, err := q.Take(ctx); return err }
+						interrupted(ctx, nothing, take)
+						for i := range size {
+							is(w, q.TryPut(i), nil)
+						}
+						is(w, q.TryPut(size), executor.ErrQueueFull)
+						interrupted(ctx, nothing, func(ctx context.Context) error { return q.Put(ctx, size) })
+						for i := range size {
+							if v, err := q.TryTake(); v != i || err != nil {
+								w.Errorf("took %d, %v", v, err)
+							}
+						}
+						_, err = q.TryTake()
+						is(w, err, executor.ErrQueueEmpty)
+
+						// What came for who has gone comes before what was put after it.
+						interrupted(ctx, func() {
+							for i := range 1 + size {
+								is(w, q.TryPut(i), nil)
+							}
+						}, take)
+						is(w, q.TryPut(-1), executor.ErrQueueFull)
+						for i := range 1 + size {
+							if v, err := q.TryTake(); v != i || err != nil {
+								w.Errorf("took %d, %v instead of %d from a queue of %d", v, err, i, size)
+							}
+						}
+						interrupted(ctx, func() { q.Close() }, take)
+						_, err = q.TryTake()
+						is(w, err, executor.ErrQueueClosed)
+					}
 					return nil
 				})
 				if err != nil {

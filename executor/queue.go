@@ -27,7 +27,7 @@ type Queue[T any] struct {
 	max    int
 	vals   []T // a ring
 	head   int
-	n      int
+	n      int              // more than max only by what came back
 	givers line[passage[T]] // while the queue is full
 	takers line[passage[T]] // while it is empty
 	closed bool
@@ -129,7 +129,12 @@ func (q *Queue[T]) Len() int {
 // wait waits in a line. The lock is held, and released.
 func (q *Queue[T]) wait(ctx context.Context, l *line[passage[T]], p passage[T]) (v T, err error) {
 	w := &waiter[passage[T]]{what: p}
-	if err := l.wait(ctx, &q.mu, w, func(bool) {}); err != nil {
+	err = l.wait(ctx, &q.mu, w, func(came bool) {
+		if came && l == &q.takers && w.what.err == nil {
+			q.back(w.what.v)
+		}
+	})
+	if err != nil {
 		return v, err
 	}
 	return w.what.v, w.what.err
@@ -145,7 +150,7 @@ func (q *Queue[T]) put(v T) error {
 		w.over.Set()
 		return nil
 	}
-	if q.n == q.max {
+	if q.n >= q.max {
 		return ErrQueueFull
 	}
 	q.push(v)
@@ -154,7 +159,10 @@ func (q *Queue[T]) put(v T) error {
 
 // take is TryTake.
 func (q *Queue[T]) take() (v T, err error) {
-	w := q.givers.pop()
+	var w *waiter[passage[T]]
+	if q.n <= q.max {
+		w = q.givers.pop()
+	}
 	switch {
 	case q.n > 0:
 		if v = q.pop(); w != nil {
@@ -174,13 +182,34 @@ func (q *Queue[T]) take() (v T, err error) {
 }
 
 func (q *Queue[T]) push(v T) {
+	q.grow()
+	q.vals[(q.head+q.n)%len(q.vals)] = v
+	q.n++
+}
+
+// back gives what came for a taker whom his executor has interrupted to the next, or leaves it where that will find it, room or not: who put it has
+// been told that it will be taken.
+func (q *Queue[T]) back(v T) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if w := q.takers.pop(); w != nil {
+		w.what.v = v
+		w.over.Set()
+		return
+	}
+	q.grow()
+	q.head = (q.head + len(q.vals) - 1) % len(q.vals)
+	q.vals[q.head] = v
+	q.n++
+}
+
+// grow makes room for one more in the ring.
+func (q *Queue[T]) grow() {
 	if q.n == len(q.vals) {
-		grown := make([]T, min(q.max, max(8, 2*q.n)))
+		grown := make([]T, min(max(q.max, q.n+1), max(8, 2*q.n)))
 		copy(grown[copy(grown, q.vals[q.head:]):], q.vals[:q.head])
 		q.vals, q.head = grown, 0
 	}
-	q.vals[(q.head+q.n)%len(q.vals)] = v
-	q.n++
 }
 
 func (q *Queue[T]) pop() (v T) {
