@@ -34,7 +34,8 @@
 // other end.
 //
 // Code inside an iter.Pull must not wait there for another task of the same worker, which cannot run meanwhile: Join and Group.Wait
-// say [ErrNested] on Local, and on Workers wait until their context ends.
+// say [ErrNested] on Local, and on Workers wait until their context ends. So do, everywhere, locks that such a task holds and queues that wait for
+// it: they do not know whom they wait for.
 //
 // The last row is Go's: a coroutine may not change its thread locking between switches, and the runtime ends the program
 // ("OS thread locking must match locking at coroutine creation"). Nothing can catch it. Code that locks its thread belongs into

@@ -34,7 +34,7 @@ func (rt *goroutines) Close(ctx context.Context) error { return rt.d.Close(ctx) 
 func (rt *goroutines) adopt(t *task, _ *task)          { t.asGoroutine(); t.launched.Store(true); go t.run() }
 
 // Pool returns an executor whose tasks are goroutines, at most n of them at once; further ones wait for a place. A task that
-// waits for an operation keeps its place. One that waits for another task, for an Event, a Mutex or a Queue, in Sleep or in Block lends it
+// waits for an operation keeps its place. One that waits for another task, for an Event, a lock or a Queue, in Sleep or in Block lends it
 // meanwhile, so tasks can start others and join them, and one that yields passes it on. A goroutine to which a task gave its context has no place
 // to lend. The root counts like any other task: where n tasks wait for operations that do not end, it does not get its place back
 // before they are cancelled. With n < 1, Start fails.

@@ -201,6 +201,31 @@ func TestLocksAtTheLastMoment(t *testing.T) {
 	})
 }
 
+// The end of Start ends the waits for what nobody gives back, those of goroutines with a task's context as well, and nobody stays in line.
+func TestLocksAtTheEndOfStart(t *testing.T) {
+	everywhere(t, func(w *world) {
+		for name, l := range countedLocks() {
+			if !l.try(l.size) {
+				w.Errorf("%s: not free", name)
+			}
+			var goroutine sync.WaitGroup
+			w.ok(func(ctx context.Context) error {
+				waits := func(ctx context.Context) error {
+					is(w, l.acquire(ctx, 1), context.Canceled)
+					return nil
+				}
+				executor.Go(ctx, task(waits))
+				goroutine.Go(func() { _ = waits(ctx) })
+				return until(ctx, func() bool { return l.waiting() == 2 })
+			})
+			goroutine.Wait()
+			if n := l.waiting(); n != 0 {
+				w.Errorf("%s: %d wait still", name, n)
+			}
+		}
+	})
+}
+
 // An ended context locks nothing, free or not.
 func TestMutexEndedContext(t *testing.T) {
 	var m executor.Mutex
