@@ -760,6 +760,45 @@ func TestChainClosedInHaste(t *testing.T) {
 	})
 }
 
+// A member that was interrupted before its driver was closed, and is not repeated for that, says that the driver is closed.
+func TestChainInterruptedBeforeTheEnd(t *testing.T) {
+	reluctantly(t, func(e *rig, k func() *reluctant) {
+		d := e.open(driver.Config{})
+		r, _ := e.pipe()
+		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+		e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
+		op, res := e.nop(-int(syscall.EINTR))
+		if res == 0 {
+			e.Skip("needs IORING_NOP_INJECT_RESULT")
+		}
+		k().atMost.Store(1)
+		var c driver.Chain
+		interrupted := driver.Link(&c, op)
+		behind := driver.Link(&c, ops.Nop())
+		e.submit(d, &c)
+		e.eventually("the first has ended", func() bool { s := d.Stats(); return s.Linked == 2 && s.InFlightBy["nop"] == 1 })
+		var closing sync.WaitGroup
+		closing.Go(func() { e.shut(d) })
+		e.eventually("it is closing", func() bool {
+			p := driver.Submit(d, ops.Nop())
+			d.Stats() // asked for in the channel behind it
+			select {
+			case r := <-p.Done():
+				return r.Err == driver.ErrClosed
+			default:
+				return false
+			}
+		})
+		k().atMost.Store(-1)
+		wants(e, "interrupted", interrupted, 0, driver.ErrClosed)
+		wants(e, "idle", idle, 0, driver.ErrClosed)
+		closing.Wait()
+		if got := result(e, behind); got.Err != driver.ErrClosed && got.Err != syscall.ECANCELED {
+			e.Errorf("behind it: %v", got.Err)
+		}
+	})
+}
+
 // A member is abandoned that the kernel has not taken yet, and never will. It has no result that would have to be given back, and what is behind it
 // is told.
 func TestChainAbandonedInTheQueue(t *testing.T) {

@@ -159,6 +159,8 @@ func (d *Driver) halted(r *Request, res int32) bool {
 		d.deliver(r, 0, ErrClosed)
 	case stopped && (r.cancel == r.cur || r.hit):
 		d.deliver(r, 0, syscall.ECANCELED) // under whatever name the kernel says it
+	case stopped && r.chain != nil && d.closing.Load():
+		d.deliver(r, 0, d.refusal()) // its answer came before the end, and the rest of its segment behind it
 	default:
 		return false
 	}
