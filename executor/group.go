@@ -75,7 +75,7 @@ func (g *Group) Cancel() {
 	abort(all)
 }
 
-// close has the group take no more tasks, and returns those that it has, for abort, if it did before. The lock is held.
+// close has the group take no more tasks. The first time it returns those that it has, for abort. The lock is held.
 func (g *Group) close() (all []*task) {
 	if !g.over {
 		g.over = true
