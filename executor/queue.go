@@ -145,16 +145,25 @@ func (q *Queue[T]) put(v T) error {
 	if q.closed {
 		return ErrQueueClosed
 	}
-	if w := q.takers.pop(); w != nil {
-		w.what.v = v
-		w.over.Set()
-		return nil
-	}
-	if q.n >= q.max {
+	switch {
+	case q.hand(v):
+	case q.n >= q.max:
 		return ErrQueueFull
+	default:
+		q.push(v)
 	}
-	q.push(v)
 	return nil
+}
+
+// hand gives v to the taker who waits longest, and reports whether there was one.
+func (q *Queue[T]) hand(v T) bool {
+	w := q.takers.pop()
+	if w == nil {
+		return false
+	}
+	w.what.v = v
+	w.over.Set()
+	return true
 }
 
 // take is TryTake.
@@ -192,9 +201,7 @@ func (q *Queue[T]) push(v T) {
 func (q *Queue[T]) back(v T) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if w := q.takers.pop(); w != nil {
-		w.what.v = v
-		w.over.Set()
+	if q.hand(v) {
 		return
 	}
 	q.grow()

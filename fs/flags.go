@@ -30,9 +30,9 @@ func (f *File) ReadAtFlags(ctx context.Context, b []byte, off int64, flags uint3
 }
 
 // WriteAtFlags is [File.WriteAt] with flags for this call alone: unix.RWF_DSYNC and RWF_SYNC bring it to stable storage before it returns,
-// RWF_APPEND writes at the end, wherever that is then, and off does not count, so that a file opened with O_APPEND takes it, too; RWF_ATOMIC (kernel 6.11) writes all or
-// nothing even if the power fails, of sizes that [File.Statx] tells; RWF_NOWAIT and RWF_DONTCACHE are as for [File.ReadAtFlags]. A flag that the
-// kernel or the file system does not know is EOPNOTSUPP. pwritev2(2).
+// RWF_APPEND writes at the end, wherever that is then, and off does not count, so that a file opened with O_APPEND takes it, too; RWF_ATOMIC
+// (kernel 6.11) writes all or nothing even if the power fails, of sizes that [File.Statx] tells; RWF_NOWAIT and RWF_DONTCACHE are as for
+// [File.ReadAtFlags]. A flag that the kernel or the file system does not know is EOPNOTSUPP. pwritev2(2).
 func (f *File) WriteAtFlags(ctx context.Context, b []byte, off int64, flags uint32) (int, []byte, error) {
 	if flags&unix.RWF_APPEND != 0 {
 		off = 0

@@ -186,7 +186,7 @@ func (f *File) worthTrying(c executor.Caller, n int) bool {
 		return true
 	}
 	others := crowd.Load()
-	return n <= maxTry && (others < leastCompany || others < f.company(c.Ground()))
+	return n <= maxTry && (others < leastCompany || others < f.company(c.Ground())) // mostly without asking for company
 }
 
 // tries reports whether reads of the file may be tried in the page cache.

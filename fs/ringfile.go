@@ -20,7 +20,8 @@ import (
 // is read, write and sync; [RingFile.Install] makes an ordinary [File] of it.
 //
 // The table has room for 4032 files and connections, or for fewer where the limit of open files is lower. Where there is no table, on an old
-// kernel or the portable engine, or no room in it, a RingFile has an ordinary descriptor and works all the same. Its methods may be called from several tasks at once, all of the driver that opened it.
+// kernel or the portable engine, or no room in it, a RingFile has an ordinary descriptor and works all the same. Its methods may be called
+// from several tasks at once, all of the driver that opened it.
 type RingFile struct {
 	f      *File
 	inRing bool // f's descriptor is a place in the table

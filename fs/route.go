@@ -196,9 +196,9 @@ func count(ctx context.Context, lane uint, r driver.Route) {
 // with the plain call.
 var crowd atomic.Int32
 
-// company is how many reads it takes for that, leastCompany or more. On the driver's own thread four of them are ahead. Workers have to hand them over and
-// back, and meanwhile could make the calls themselves, so there it takes more. Where system calls are cheap, or without a ring, no number is
-// enough.
+// company is how many reads it takes for that, leastCompany or more. On the driver's own thread so few of them are ahead. Workers have to hand
+// them over and back, and meanwhile could make the calls themselves, so there it takes more. Where system calls are cheap, or without a ring,
+// no number is enough.
 func (f *File) company(ground executor.Ground) int32 {
 	switch {
 	case f.h.Driver.Engine() == driver.Portable || syscost.Cheap():
