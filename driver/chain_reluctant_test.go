@@ -52,6 +52,16 @@ func reluctantly(t *testing.T, test func(e *rig, k func() *reluctant)) {
 	}, func(e *rig) { test(e, func() *reluctant { return latest }) })
 }
 
+// asleep opens a driver, and returns it when it sleeps in the kernel, with its wake-up armed, for a read from a pipe whose other end is w.
+func asleep(e *rig, cfg driver.Config, k func() *reluctant) (d *driver.Driver, idle *driver.Pending[[]byte], w int) {
+	e.Helper()
+	d = e.open(cfg)
+	r, w := e.pipe()
+	idle = driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+	e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
+	return d, idle, w
+}
+
 // shutting begins to close a driver, and returns when that refuses operations; closed waits for the end.
 func (e *rig) shutting(d *driver.Driver) (closed func()) {
 	e.Helper()
@@ -74,10 +84,7 @@ func (e *rig) shutting(d *driver.Driver) (closed func()) {
 func TestChainCancelledBeforeAHardLink(t *testing.T) {
 	reluctantly(t, func(e *rig, k func() *reluctant) {
 		for _, shut := range []bool{false, true} {
-			d := e.open(driver.Config{})
-			r, w := e.pipe()
-			idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
-			e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
+			d, idle, w := asleep(e, driver.Config{}, k)
 			op, res := e.nop(-int(syscall.EINTR))
 			if res == 0 {
 				e.Skip("needs IORING_NOP_INJECT_RESULT")
@@ -114,11 +121,8 @@ func TestChainCancelledBeforeAHardLink(t *testing.T) {
 // A member is abandoned whose segment the kernel has taken a part of. The part that is next ends before its turn, and then the chain goes on with it.
 func TestChainAbandonedBehindAPart(t *testing.T) {
 	reluctantly(t, func(e *rig, k func() *reluctant) {
-		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
 		fd := e.file([]byte("12345"))
-		r, w := e.pipe()
-		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
-		e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
+		d, idle, w := asleep(e, driver.Config{CancelGrace: time.Nanosecond}, k)
 		k().atMost.Store(1)
 		var c driver.Chain
 		var all []*driver.Pending[[]byte]
@@ -141,11 +145,8 @@ func TestChainAbandonedBehindAPart(t *testing.T) {
 // A Close that does not wait says of no member that has run that it has not, though the kernel has the rest of its segment.
 func TestChainClosedInHaste(t *testing.T) {
 	reluctantly(t, func(e *rig, k func() *reluctant) {
-		d := e.open(driver.Config{})
 		fd := e.file([]byte("12345"))
-		r, _ := e.pipe()
-		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
-		e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
+		d, idle, _ := asleep(e, driver.Config{}, k)
 		k().atMost.Store(1)
 		var c driver.Chain
 		short := driver.Link(&c, ops.ReadAt(fd, make([]byte, 10), 0))
@@ -167,10 +168,7 @@ func TestChainClosedInHaste(t *testing.T) {
 // A member that was interrupted before its driver was closed, and is not repeated for that, says that the driver is closed.
 func TestChainInterruptedBeforeTheEnd(t *testing.T) {
 	reluctantly(t, func(e *rig, k func() *reluctant) {
-		d := e.open(driver.Config{})
-		r, _ := e.pipe()
-		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
-		e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
+		d, idle, _ := asleep(e, driver.Config{}, k)
 		op, res := e.nop(-int(syscall.EINTR))
 		if res == 0 {
 			e.Skip("needs IORING_NOP_INJECT_RESULT")
@@ -196,9 +194,7 @@ func TestChainInterruptedBeforeTheEnd(t *testing.T) {
 // is told.
 func TestChainAbandonedInTheQueue(t *testing.T) {
 	reluctantly(t, func(e *rig, k func() *reluctant) {
-		d := e.open(driver.Config{CancelGrace: time.Nanosecond})
-		r, w := e.pipe()
-		idle := driver.Submit(d, ops.ReadAt(r, make([]byte, 1), -1))
+		d, idle, w := asleep(e, driver.Config{CancelGrace: time.Nanosecond}, k)
 		for _, hard := range []bool{false, true} {
 			e.eventually("the driver sleeps, with its wake-up armed", k().waiting.Load)
 			var given atomic.Int32

@@ -131,7 +131,7 @@ func on(t *testing.T, ways []way, test func(e *rig)) {
 		t.Run(w.name, func(t *testing.T) {
 			goroutines := goleak.IgnoreCurrent()
 			before := descriptors(t)
-			e := &rig{T: t, name: w.name, seed: seed(t), make: w.make}
+			e := &rig{T: t, name: w.name, seed: testenv.Seed(t, rand.Uint64()), make: w.make}
 			e.rng = rand.New(rand.NewPCG(e.seed, 0))
 			t.Cleanup(func() { // after those of the test
 				e.close()
@@ -151,20 +151,6 @@ func engineWanted(t *testing.T, engine driver.Engine) bool {
 		t.Fatal(err)
 	}
 	return only == driver.Auto || engine == driver.Auto || only == engine
-}
-
-// seed is the test's, and printed.
-func seed(t *testing.T) uint64 {
-	t.Helper()
-	n := rand.Uint64()
-	if s := os.Getenv("URINGO_SEED"); s != "" {
-		var err error
-		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("URINGO_SEED=%d", n)
-	return n
 }
 
 // random returns a source for one goroutine of the test.

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 
 	"uringo/executor"
+	"uringo/internal/testenv"
 )
 
 // asker is a goroutine that waits in a line, or has waited.
@@ -97,7 +98,7 @@ func countedLocks() map[string]counted {
 
 // One step after the other, locks do what a list of who has them and a list of who waits say.
 func TestLocksAsModelled(t *testing.T) {
-	seed := randomSeed(t)
+	seed := testenv.Seed(t, rand.Uint64())
 	for name := range countedLocks() {
 		t.Run(name, func(t *testing.T) {
 			for round := range uint64(rounds(1000)) {
@@ -177,7 +178,7 @@ func lockAsModelled(t *testing.T, l counted, rng *rand.Rand) {
 
 // One step after the other, a queue does what three lists say.
 func TestQueueAsModelled(t *testing.T) {
-	seed := randomSeed(t)
+	seed := testenv.Seed(t, rand.Uint64())
 	for size := range 4 {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			for round := range uint64(rounds(1000)) {

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"uringo/executor"
+	"uringo/internal/testenv"
 	"uringo/ops"
 )
 
@@ -173,27 +173,9 @@ func (l *life) check(t *mortalTask) {
 	}
 }
 
-// randomSeed returns what a random test starts from: what URINGO_SEED says, or another one each time, which is printed if the test fails.
-func randomSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("URINGO_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("URINGO_SEED=%d", seed)
-		}
-	})
-	return seed
-}
-
 // Random tasks do random things to each other until a random moment, and every one of them ends as it meant to.
 func TestRandomTasks(t *testing.T) {
-	seed := randomSeed(t)
+	seed := testenv.Seed(t, rand.Uint64())
 	everywhere(t, func(w *world) {
 		for round := range uint64(rounds(300)) {
 			rng := rand.New(rand.NewPCG(seed, round))

@@ -54,13 +54,7 @@ func TestMirror(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s := os.Getenv("URINGO_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("URINGO_SEED=%d", seed)
+	seed = testenv.Seed(t, seed)
 
 	ways := len(executors()) * (len(testenv.Engines(t)) + 1)
 	share := total/ways + 1

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -53,14 +52,7 @@ func share(t *testing.T, commit, nightly int) int {
 // repeats it.
 func random(t *testing.T) func(i int) *rand.Rand {
 	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("URINGO_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("URINGO_SEED=%d", seed)
+	seed := testenv.Seed(t, rand.Uint64())
 	return func(i int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(i))) }
 }
 
