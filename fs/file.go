@@ -32,14 +32,15 @@ type File struct {
 
 // Traits of a file. Without traitKnown, nobody has looked yet.
 const (
-	traitKnown   uint32 = 1 << iota
-	traitRegular        // a regular file: it has offsets, and its operations end by themselves, but for traitTells
-	traitDir            // a directory
-	traitStream         // a FIFO, socket, terminal or the like: no offsets
-	traitRemote         // on a file system that is not local
-	traitNoTry          // reads cannot be tried in the page cache
-	traitTells          // on a file system of the kernel's own, where a read may wait for news
-	traitLoud           // writes know no RWF_NOSIGNAL, so that one to a pipe without a reader raises SIGPIPE, which Go ignores
+	traitKnown    uint32 = 1 << iota
+	traitRegular         // a regular file: it has offsets, and its operations end by themselves, but for traitTells
+	traitDir             // a directory
+	traitStream          // a FIFO, socket, terminal or the like: no offsets
+	traitRemote          // on a file system that is not local
+	traitNoTry           // reads cannot be tried in the page cache
+	traitTells           // on a file system of the kernel's own, where a read may wait for news
+	traitNonblock        // its descriptor is non-blocking, unlike the file, see blocking
+	traitLoud            // writes know no RWF_NOSIGNAL, so that one to a pipe without a reader raises SIGPIPE, which Go ignores
 )
 
 // Open opens the named file for reading. Kernel 5.6, open(2).
@@ -137,10 +138,26 @@ func briefFile(d *driver.Driver, fd int, name string, flag int, traits uint32) *
 
 // keep makes a File for its user of what was opened briefly.
 func keep(f *File, err error) (*File, error) {
-	if err == nil {
-		f.h.Collect()
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	if err := f.blocking(); err != nil {
+		_ = unix.Close(f.h.FD) // the error that counts is err
+		return nil, pathError("open", f.name, err)
+	}
+	f.h.Collect()
+	return f, nil
+}
+
+// blocking sees to it that the descriptor is not non-blocking: it was opened so, see openAny, and the ring would refuse what has to wait for the
+// disk. Plain calls on a regular file do not look at that, so what is opened, read from the page cache and closed is spared the system call.
+func (f *File) blocking() error {
+	if f.traits.Load()&traitNonblock == 0 {
+		return nil
+	}
+	f.traits.And(^traitNonblock)
+	_, err := unix.FcntlInt(uintptr(f.h.FD), unix.F_SETFL, f.flag&(unix.O_APPEND|unix.O_DIRECT|unix.O_NOATIME))
+	return err
 }
 
 // Name returns the name that the file was opened with.

@@ -23,7 +23,8 @@ type place struct {
 	as      *driver.Personality
 }
 
-// openAt opens name, which errors show as shown. The caller closes the file before it returns, or keeps it, see keep.
+// openAt opens name, which errors show as shown. The caller closes the file before it returns, having read or written it at most, or keeps it,
+// see keep.
 //
 // A file that is opened with the rights of a personality is used with them, too.
 //
@@ -69,12 +70,16 @@ func openAny(ctx context.Context, d *driver.Driver, at place, name, shown string
 		if fd, err = awaitWriter(ctx, d, at.as, fd, flag); err != nil {
 			return nil, err
 		}
-	} else if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flag&(unix.O_APPEND|unix.O_DIRECT|unix.O_NOATIME)); err != nil {
-		_ = unix.Close(fd)
-		return nil, err
+		return briefFile(d, fd, shown, flag, traitsOf(fd, &st)), nil
 	}
-	f := briefFile(d, fd, shown, flag, traitsOf(fd, &st))
+	f := briefFile(d, fd, shown, flag, traitsOf(fd, &st)|traitNonblock)
 	f.size = int64(st.Size)
+	if f.traits.Load() != traitKnown|traitRegular|traitNonblock {
+		if err := f.blocking(); err != nil {
+			_ = unix.Close(fd)
+			return nil, err
+		}
+	}
 	return f, nil
 }
 

@@ -136,6 +136,9 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 		o.Flags |= ops.Async
 	}
 	o.Release, o.As = free, f.whose()
+	if err := f.blocking(); err != nil {
+		return done, err
+	}
 	counts := !c.MayBlock() && f.tries()
 	if counts {
 		crowd.Add(1)

@@ -282,6 +282,36 @@ func TestColdRead(t *testing.T) {
 	})
 }
 
+// TestColdWholeFile writes and reads files whole by every route, when the page cache has nothing of them.
+func TestColdWholeFile(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		want := pattern(1<<20, 7)
+		name := filepath.Join(t.TempDir(), "whole")
+		for _, r := range []fs.Route{fs.Auto, fs.Inline, fs.Ring, fs.Call} {
+			read, write := fs.Pin(fs.OpRead, r), fs.Pin(fs.OpWrite, r)
+			err := fs.WriteFile(ctx, name, want, 0o600)
+			forget(t, name)
+			b, rerr := fs.ReadFile(ctx, name)
+			if err = errors.Join(err, rerr); err != nil || !bytes.Equal(b, want) {
+				t.Errorf("%v: %d bytes, %v", r, len(b), err)
+			}
+			fs.Pin(fs.OpRead, read)
+			fs.Pin(fs.OpWrite, write)
+		}
+
+		// What is opened to stay waits for the disk on whatever route it will take.
+		f, err := fs.OpenFile(ctx, name, os.O_RDWR, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+			t.Errorf("flags of the descriptor: %#x, %v", flags, err)
+		}
+	})
+}
+
 // TestConcurrent has many tasks read and write their parts of one file, and compares with what they know.
 func TestConcurrent(t *testing.T) { // HAZARDS T25
 	each(t, func(t *testing.T, ctx context.Context) {

@@ -114,6 +114,9 @@ func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off 
 	if off >= 0 && f.known()&traitStream != 0 {
 		return 0, syscall.ESPIPE
 	}
+	if err := f.blocking(); err != nil {
+		return 0, err
+	}
 	o.Release, o.As = free, f.whose()
 	res := perform(ctx, c, r.instead(), remote, o)
 	return res.N, res.Err
