@@ -25,6 +25,8 @@ type Pool struct {
 	worker func() // work, bound once
 	people people // of whoever calls Start
 
+	posting sync.RWMutex // held, to read, from the look at closed until the result is posted: Close waits for that
+
 	mu      sync.Mutex
 	limit   int
 	live    int             // goroutines
@@ -58,7 +60,7 @@ type job struct {
 }
 
 // NewPool returns a pool that makes at most limit calls at a time. post is given every completion, once. It is called from any
-// goroutine, also from the caller's of Start and Cancel, with no lock held, and must not block.
+// goroutine, also from the caller's of Start and Cancel, and must neither block nor call the pool.
 func NewPool(table *CallTable, limit int, post func(CQE)) *Pool {
 	p := &Pool{table: table, post: post, limit: max(1, limit), waiting: map[uint64]*job{}}
 	p.worker = p.work
@@ -98,7 +100,9 @@ func (p *Pool) setLimit(n int) {
 // Close ends the pool. The caller has seen every entry complete, or does not care: what is left is cancelled, what completes later is
 // not posted, and what it created is given back. A call that hangs is left alone.
 func (p *Pool) Close() {
+	p.posting.Lock()
 	p.closed.Store(true)
+	p.posting.Unlock()
 	p.Cancel(&SQE{Op: OpAsyncCancel, OpFlags: CancelAny | CancelAll})
 	p.mu.Lock()
 	w := p.poller
@@ -267,6 +271,8 @@ func (p *Pool) perform(j *job) (res int32, done bool) {
 // The job is in no list but perhaps running.
 func (p *Pool) finish(j *job, res int32) *job {
 	e := &j.e
+	p.posting.RLock()
+	defer p.posting.RUnlock()
 	if p.closed.Load() {
 		if res >= 0 && p.inTable(e.Op) && p.table[e.Op].Drop != nil {
 			p.table[e.Op].Drop(e, res)

@@ -624,6 +624,33 @@ func TestPoolUnpollable(t *testing.T) {
 	}
 }
 
+// A completion whose post has begun is posted before Close returns: what is posted later, nobody looks at, and a descriptor in it would be lost.
+func TestPoolCloseDuringAPost(t *testing.T) {
+	g := newGate()
+	posting, closed := make(chan struct{}), make(chan struct{})
+	var late atomic.Bool
+	done := make(chan struct{})
+	p := ring.NewPool(g.table(), 1, func(ring.CQE) {
+		close(posting)
+		select {
+		case <-closed:
+			late.Store(true)
+		case <-time.After(20 * time.Millisecond): // Close waits for us
+		}
+		close(done)
+	})
+	p.Start(gated(1))
+	<-g.began
+	close(g.free)
+	<-posting
+	p.Close()
+	close(closed)
+	<-done
+	if late.Load() {
+		t.Error("Close returned in the middle of a post")
+	}
+}
+
 // Close does not wait for a call that hangs, and gives back what it creates in the end. What waits or is queued is gone.
 func TestPoolClose(t *testing.T) {
 	g, r := newGate(), newResults(t)
