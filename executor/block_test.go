@@ -270,3 +270,39 @@ func TestBlockInAQueue(t *testing.T) {
 		}
 	})
 }
+
+// Within Block, Block goes on also when all turns are taken by such as wait for theirs.
+func TestBlockWithinBlock(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			const turns = 512
+			var all []*executor.JoinHandle[int]
+			var inside sync.WaitGroup // once all are in the outer one, they enter the inner one
+			inside.Add(turns)
+			for i := range turns {
+				all = append(all, executor.Go(ctx, func(ctx context.Context) (int, error) {
+					return executor.Block(ctx, func() (int, error) {
+						inside.Done()
+						inside.Wait()
+						return executor.Block(ctx, func() (int, error) {
+							return executor.Block(ctx, func() (int, error) { return i, nil })
+						})
+					})
+				}))
+			}
+			for i, h := range all {
+				if v, err := h.Join(ctx); v != i || err != nil {
+					w.Errorf("task %d: %d, %v", i, v, err)
+				}
+			}
+			_, err := executor.Block(ctx, func() (int, error) {
+				_, err := executor.Block(ctx, func() (int, error) { leave(); return 7, nil })
+				is(w, err, executor.ErrGoexit)
+				_, err = executor.Block(ctx, func() (int, error) { culprit(errTest); return 7, nil })
+				panicked(w, err, "executor_test.culprit")
+				return 7, nil
+			})
+			return err
+		})
+	})
+}

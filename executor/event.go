@@ -201,6 +201,9 @@ func Sleep(ctx context.Context, d time.Duration) error {
 // Block runs fn, which may block on anything, on a goroutine of its own while the task waits. It returns when fn has returned: a
 // ctx that ends meanwhile does not interrupt fn. At most 512 of the tasks of one Start run theirs at once; one that still waits for its turn when
 // ctx ends does not run. A panic in fn is an error, as in a task.
+//
+// Within fn, Block needs no turn of its own: the inner function has that of the outer one, which waits for it. A goroutine that fn starts
+// has none, so fn should not wait for what such a one, or a task, does in Block: 512 that did so would wait for ever.
 func Block[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	var value T
 	t := taskOf(ctx)
@@ -209,14 +212,16 @@ func Block[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	}
 	err := ErrGoexit
 	var e Event
+	within := t != nil && t.scope.turns.mine()
 	go func() {
 		defer e.Set()
 		if t != nil {
-			if t.scope.blocking.Acquire(ctx, 1) != nil {
+			end := t.scope.turns.begin(ctx, within)
+			if end == nil {
 				err = driver.Canceled(ctx)
 				return
 			}
-			defer t.scope.blocking.Release(1)
+			defer end()
 		}
 		defer recoverInto(&err)
 		value, err = fn()

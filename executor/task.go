@@ -10,23 +10,19 @@ import (
 	"sync/atomic"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/semaphore"
 
 	"uringo/driver"
 	"uringo/internal/notify"
 )
 
-// maxBlocking bounds the goroutines that Block has at work, and so the threads they may hold.
-const maxBlocking = 512
-
 // scope is one call of Start: the tasks that must end before it returns.
 type scope struct {
-	ctx      context.Context
-	unwatch  func() bool
-	rt       Runtime
-	d        *driver.Driver
-	log      *zap.Logger
-	blocking *semaphore.Weighted
+	ctx     context.Context
+	unwatch func() bool
+	rt      Runtime
+	d       *driver.Driver
+	log     *zap.Logger
+	turns   turns
 
 	mu      sync.Mutex
 	live    map[*task]struct{}
@@ -39,7 +35,7 @@ type scope struct {
 
 func newScope(ctx context.Context, rt Runtime, o options) *scope {
 	s := &scope{ctx: ctx, rt: rt, d: rt.Driver(), log: logger(o.config), empty: make(chan struct{}),
-		blocking: semaphore.NewWeighted(maxBlocking), live: make(map[*task]struct{})}
+		turns: newTurns(), live: make(map[*task]struct{})}
 	s.unwatch = context.AfterFunc(ctx, func() { s.cancel(ctx.Err()) })
 	_, ours := rt.(native)
 	s.foreign = !ours
