@@ -70,12 +70,14 @@ var (
 	ErrChainTooLong = errors.New("uringo: chain is longer than the ring")
 
 	errChainSent   = errors.New("uringo: chain was submitted before")
+	errChainEnded  = fmt.Errorf("uringo: a chain of which a member was cancelled before: %w", syscall.ECANCELED)
 	errChainAwaits = fmt.Errorf("uringo: a chain that waits for a stream: %w", syscall.EINVAL)
 )
 
 // Submit hands the chain to the driver and returns at once. The memory of all its operations belongs to the driver until their results are
 // in. Every member gets a result, also if Submit returns an error: then it is that error, and none of them runs. An operation with invalid
-// arguments is such an error, and so is one that waits for a stream ([Stream.Ready]).
+// arguments is such an error, and so is one that waits for a stream ([Stream.Ready]), or that was cancelled before. The members of a chain that
+// is never submitted have no result, unless they are cancelled.
 func (c *Chain) Submit(d *Driver) error {
 	if c.sent {
 		return errChainSent
@@ -132,6 +134,11 @@ func (p *Pending[T]) ready(d *Driver, behind *toucher) (*Request, error) {
 	}
 	if p.op.Kind == ops.KindAwait {
 		return nil, errChainAwaits
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return nil, errChainEnded
 	}
 	p.d = d
 	p.seq = p.req.reset(&p.op.Spec, p, behind)

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"sync"
+	"syscall"
 
 	"uringo/ops"
 )
@@ -10,12 +11,12 @@ import (
 // Pending is an operation that was submitted. Its result can be had in two ways, from the channel of Done or by Wait; it is
 // the same result.
 type Pending[T any] struct {
-	d   *Driver
 	req Request
-	seq Seq
 	op  ops.Op[T]
 
 	mu     sync.Mutex
+	d      *Driver // nil for a member of a chain that was not submitted; then it stays
+	seq    Seq     // the same
 	ended  bool
 	result ops.Result[T]
 	done   chan ops.Result[T] // made by the first Done
@@ -51,7 +52,8 @@ func (p *Pending[T]) Done() <-chan ops.Result[T] {
 }
 
 // OnEnd has f called with the result as soon as that is in: now if it is there already, and otherwise on the driver goroutine, or for a
-// driver that is closed on another, such as that of whoever submits. There f must not block. It may submit what comes next.
+// driver that is closed or does not have it on another, such as that of whoever submits or cancels. There f must not block. It may submit
+// what comes next.
 func (p *Pending[T]) OnEnd(f func(ops.Result[T])) {
 	p.mu.Lock()
 	if !p.ended {
@@ -64,7 +66,7 @@ func (p *Pending[T]) OnEnd(f func(ops.Result[T])) {
 }
 
 // Wait returns the result. If ctx ends first, it cancels the operation and returns what became of it: a result that came in
-// time is delivered, and otherwise Err says why ctx ended.
+// time is delivered, and otherwise Err says why ctx ended. A member of a chain that nobody submits has no result until then.
 //
 // Wait holds up its goroutine, and all of a guest: its driver goes on, but the guest's other tasks do not run. Tasks call executor.Await.
 func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
@@ -76,16 +78,13 @@ func (p *Pending[T]) Wait(ctx context.Context) ops.Result[T] {
 	if p.wake == nil {
 		p.wake = make(chan struct{})
 	}
+	d := p.d
 	p.mu.Unlock()
-	switch d := p.d; {
-	case d == nil: // a member of a chain that was not submitted
-	case d.OnDriver():
+	if d != nil && d.OnDriver() {
 		p.pump(ctx, d)
-	default:
-		if h := d.host(); h != nil {
-			p.OnEnd(func(ops.Result[T]) { h.Poke() })
-			p.pump(ctx, h)
-		}
+	} else if h := d.host(); h != nil {
+		p.OnEnd(func(ops.Result[T]) { h.Poke() })
+		p.pump(ctx, h)
 	}
 	select {
 	case <-p.wake:
@@ -111,11 +110,16 @@ func (p *Pending[T]) pump(ctx context.Context, d *Driver) {
 	})
 }
 
-// Cancel asks for the operation to end early and returns at once. The result says whether it did (syscall.ECANCELED).
+// Cancel asks for the operation to end early and returns at once. The result says whether it did (syscall.ECANCELED). A member of a chain
+// that was not submitted ends at once, and the chain can no longer be submitted.
 func (p *Pending[T]) Cancel() {
-	if p.d != nil { // else it is a member of a chain that was not submitted
-		p.d.Cancel(&p.req, p.seq)
+	p.mu.Lock()
+	if p.d == nil {
+		p.endLocked(p.op.Result(0, syscall.ECANCELED))
+		return
 	}
+	p.mu.Unlock()
+	p.d.Cancel(&p.req, p.seq)
 }
 
 // Complete implements [Waiter].
@@ -129,6 +133,15 @@ func (p *Pending[T]) Complete(r *Request) {
 
 func (p *Pending[T]) end(r ops.Result[T]) {
 	p.mu.Lock()
+	p.endLocked(r)
+}
+
+// endLocked is end for who holds the lock, and gives that back. Of a member that is cancelled, the first end counts.
+func (p *Pending[T]) endLocked(r ops.Result[T]) {
+	if p.ended {
+		p.mu.Unlock()
+		return
+	}
 	p.result, p.ended = r, true
 	if p.done != nil {
 		p.done <- r

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -55,6 +56,58 @@ func awaits(ctx context.Context, w *world) error {
 	}
 	if _, err := canceling.Join(ctx); err != nil {
 		w.Error(err)
+	}
+	return nil
+}
+
+// A task that waits for a member of a chain that is not submitted waits for that, and no longer than its context.
+func TestAwaitUnsubmitted(t *testing.T) {
+	everywhere(t, func(w *world) { w.ok(func(ctx context.Context) error { return awaitsUnsubmitted(ctx, w) }) })
+}
+
+func awaitsUnsubmitted(ctx context.Context, w *world) error {
+	d, err := executor.DriverOf(ctx)
+	if err != nil {
+		return err
+	}
+	waits := map[string]func(context.Context, *driver.Pending[[]byte]) ops.Result[[]byte]{
+		"Await": executor.Await[[]byte],
+		"Wait":  func(ctx context.Context, p *driver.Pending[[]byte]) ops.Result[[]byte] { return p.Wait(ctx) },
+	}
+	for name, wait := range waits {
+		var c driver.Chain
+		p := driver.Link(&c, ops.ReadAt(-1, make([]byte, 4), 0))
+		ending, cancel := context.WithCancel(ctx)
+		waiting := executor.Go(ctx, task(func(context.Context) error {
+			if res := wait(ending, p); !errors.Is(res.Err, context.Canceled) || len(res.Buf) != 4 {
+				w.Errorf("%s: %+v", name, res)
+			}
+			return nil
+		}))
+		go cancel() // Wait holds all tasks of Local
+		if _, err := waiting.Join(ctx); err != nil {
+			return err
+		}
+		is(w, c.Submit(d), syscall.ECANCELED)
+
+		var later driver.Chain
+		driver.Link(&later, ops.Nop())
+		q := driver.HardLink(&later, ops.ReadAt(-1, make([]byte, 4), 0))
+		waiting = executor.Go(ctx, task(func(ctx context.Context) error {
+			is(w, wait(ctx, q).Err, syscall.EBADF)
+			return nil
+		}))
+		if name == "Await" { // other tasks run meanwhile
+			if err := executor.Yield(ctx); err != nil {
+				return err
+			}
+			is(w, later.Submit(d), nil)
+		} else {
+			go later.Submit(d)
+		}
+		if _, err := waiting.Join(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
 }
