@@ -24,7 +24,13 @@ type Received struct {
 // plain is data without anything beside it.
 func plain(b []byte) Received { return Received{chunk: driver.ChunkOf(b)} }
 
-func (m Received) parts() ops.Arrival { return m.room.Parse(m.chunk.Bytes()) }
+// parts takes the message apart. Without anything beside the data it has none.
+func (m Received) parts() (a ops.Arrival) {
+	if m.room != (ops.Room{}) {
+		a = m.room.Parse(m.chunk.Bytes())
+	}
+	return a
+}
 
 // Bytes returns the data. It must not be used after Release.
 func (m Received) Bytes() []byte {
@@ -39,9 +45,6 @@ func (m Received) Release() { m.chunk.Release() }
 
 // Addr returns where the message came from: nil with TCP, and if the sender has no address.
 func (m Received) Addr() Addr {
-	if m.room == (ops.Room{}) {
-		return nil
-	}
 	if sa := m.parts().From(); sa != nil {
 		return m.net.address(sa)
 	}
@@ -49,20 +52,10 @@ func (m Received) Addr() Addr {
 }
 
 // AddrPort is Addr for UDP, and allocates nothing. An IPv4 address on a socket for both families is IPv4. For others it is not valid.
-func (m Received) AddrPort() netip.AddrPort {
-	if m.room == (ops.Room{}) {
-		return netip.AddrPort{}
-	}
-	return withZone(m.parts().FromAddrPort())
-}
+func (m Received) AddrPort() netip.AddrPort { return withZone(m.parts().FromAddrPort()) }
 
 // Flags returns what recvmsg(2) says of the message, see [Received.Truncated].
-func (m Received) Flags() int {
-	if m.room == (ops.Room{}) {
-		return 0
-	}
-	return m.parts().Flags()
-}
+func (m Received) Flags() int { return m.parts().Flags() }
 
 // Truncated reports whether the message was longer than the room for its data, so that its end is lost.
 func (m Received) Truncated() bool { return m.Flags()&unix.MSG_TRUNC != 0 }
@@ -71,23 +64,14 @@ func (m Received) Truncated() bool { return m.Flags()&unix.MSG_TRUNC != 0 }
 func (m Received) ControlTruncated() bool { return m.Flags()&unix.MSG_CTRUNC != 0 }
 
 // OOB returns the control messages (cmsg(3)). It must not be used after Release.
-func (m Received) OOB() []byte {
-	if m.room == (ops.Room{}) {
-		return nil
-	}
-	return m.parts().OOB()
-}
+func (m Received) OOB() []byte { return m.parts().OOB() }
 
 // Control takes the control messages apart. Those of other kinds are skipped; they are in OOB. Descriptors among them are close-on-exec
 // and belong to the reader, whether or not this is called.
 func (m Received) Control() (Control, error) { return parseControl(m.OOB()) }
 
 // discard closes the descriptors of a message that nobody wants.
-func (m Received) discard() {
-	if m.room != (ops.Room{}) {
-		m.parts().Discard()
-	}
-}
+func (m Received) discard() { m.parts().Discard() }
 
 // Receives returns an iterator over the datagrams that arrive, for range. The socket has no buffer while nothing arrives: the kernel takes one
 // from the ring of buffers, which any number of sockets share; nil means the driver's own, see [driver.Driver.Buffers]. Every message
