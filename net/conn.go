@@ -53,19 +53,13 @@ func (c *Conn) Read(ctx context.Context, b []byte) (int, []byte, error) {
 	if err == nil {
 		return n, b, nil
 	}
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, c.fail("read", "recv", err)
+	return n, handle.Back(b, err), c.fail("read", "recv", err)
 }
 
 // Peek is [Conn.Read], but leaves what it received to be received again. Kernel 5.6, recv(2) with MSG_PEEK.
 func (c *Conn) Peek(ctx context.Context, b []byte) (int, []byte, error) {
 	n, err := c.receive(ctx, b, unix.MSG_PEEK, c.h.Free)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, c.fail("read", "recv", err)
+	return n, handle.Back(b, err), c.fail("read", "recv", err)
 }
 
 // ReadFull receives until b is full, and hands b back. The count says how much was received in any case; an end of the stream before
@@ -82,10 +76,7 @@ func (c *Conn) ReadFull(ctx context.Context, b []byte) (int, []byte, error) {
 		if err == io.EOF && done > 0 {
 			err = io.ErrUnexpectedEOF
 		}
-		if handle.Abandoned(err) {
-			b = nil
-		}
-		return done, b, c.fail("read", "recv", err)
+		return done, handle.Back(b, err), c.fail("read", "recv", err)
 	}
 	return done, b, nil
 }
@@ -94,10 +85,7 @@ func (c *Conn) ReadFull(ctx context.Context, b []byte) (int, []byte, error) {
 // have their turn between two parts. Allocates nothing. Kernel 5.6, send(2).
 func (c *Conn) Write(ctx context.Context, b []byte) (int, []byte, error) {
 	n, err := c.sendPart(ctx, b, c.h.Free)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, c.fail("write", "send", err)
+	return n, handle.Back(b, err), c.fail("write", "send", err)
 }
 
 // WriteAll sends all of b, and hands b back. The count says how much was sent, also with an error. Calls of WriteAll, [Conn.WriteFixedAll],
@@ -108,10 +96,7 @@ func (c *Conn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
 	if err == nil {
 		return n, b, nil
 	}
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, c.fail("write", "send", err)
+	return n, handle.Back(b, err), c.fail("write", "send", err)
 }
 
 // portion is the most that one operation on a stream sends. The kernel copies all that there is room for in one go, which may be several MiB for

@@ -21,19 +21,13 @@ func (c *Conn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, er
 	if err == nil && n == 0 && b.Len() > 0 && c.nothingIsEnd() {
 		err = io.EOF
 	}
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, c.fail("read", "recv", err)
+	return n, handle.Back(b, err), c.fail("read", "recv", err)
 }
 
 // WriteFixed is [Conn.Write] of the view of b, and hands b back; see [Conn.ReadFixed].
 func (c *Conn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
 	n, err := c.sendFixedPart(ctx, b, c.h.Free)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, c.fail("write", "send", err)
+	return n, handle.Back(b, err), c.fail("write", "send", err)
 }
 
 // sendFixedPart is sendPart of the view of b.
@@ -105,10 +99,7 @@ func (r *RingConn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed
 	if err == nil && n == 0 && b.Len() > 0 {
 		err = io.EOF
 	}
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, r.c.fail("read", "recv", err)
+	return n, handle.Back(b, err), r.c.fail("read", "recv", err)
 }
 
 // WriteFixed is [Conn.WriteFixed] by way of the ring. Allocates nothing.
@@ -120,10 +111,7 @@ func (r *RingConn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixe
 		return 0, b, r.c.fail("write", "send", err)
 	}
 	n, err := r.sendFixedPart(ctx, b, r.c.h.Free)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, r.c.fail("write", "send", err)
+	return n, handle.Back(b, err), r.c.fail("write", "send", err)
 }
 
 // sendFixedPart is sendPart of the view of b. What there is no room for waits in the operation.

@@ -270,9 +270,7 @@ func (l *Listener) accept(ctx context.Context) (fd int, remote Addr, err error) 
 			if fd, err = onRing(ctx, ops.AcceptFrom(l.h.FD, flags, peer), l.h.Free); err == nil {
 				remote = l.net.peer(peer)
 			}
-			if !handle.Abandoned(err) { // else the kernel may still write to it
-				peers.Put(peer)
-			}
+			recycle(&peers, peer, err)
 		}
 		if err == syscall.ECONNABORTED {
 			continue // reset before it was accepted: nobody's business

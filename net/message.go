@@ -82,17 +82,14 @@ func (s *endpoint) recvMsg(ctx context.Context, m *Message, flags int) error {
 	p := messages.Get().(*ops.Msg)
 	n, err := s.receiveMessage(ctx, p, m.Bufs, m.OOB, flags, s.h.Free)
 	m.N, m.OOBN, m.Flags, m.Addr = n, 0, 0, nil
-	if handle.Abandoned(err) {
-		m.Bufs, m.OOB = nil, nil
-		return s.fail("read", "recvmsg", err)
-	}
+	m.Bufs, m.OOB = handle.Back(m.Bufs, err), handle.Back(m.OOB, err)
 	if err == nil {
 		m.OOBN, m.Flags = p.OOBLen(), p.Flags()
 		if from := p.From(); from != nil {
 			m.Addr = s.net.address(from)
 		}
 	}
-	messages.Put(p)
+	recycle(&messages, p, err)
 	return s.fail("read", "recvmsg", err)
 }
 
@@ -102,11 +99,8 @@ func (s *endpoint) recvMsg(ctx context.Context, m *Message, flags int) error {
 func (s *endpoint) SendMsg(ctx context.Context, m *Message) (int, error) {
 	p := messages.Get().(*ops.Msg)
 	n, err := s.sendMessage(ctx, p, m.Bufs, m.OOB, m.Addr, s.h.Free)
-	if handle.Abandoned(err) {
-		m.Bufs, m.OOB = nil, nil
-	} else {
-		messages.Put(p)
-	}
+	m.Bufs, m.OOB = handle.Back(m.Bufs, err), handle.Back(m.OOB, err)
+	recycle(&messages, p, err)
 	return n, s.fail("write", "sendmsg", err)
 }
 
@@ -124,28 +118,27 @@ func (c *Conn) Readv(ctx context.Context, bufs [][]byte) (int, [][]byte, error) 
 	}
 	p := messages.Get().(*ops.Msg)
 	n, err := c.receiveMessage(ctx, p, bufs, nil, 0, c.h.Free)
-	if handle.Abandoned(err) {
-		bufs = nil
-	} else {
-		messages.Put(p)
-	}
-	return n, bufs, c.fail("read", "recvmsg", err)
+	recycle(&messages, p, err)
+	return n, handle.Back(bufs, err), c.fail("read", "recvmsg", err)
 }
 
 // Writev sends bufs, one after the other, once, and hands bufs back; see [Conn.Write]. It may be short. Kernel 5.3, sendmsg(2).
 func (c *Conn) Writev(ctx context.Context, bufs [][]byte) (int, [][]byte, error) {
 	p := messages.Get().(*ops.Msg)
 	n, err := c.sendMessage(ctx, p, bufs, nil, nil, c.h.Free)
-	if handle.Abandoned(err) {
-		bufs = nil
-	} else {
-		messages.Put(p)
-	}
-	return n, bufs, c.fail("write", "sendmsg", err)
+	recycle(&messages, p, err)
+	return n, handle.Back(bufs, err), c.fail("write", "sendmsg", err)
 }
 
-// messages are for operations to come. One that was abandoned stays with the kernel.
+// messages are for operations to come.
 var messages = sync.Pool{New: func() any { return new(ops.Msg) }}
+
+// recycle keeps the memory of an operation for one to come, unless the kernel has it still.
+func recycle(pool *sync.Pool, memory any, err error) {
+	if !handle.Abandoned(err) {
+		pool.Put(memory)
+	}
+}
 
 // receiveMessage receives once into bufs and oob, with the memory of p; see receive.
 func (s *socket) receiveMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob []byte, flags int, free func()) (int, error) {

@@ -54,10 +54,7 @@ var packets = sync.Pool{New: func() any { return new(packet) }}
 // The end of a datagram that is longer than b is lost; [PacketConn.RecvMsg] tells of it. Kernel 5.3, recvmsg(2).
 func (c *PacketConn) RecvFrom(ctx context.Context, b []byte) (n int, buf []byte, from Addr, err error) {
 	n, from, err = c.recvFrom(ctx, b, c.h.Free)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, from, c.fail("read", "recvmsg", err)
+	return n, handle.Back(b, err), from, c.fail("read", "recvmsg", err)
 }
 
 func (c *PacketConn) recvFrom(ctx context.Context, b []byte, free func()) (n int, from Addr, err error) {
@@ -73,9 +70,7 @@ func (c *PacketConn) recvFrom(ctx context.Context, b []byte, free func()) (n int
 			from = c.net.address(sa)
 		}
 	}
-	if !handle.Abandoned(err) {
-		packets.Put(p)
-	}
+	recycle(&packets, p, err)
 	return n, from, err
 }
 
@@ -88,14 +83,11 @@ func (c *PacketConn) RecvFromAddrPort(ctx context.Context, b []byte) (n int, buf
 	p := packets.Get().(*packet)
 	p.bufs[0] = b
 	n, err = c.receiveMessage(ctx, &p.msg, p.bufs[:], nil, 0, c.h.Free)
-	if handle.Abandoned(err) {
-		return n, nil, from, c.fail("read", "recvmsg", err)
-	}
 	if err == nil {
 		from = withZone(p.msg.FromAddrPort())
 	}
-	packets.Put(p)
-	return n, b, from, c.fail("read", "recvmsg", err)
+	recycle(&packets, p, err)
+	return n, handle.Back(b, err), from, c.fail("read", "recvmsg", err)
 }
 
 // withZone adds its zone to an address, and takes one of IPv4 for that.
@@ -111,10 +103,7 @@ func withZone(addr netip.AddrPort, zone uint32) netip.AddrPort {
 // Kernel 5.3, sendmsg(2).
 func (c *PacketConn) SendTo(ctx context.Context, b []byte, to Addr) (int, []byte, error) {
 	n, err := c.sendTo(ctx, b, to, c.h.Free)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, c.failTo(to, err)
+	return n, handle.Back(b, err), c.failTo(to, err)
 }
 
 func (c *PacketConn) sendTo(ctx context.Context, b []byte, to Addr, free func()) (int, error) {
@@ -127,9 +116,7 @@ func (c *PacketConn) sendTo(ctx context.Context, b []byte, to Addr, free func())
 	p := packets.Get().(*packet)
 	p.bufs[0] = b
 	n, err := c.sendMessage(ctx, &p.msg, p.bufs[:], nil, to, free)
-	if !handle.Abandoned(err) {
-		packets.Put(p)
-	}
+	recycle(&packets, p, err)
 	return n, err
 }
 

@@ -176,10 +176,7 @@ func (r *RingConn) Read(ctx context.Context, b []byte) (int, []byte, error) {
 		return r.c.Read(ctx, b)
 	}
 	n, err := r.receive(ctx, b)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, r.c.fail("read", "recv", err)
+	return n, handle.Back(b, err), r.c.fail("read", "recv", err)
 }
 
 func (r *RingConn) receive(ctx context.Context, b []byte) (int, error) {
@@ -215,10 +212,7 @@ func (r *RingConn) ReadFull(ctx context.Context, b []byte) (int, []byte, error) 
 		if err == io.EOF && done > 0 {
 			err = io.ErrUnexpectedEOF
 		}
-		if handle.Abandoned(err) {
-			b = nil
-		}
-		return done, b, r.c.fail("read", "recv", err)
+		return done, handle.Back(b, err), r.c.fail("read", "recv", err)
 	}
 	return done, b, nil
 }
@@ -229,10 +223,7 @@ func (r *RingConn) Write(ctx context.Context, b []byte) (int, []byte, error) {
 		return r.c.Write(ctx, b)
 	}
 	n, err := r.sendPart(ctx, b, r.c.h.Free)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, r.c.fail("write", "send", err)
+	return n, handle.Back(b, err), r.c.fail("write", "send", err)
 }
 
 // sendPart is [Conn.sendPart].
@@ -257,10 +248,7 @@ func (r *RingConn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) 
 		return r.c.WriteAll(ctx, b)
 	}
 	n, err := r.c.sendAllBy(ctx, b, func(rest []byte) (int, error) { return r.sendPart(ctx, rest, r.c.freeWrite) })
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, r.c.fail("write", "send", err)
+	return n, handle.Back(b, err), r.c.fail("write", "send", err)
 }
 
 // CloseRead is [Conn.CloseRead] by way of the ring. Kernel 5.11, shutdown(2).

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uringo/driver"
-	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -70,9 +69,7 @@ func (s *socket) rest(ctx context.Context, room ops.Room) (Received, error) {
 		if err == syscall.EAGAIN {
 			err = io.EOF
 		}
-		if !handle.Abandoned(err) { // else the kernel has it still
-			relayBuffers.Put(b)
-		}
+		recycle(&relayBuffers, b, err)
 		return Received{}, err
 	}
 	m := Received{driver.ChunkOf(bytes.Clone(got)), room, s.net.shared()}

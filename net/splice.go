@@ -216,9 +216,7 @@ func (t *transfer) byHand() error {
 	} else if err != io.EOF {
 		err = t.src.fail("read", "recv", err)
 	}
-	if !handle.Abandoned(err) { // else the kernel has it still
-		relayBuffers.Put(b)
-	}
+	recycle(&relayBuffers, b, err)
 	return err
 }
 

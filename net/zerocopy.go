@@ -21,10 +21,7 @@ import (
 // and a Config.CancelGrace lets the caller go. Close does not wait for that. Kernel 6.2, io_uring_enter(2).
 func (c *Conn) WriteZeroCopy(ctx context.Context, b []byte) (n int, buf []byte, copied bool, err error) {
 	n, copied, err = c.sendZeroCopy(ctx, b)
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, copied, c.fail("write", "send", err)
+	return n, handle.Back(b, err), copied, c.fail("write", "send", err)
 }
 
 // SendMsgZeroCopy is SendMsg without a copy of the data on the way: see [Conn.WriteZeroCopy], of which this is the form for data in pieces and
@@ -57,11 +54,8 @@ func (s *endpoint) tryMsgZeroCopy(ctx context.Context, m *Message) (int, bool, e
 	n, copied, err := lend(ctx, &s.socket, func(z *ops.ZeroCopy) ops.Op[*ops.Msg] {
 		return p.SendZC(s.h.FD, m.Bufs, m.OOB, to, unix.MSG_DONTWAIT, z)
 	})
-	if handle.Abandoned(err) {
-		m.Bufs, m.OOB = nil, nil
-	} else {
-		messages.Put(p)
-	}
+	m.Bufs, m.OOB = handle.Back(m.Bufs, err), handle.Back(m.OOB, err)
+	recycle(&messages, p, err)
 	return n, copied, err
 }
 

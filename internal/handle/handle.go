@@ -239,6 +239,14 @@ func Stays(ctx context.Context) bool {
 // Abandoned reports whether the kernel still has what was given to the operation.
 func Abandoned(err error) bool { return err != nil && errors.Is(err, driver.ErrAbandoned) }
 
+// Back is what a call hands back of what was given to it: nothing if the kernel has it still.
+func Back[B any](b B, err error) (back B) {
+	if Abandoned(err) {
+		return back
+	}
+	return b
+}
+
 // NotPerformed reports whether a driver refused an operation without starting it.
 func NotPerformed(err error) bool {
 	return err != nil && (errors.Is(err, driver.ErrClosed) || errors.Is(err, driver.ErrBroken) || errors.Is(err, driver.ErrNoDriver))
