@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -130,10 +131,26 @@ func (c *Conn) sendPart(ctx context.Context, b []byte, free func()) (int, error)
 	if !c.much(len(b)) {
 		return c.send(ctx, b, 0, free)
 	}
+	if c.h.InTable() {
+		return c.sendFromTable(ctx, b, free)
+	}
 	if Route(pins[OpWrite].Load()) == Ring {
 		return c.send(ctx, b[:min(len(b), portionInRing(ctx))], 0, free)
 	}
 	return c.attemptMuch(ctx, func() (int, error) { return ops.TrySend(c.h.FD, b[:min(len(b), portionInPlace(ctx))], 0) })
+}
+
+// sendFromTable sends a portion of b from a place in the ring's table, where no call can.
+func (c *Conn) sendFromTable(ctx context.Context, b []byte, free func()) (int, error) {
+	for w := (await{}); ; {
+		n, err := c.send(ctx, b[:min(len(b), portionInRing(ctx))], unix.MSG_DONTWAIT, free)
+		if err != syscall.EAGAIN {
+			return n, err
+		}
+		if err := w.event(ctx, &c.socket, unix.POLLOUT); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // sendAll sends all of b in its turn. free is called if the caller is let go, and gives the turn. Mostly the first operation sends it all; while

@@ -38,7 +38,12 @@ func (c *Conn) sendFixedPart(ctx context.Context, b *buf.Fixed, free func()) (in
 	if !c.much(b.Len()) {
 		return c.sendFixed(ctx, b, free)
 	}
-	if Route(pins[OpWrite].Load()) == Ring {
+	if c.h.InTable() { // what there is no room for waits in the operation
+		if err := new(await).event(ctx, &c.socket, unix.POLLOUT); err != nil {
+			return 0, err
+		}
+	}
+	if c.h.InTable() || Route(pins[OpWrite].Load()) == Ring {
 		return inPortion(ctx, b, func() (int, error) { return c.sendFixed(ctx, b, free) })
 	}
 	if !b.Pin() {
@@ -88,73 +93,6 @@ func (c *Conn) allFixed(ctx context.Context, b *buf.Fixed, send func() (int, err
 		return n, nil, c.fail("write", "send", err)
 	}
 	return n, b.View(lo, hi), c.fail("write", "send", err)
-}
-
-// ReadFixed is [Conn.ReadFixed] by way of the ring. Allocates nothing.
-func (r *RingConn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	if !r.inRing {
-		return r.c.ReadFixed(ctx, b)
-	}
-	n, err := r.fixed(ctx, OpRead, b, ops.RecvFixed, r.c.h.Free)
-	if err == nil && n == 0 && b.Len() > 0 {
-		err = io.EOF
-	}
-	return n, handle.Back(b, err), r.c.fail("read", "recv", err)
-}
-
-// WriteFixed is [Conn.WriteFixed] by way of the ring. Allocates nothing.
-func (r *RingConn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	if !r.inRing {
-		return r.c.WriteFixed(ctx, b)
-	}
-	if err := b.Usable(); err != nil {
-		return 0, b, r.c.fail("write", "send", err)
-	}
-	n, err := r.sendFixedPart(ctx, b, r.c.h.Free)
-	return n, handle.Back(b, err), r.c.fail("write", "send", err)
-}
-
-// sendFixedPart is sendPart of the view of b. What there is no room for waits in the operation.
-func (r *RingConn) sendFixedPart(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
-	if !r.c.much(b.Len()) {
-		return r.sendFixed(ctx, b, free)
-	}
-	if err := new(await).event(ctx, &r.c.socket, unix.POLLOUT); err != nil {
-		return 0, err
-	}
-	return inPortion(ctx, b, func() (int, error) { return r.sendFixed(ctx, b, free) })
-}
-
-func (r *RingConn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
-	return withoutSignal(func(send fixedOp) (int, error) { return r.fixed(ctx, OpWrite, b, send, free) })
-}
-
-// WriteFixedAll is [Conn.WriteFixedAll] by way of the ring. Allocates nothing.
-func (r *RingConn) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	if !r.inRing {
-		return r.c.WriteFixedAll(ctx, b)
-	}
-	return r.c.allFixed(ctx, b, func() (int, error) { return r.sendFixedPart(ctx, b, r.c.freeWrite) })
-}
-
-// fixed moves bytes of b once. If the caller is let go while the kernel still has b, free is called later.
-func (r *RingConn) fixed(ctx context.Context, op Operation, b *buf.Fixed, make fixedOp, free func()) (int, error) {
-	if err := b.Usable(); err != nil {
-		return 0, err
-	}
-	if b.Len() == 0 && !r.c.h.Closing() {
-		return 0, nil
-	}
-	if !b.Pin() {
-		return 0, buf.ErrReleased // just now
-	}
-	defer b.Unpin() // the driver holds it for longer, if the kernel does
-	if op == OpRead {
-		if n, err, ok := r.c.leftover(ctx, 0, b.Bytes()); ok {
-			return n, err
-		}
-	}
-	return onTable(ctx, r, make(r.c.h.FD, b), free)
 }
 
 // fixedOp makes an operation on a fixed buffer.
@@ -215,7 +153,7 @@ func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(i
 	}
 	n, err := c.try(ctx, op, func() (int, error) { return try(c.h.FD, b.Bytes(), 0) })
 	if err == syscall.EAGAIN {
-		n, err = onRing(ctx, make(c.h.FD, b), free)
+		n, err = byRing(ctx, &c.socket, make(c.h.FD, b), free)
 	}
 	return n, c.h.Settle(err, ErrClosed)
 }

@@ -39,16 +39,7 @@ func (w *await) event(ctx context.Context, s *socket, events uint32) error {
 
 // poll waits for one of the events, once.
 func (s *socket) poll(ctx context.Context, events uint32) (seen int, err error) {
-	o := ops.PollAdd(s.h.FD, events)
-	if s.h.InTable() {
-		o.Flags |= ops.Direct
-		return onDriverOf(ctx, &s.h, o, s.h.Free)
-	}
-	if !s.h.Acquire() {
-		return 0, ErrClosed
-	}
-	seen, err = onRing(ctx, o, s.h.Free)
-	return seen, s.h.Settle(err, ErrClosed)
+	return perform(ctx, s, ops.PollAdd(s.h.FD, events))
 }
 
 // queuesAtPeer reports whether sending may fail because the peer's queue is full, as packets of Unix sockets do. The ring must not send

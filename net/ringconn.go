@@ -3,16 +3,15 @@ package net
 import (
 	"context"
 	"errors"
-	"io"
 	"iter"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"uringo/buf"
 	"uringo/driver"
 	"uringo/executor"
-	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -25,8 +24,7 @@ import (
 // kernel or the portable engine, or no room in it, and for packets, a RingConn has an ordinary descriptor and
 // works all the same. Its methods may be called from several tasks at once, all of the driver whose ring it is in.
 type RingConn struct {
-	c      *Conn
-	inRing bool // c's descriptor is a place in the table
+	c *Conn // whose descriptor is a place in the table, or an ordinary one
 }
 
 var errOtherRing = errors.New("the connection is in the ring of another driver")
@@ -37,7 +35,7 @@ func newRingConn(d *driver.Driver, n network, place int, local, remote Addr) *Ri
 	c.net = n
 	c.h.OpenDirect(place, d)
 	c.h.Collect()
-	return &RingConn{c, true}
+	return &RingConn{c}
 }
 
 // AcceptRing is [Listener.Accept] into the ring's table. Kernel 6.0, accept4(2).
@@ -67,17 +65,14 @@ func (l *Listener) acceptRing(ctx context.Context) (*RingConn, error) {
 			return nil, err
 		}
 	}
-	return &RingConn{c: c}, nil
+	return &RingConn{c}, nil
 }
 
 // acceptPlace accepts a connection into the table.
 func (l *Listener) acceptPlace(ctx context.Context, peer *ops.Peer) (place int, err error) {
 	for {
-		if !l.h.Acquire() {
-			return -1, ErrClosed
-		}
-		place, err := onRing(ctx, ops.AcceptDirect(l.h.FD, unix.SOCK_NONBLOCK, peer), l.h.Free)
-		if err = l.h.Settle(err, ErrClosed); err != syscall.ECONNABORTED {
+		place, err := perform(ctx, &l.socket, ops.AcceptDirect(l.h.FD, unix.SOCK_NONBLOCK, peer))
+		if err != syscall.ECONNABORTED {
 			return place, err
 		}
 	}
@@ -111,7 +106,7 @@ func (dl *Dialer) DialRing(ctx context.Context, network, address string) (*RingC
 		return nil, err
 	}
 	if d, err := executor.DriverOf(ctx); err == nil && d != c.h.Driver {
-		return &RingConn{c: c}, nil
+		return &RingConn{c}, nil
 	}
 	return c.IntoRing(dl.on(ctx))
 }
@@ -122,13 +117,16 @@ func (dl *Dialer) DialRing(ctx context.Context, network, address string) (*RingC
 func (c *Conn) IntoRing(ctx context.Context) (*RingConn, error) {
 	if c.h.Driver.Engine() != driver.Uring || c.net.queuesAtPeer() || c.net.typ == unix.SOCK_DGRAM ||
 		c.lingers() || c.adapter.Load() != nil || c.hasLeftover() {
-		return &RingConn{c: c}, nil
+		return &RingConn{c}, nil
 	}
-	place, err := onDriverOf(ctx, &c.h, ops.PutDirect(c.h.FD), c.h.Free)
+	place, err := 0, c.sameDriver(ctx)
+	if err == nil {
+		place, err = perform(ctx, &c.socket, ops.PutDirect(c.h.FD))
+	}
 	switch err {
 	case nil:
 	case syscall.ENFILE, syscall.ENXIO, syscall.EOPNOTSUPP, syscall.EINVAL:
-		return &RingConn{c: c}, nil
+		return &RingConn{c}, nil
 	default:
 		_ = c.Close(context.WithoutCancel(ctx)) // the error that counts is the other
 		return nil, c.fail("file", "files_update", err)
@@ -141,28 +139,17 @@ func (c *Conn) IntoRing(ctx context.Context) (*RingConn, error) {
 	return r, nil
 }
 
-// onDriverOf performs an operation on or with the descriptor of h, by the driver of h.
-func onDriverOf[T any](ctx context.Context, h *handle.Handle, o ops.Op[T], free func()) (int, error) {
-	if d, err := executor.DriverOf(ctx); err != nil {
-		return 0, err
-	} else if d != h.Driver {
-		return 0, errOtherRing // there, the number of a place would mean another socket
+// sameDriver refuses the use of another ring than the socket's: there, the number of a place would mean another socket.
+func (s *socket) sameDriver(ctx context.Context) error {
+	d, err := executor.DriverOf(ctx)
+	if err == nil && d != s.h.Driver {
+		err = errOtherRing
 	}
-	if !h.Acquire() {
-		return 0, ErrClosed
-	}
-	n, err := onRing(ctx, o, free)
-	return n, h.Settle(err, ErrClosed)
-}
-
-// onTable performs an operation on the connection in the table.
-func onTable[T any](ctx context.Context, r *RingConn, o ops.Op[T], free func()) (int, error) {
-	o.Flags |= ops.Direct
-	return onDriverOf(ctx, &r.c.h, o, free)
+	return err
 }
 
 // InRing reports whether the connection is in the ring's table, and has no descriptor.
-func (r *RingConn) InRing() bool { return r.inRing }
+func (r *RingConn) InRing() bool { return r.c.h.InTable() }
 
 // LocalAddr returns the address of this end; of an accepted connection in the table that of the listener. It must not be modified.
 func (r *RingConn) LocalAddr() Addr { return r.c.local }
@@ -171,27 +158,7 @@ func (r *RingConn) LocalAddr() Addr { return r.c.local }
 func (r *RingConn) RemoteAddr() Addr { return r.c.remote }
 
 // Read is [Conn.Read] by way of the ring. Allocates nothing.
-func (r *RingConn) Read(ctx context.Context, b []byte) (int, []byte, error) {
-	if !r.inRing {
-		return r.c.Read(ctx, b)
-	}
-	n, err := r.receive(ctx, b)
-	return n, handle.Back(b, err), r.c.fail("read", "recv", err)
-}
-
-func (r *RingConn) receive(ctx context.Context, b []byte) (int, error) {
-	if len(b) == 0 && !r.c.h.Closing() {
-		return 0, nil // the kernel would wait all the same
-	}
-	if n, err, ok := r.c.leftover(ctx, 0, b); ok {
-		return n, err
-	}
-	n, err := onTable(ctx, r, ops.Recv(r.c.h.FD, b, 0), r.c.h.Free)
-	if n == 0 && err == nil {
-		err = io.EOF
-	}
-	return n, err
-}
+func (r *RingConn) Read(ctx context.Context, b []byte) (int, []byte, error) { return r.c.Read(ctx, b) }
 
 // Receives is [Conn.Receives]. What an iteration leaves over comes next, from Read or Receives, and after Install from the Conn.
 func (r *RingConn) Receives(ctx context.Context, from *driver.BufferRing) iter.Seq2[driver.Chunk, error] {
@@ -200,60 +167,37 @@ func (r *RingConn) Receives(ctx context.Context, from *driver.BufferRing) iter.S
 
 // ReadFull is [Conn.ReadFull] by way of the ring. Allocates nothing.
 func (r *RingConn) ReadFull(ctx context.Context, b []byte) (int, []byte, error) {
-	if !r.inRing {
-		return r.c.ReadFull(ctx, b)
-	}
-	done := 0
-	for done < len(b) {
-		n, err := r.receive(ctx, b[done:])
-		if done += n; err == nil {
-			continue
-		}
-		if err == io.EOF && done > 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		return done, handle.Back(b, err), r.c.fail("read", "recv", err)
-	}
-	return done, b, nil
+	return r.c.ReadFull(ctx, b)
 }
 
 // Write is [Conn.Write] by way of the ring. Allocates nothing.
 func (r *RingConn) Write(ctx context.Context, b []byte) (int, []byte, error) {
-	if !r.inRing {
-		return r.c.Write(ctx, b)
-	}
-	n, err := r.sendPart(ctx, b, r.c.h.Free)
-	return n, handle.Back(b, err), r.c.fail("write", "send", err)
-}
-
-// sendPart is [Conn.sendPart].
-func (r *RingConn) sendPart(ctx context.Context, b []byte, free func()) (int, error) {
-	if !r.c.much(len(b)) {
-		return onTable(ctx, r, ops.Send(r.c.h.FD, b, 0), free)
-	}
-	for w := (await{}); ; {
-		n, err := onTable(ctx, r, ops.Send(r.c.h.FD, b[:min(len(b), portionInRing(ctx))], unix.MSG_DONTWAIT), free)
-		if err != syscall.EAGAIN {
-			return n, err
-		}
-		if err := w.event(ctx, &r.c.socket, unix.POLLOUT); err != nil {
-			return 0, err
-		}
-	}
+	return r.c.Write(ctx, b)
 }
 
 // WriteAll is [Conn.WriteAll] by way of the ring. Allocates nothing.
 func (r *RingConn) WriteAll(ctx context.Context, b []byte) (int, []byte, error) {
-	if !r.inRing {
-		return r.c.WriteAll(ctx, b)
-	}
-	n, err := r.c.sendAllBy(ctx, b, func(rest []byte) (int, error) { return r.sendPart(ctx, rest, r.c.freeWrite) })
-	return n, handle.Back(b, err), r.c.fail("write", "send", err)
+	return r.c.WriteAll(ctx, b)
+}
+
+// ReadFixed is [Conn.ReadFixed] by way of the ring. Allocates nothing.
+func (r *RingConn) ReadFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+	return r.c.ReadFixed(ctx, b)
+}
+
+// WriteFixed is [Conn.WriteFixed] by way of the ring. Allocates nothing.
+func (r *RingConn) WriteFixed(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+	return r.c.WriteFixed(ctx, b)
+}
+
+// WriteFixedAll is [Conn.WriteFixedAll] by way of the ring. Allocates nothing.
+func (r *RingConn) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
+	return r.c.WriteFixedAll(ctx, b)
 }
 
 // CloseRead is [Conn.CloseRead] by way of the ring. Kernel 5.11, shutdown(2).
 func (r *RingConn) CloseRead(ctx context.Context) error {
-	if !r.inRing {
+	if !r.InRing() {
 		return r.c.CloseRead()
 	}
 	return r.shutdown(ctx, unix.SHUT_RD)
@@ -261,14 +205,14 @@ func (r *RingConn) CloseRead(ctx context.Context) error {
 
 // CloseWrite is [Conn.CloseWrite] by way of the ring. Kernel 5.11, shutdown(2).
 func (r *RingConn) CloseWrite(ctx context.Context) error {
-	if !r.inRing {
+	if !r.InRing() {
 		return r.c.CloseWrite()
 	}
 	return r.shutdown(ctx, unix.SHUT_WR)
 }
 
 func (r *RingConn) shutdown(ctx context.Context, how int) error {
-	_, err := onTable(ctx, r, ops.Shutdown(r.c.h.FD, how), r.c.h.Free)
+	_, err := perform(ctx, &r.c.socket, ops.Shutdown(r.c.h.FD, how))
 	return r.c.fail("close", "shutdown", err)
 }
 
@@ -277,8 +221,8 @@ func (r *RingConn) shutdown(ctx context.Context, how int) error {
 func (r *RingConn) Install(ctx context.Context) (*Conn, error) {
 	var fd int
 	var err error
-	if r.inRing {
-		fd, err = onTable(ctx, r, ops.InstallDirect(r.c.h.FD), r.c.h.Free)
+	if r.InRing() {
+		fd, err = perform(ctx, &r.c.socket, ops.InstallDirect(r.c.h.FD))
 	} else if !r.c.h.Acquire() {
 		err = ErrClosed
 	} else {
@@ -294,19 +238,4 @@ func (r *RingConn) Install(ctx context.Context) (*Conn, error) {
 }
 
 // Close closes the connection; see [Conn.Close]. A RingConn that is dropped without Close is closed in the background.
-func (r *RingConn) Close(ctx context.Context) error {
-	if !r.inRing {
-		return r.c.Close(ctx)
-	}
-	first, err := r.c.h.Shut(ctx)
-	if in := r.c.inbox.Load(); in != nil {
-		in.forget()
-	}
-	switch {
-	case !first:
-		err = ErrClosed
-	case err == nil:
-		err = r.c.h.ClosePlace(ctx)
-	}
-	return r.c.fail("close", "close", err)
-}
+func (r *RingConn) Close(ctx context.Context) error { return r.c.Close(ctx) }

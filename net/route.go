@@ -84,6 +84,32 @@ func onRing[T any](ctx context.Context, o ops.Op[T], free func()) (int, error) {
 	return executor.Perform(ctx, &o.Spec)
 }
 
+// byRing is onRing for an operation on the socket.
+func byRing[T any](ctx context.Context, s *socket, o ops.Op[T], free func()) (int, error) {
+	if err := s.direct(ctx, &o.Spec); err != nil {
+		return 0, err
+	}
+	return onRing(ctx, o, free)
+}
+
+// direct has an operation look for the socket where it is: in the table of its driver's ring, or among the descriptors of the process.
+func (s *socket) direct(ctx context.Context, o *ops.Spec) error {
+	if !s.h.InTable() {
+		return nil
+	}
+	o.Flags |= ops.Direct
+	return s.sameDriver(ctx)
+}
+
+// perform is byRing with a reference of its own.
+func perform[T any](ctx context.Context, s *socket, o ops.Op[T]) (int, error) {
+	if !s.h.Acquire() {
+		return 0, ErrClosed
+	}
+	n, err := byRing(ctx, s, o, s.h.Free)
+	return n, s.h.Settle(err, ErrClosed)
+}
+
 // patient reports whether ctx is that of a caller who stays. The calls of the standard library's shapes, which work under deadlines, always do.
 func patient(ctx context.Context) bool {
 	_, shaped := ctx.(*untilDeadline)
@@ -106,6 +132,9 @@ func toEnd[T any](ctx context.Context, d *driver.Driver, o ops.Op[T]) (n int, er
 func (s *socket) try(ctx context.Context, op Operation, f func() (int, error)) (int, error) {
 	if ctx.Err() != nil {
 		return 0, driver.Canceled(ctx)
+	}
+	if s.h.InTable() {
+		return 0, syscall.EAGAIN // no call finds it there
 	}
 	c := executor.CallerOf(ctx)
 	if s.choose(c, op) != Inline {

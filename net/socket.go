@@ -121,6 +121,8 @@ func (s *socket) closeAfter(ctx context.Context, last func()) error {
 	case !first:
 		err = ErrClosed
 	case err != nil:
+	case s.h.InTable():
+		err = s.h.ClosePlace(ctx)
 	case s.slow.Load() && handle.Lingers(s.h.FD):
 		err = s.h.CloseApart(ctx, nil)
 	default:
@@ -165,7 +167,9 @@ func (s *socket) receive(ctx context.Context, b []byte, flags int, free func()) 
 	if err == syscall.EAGAIN {
 		o := ops.Recv(s.h.FD, b, flags)
 		o.Release, o.Patient = free, patient(ctx)
-		n, err = executor.Perform(ctx, &o.Spec)
+		if err = s.direct(ctx, &o.Spec); err == nil {
+			n, err = executor.Perform(ctx, &o.Spec)
+		}
 	}
 	if err != nil {
 		return n, s.h.Settle(err, ErrClosed)
@@ -202,7 +206,9 @@ func (s *socket) send(ctx context.Context, b []byte, flags int, free func()) (in
 		o := ops.Send(s.h.FD, b, flags)
 		o.NotUnixgram()
 		o.Release, o.Patient = free, patient(ctx)
-		n, err = executor.Perform(ctx, &o.Spec)
+		if err = s.direct(ctx, &o.Spec); err == nil {
+			n, err = executor.Perform(ctx, &o.Spec)
+		}
 	}
 	if err != nil {
 		return n, s.h.Settle(err, ErrClosed)
