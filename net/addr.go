@@ -215,9 +215,12 @@ func bind(fd int, sa unix.Sockaddr) error {
 	return sysError("bind", unix.Bind(fd, sa))
 }
 
-// connectUnix is bind for connecting.
-func connectUnix(fd int, name string) error {
-	return syscall.Connect(fd, &syscall.SockaddrUnix{Name: name})
+// connect is bind for connecting, to who need not be waited for.
+func connect(fd int, sa unix.Sockaddr) error {
+	if u, ok := sa.(*unix.SockaddrUnix); ok {
+		return syscall.Connect(fd, &syscall.SockaddrUnix{Name: u.Name})
+	}
+	return unix.Connect(fd, sa)
 }
 
 // hasIP reports whether an address says more than any.

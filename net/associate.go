@@ -23,20 +23,15 @@ type addresses struct{ local, remote Addr }
 // sockets; Unix sockets lose it when the peer changes. That nobody is there is an error of receiving and sending with UDP
 // (ECONNREFUSED), and of Connect with Unix sockets. Operations that wait go on. With an error, the socket has the peer that it had. connect(2).
 func (c *PacketConn) Connect(to Addr) error {
-	err := c.change(func(fd int) (*addresses, error) {
+	err := c.change(func(fd int) error {
 		sa, err := c.destination(to)
-		if err != nil {
-			return c.peer.now.Load(), err
+		if err == nil {
+			err = connect(fd, sa)
 		}
-		if u, ok := sa.(*unix.SockaddrUnix); ok {
-			err = connectUnix(fd, u.Name)
-		} else {
-			err = unix.Connect(fd, sa)
+		if err == nil {
+			c.peer.now.Store(&addresses{c.net.localAddr(fd), to})
 		}
-		if err != nil {
-			return c.peer.now.Load(), err
-		}
-		return &addresses{c.net.localAddr(fd), to}, nil
+		return err
 	})
 	return opError("dial", "connect", c.net.name, c.local, to, err)
 }
@@ -48,27 +43,26 @@ func (c *PacketConn) Connect(to Addr) error {
 // else may take the port: then the error is EADDRINUSE, and the socket is to be closed. SO_BINDTODEVICE is undone. A Unix socket loses what it
 // had received, and a peer that is connected to it learns of that (ECONNRESET). connect(2) with AF_UNSPEC.
 func (c *PacketConn) Disconnect() error {
-	err := c.change(func(fd int) (*addresses, error) {
+	err := c.change(func(fd int) error {
 		if err := ops.Disconnect(fd); err != nil {
-			return c.peer.now.Load(), sysError("connect", err)
+			return err
 		}
 		_, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) // which clears it
-		return nil, c.bindAgain(fd)
+		c.peer.now.Store(nil)
+		return c.bindAgain(fd)
 	})
 	return c.fail("close", "connect", err)
 }
 
-// change has f change the peer, and say which it is.
-func (c *PacketConn) change(f func(fd int) (*addresses, error)) error {
+// change has f change the peer.
+func (c *PacketConn) change(f func(fd int) error) error {
 	if !c.h.Acquire() {
 		return ErrClosed
 	}
 	defer c.h.Release()
 	c.peer.mu.Lock()
 	defer c.peer.mu.Unlock()
-	now, err := f(c.h.FD)
-	c.peer.now.Store(now)
-	return err
+	return f(c.h.FD)
 }
 
 // bindAgain gives a socket the port again that the kernel had chosen for it, and took away.

@@ -173,20 +173,6 @@ func (c *Conn) sendAll(ctx context.Context, b []byte, free func()) (done int, er
 	return done, err
 }
 
-// sendAllBy is sendAll by a function that sends once, not necessarily all.
-func (c *Conn) sendAllBy(ctx context.Context, b []byte, send func([]byte) (int, error)) (done int, err error) {
-	if err := c.writes.Lock(ctx); err != nil {
-		return 0, err
-	}
-	if done, err = send(b); err == nil && done < len(b) {
-		done, err = sendRest(b, done, send)
-	}
-	if !handle.Abandoned(err) {
-		c.writes.Unlock()
-	}
-	return done, err
-}
-
 // sendRest sends what the first operation did not, and returns how much was sent in all.
 func sendRest(b []byte, done int, send func([]byte) (int, error)) (int, error) {
 	for n := done; done < len(b); done += n {

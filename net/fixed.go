@@ -73,25 +73,24 @@ func (c *Conn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, e
 
 // WriteFixedAll is [Conn.WriteAll] of the view of b, and hands b back with the view that it had; see [Conn.ReadFixed].
 func (c *Conn) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed, error) {
-	return c.allFixed(ctx, b, func() (int, error) { return c.sendFixedPart(ctx, b, c.freeWrite) })
-}
-
-// allFixed sends all of the view of b by send, which sends once.
-func (c *Conn) allFixed(ctx context.Context, b *buf.Fixed, send func() (int, error)) (int, *buf.Fixed, error) {
 	if err := b.Usable(); err != nil {
 		return 0, b, c.fail("write", "send", err)
 	}
 	lo, hi := b.Bounds()
-	at := lo
-	n, err := c.sendAllBy(ctx, b.Bytes(), func(rest []byte) (int, error) {
-		b.View(at, at+len(rest))
-		n, err := send()
-		at += n
-		return n, err
-	})
+	all := b.Bytes()
+	if err := c.writes.Lock(ctx); err != nil {
+		return 0, b, c.fail("write", "send", err)
+	}
+	n, err := c.sendFixedPart(ctx, b, c.freeWrite)
+	if err == nil && n < len(all) {
+		n, err = sendRest(all, n, func(rest []byte) (int, error) {
+			return c.sendFixedPart(ctx, b.View(hi-len(rest), hi), c.freeWrite)
+		})
+	}
 	if handle.Abandoned(err) {
 		return n, nil, c.fail("write", "send", err)
 	}
+	c.writes.Unlock()
 	return n, b.View(lo, hi), c.fail("write", "send", err)
 }
 

@@ -20,18 +20,33 @@ import (
 // When ctx ends before the bytes are sent, nothing is; afterwards nothing but the peer, or the end of the connection, hastens the return,
 // and a Config.CancelGrace lets the caller go. Close does not wait for that. Kernel 6.2, io_uring_enter(2).
 func (c *Conn) WriteZeroCopy(ctx context.Context, b []byte) (n int, buf []byte, copied bool, err error) {
-	n, copied, err = c.sendZeroCopy(ctx, b)
-	return n, handle.Back(b, err), copied, c.fail("write", "send", err)
+	if c.net.proto != "unix" && len(b) > 0 {
+		n, copied, err = lend(ctx, &c.socket, func(z *ops.ZeroCopy) ops.Op[[]byte] {
+			return ops.SendZC(c.h.FD, b, unix.MSG_DONTWAIT, z)
+		})
+		if !mustCopy(err) {
+			return n, handle.Back(b, err), copied, c.fail("write", "send", err)
+		}
+	}
+	n, err = c.sendPart(ctx, b, c.h.Free)
+	return n, handle.Back(b, err), true, c.fail("write", "send", err)
+}
+
+// mustCopy reports whether a send failed for want of a way, or of memory, to do without a copy. If it is something else that is wrong, that shows when
+// it is sent with one.
+func mustCopy(err error) bool {
+	switch err {
+	case syscall.EOPNOTSUPP, syscall.EINVAL, syscall.ENOMEM, syscall.ENOBUFS:
+		return true
+	}
+	return false
 }
 
 // SendMsgZeroCopy is SendMsg without a copy of the data on the way: see [Conn.WriteZeroCopy], of which this is the form for data in pieces and
 // for datagrams with a destination. Kernel 6.2, sendmsg(2), io_uring_enter(2).
 func (s *endpoint) SendMsgZeroCopy(ctx context.Context, m *Message) (n int, copied bool, err error) {
 	if s.net.proto != "unix" && lengthOf(m.Bufs) > 0 {
-		n, copied, err = s.tryMsgZeroCopy(ctx, m)
-		switch err {
-		case syscall.EOPNOTSUPP, syscall.EINVAL, syscall.ENOMEM, syscall.ENOBUFS:
-		default:
+		if n, copied, err = s.tryMsgZeroCopy(ctx, m); !mustCopy(err) {
 			return n, copied, s.fail("write", "sendmsg", err)
 		}
 	}
@@ -57,24 +72,6 @@ func (s *endpoint) tryMsgZeroCopy(ctx context.Context, m *Message) (int, bool, e
 	m.Bufs, m.OOB = handle.Back(m.Bufs, err), handle.Back(m.OOB, err)
 	recycle(&messages, p, err)
 	return n, copied, err
-}
-
-func (c *Conn) sendZeroCopy(ctx context.Context, b []byte) (int, bool, error) {
-	if c.net.proto != "unix" && len(b) > 0 {
-		n, copied, err := c.tryZeroCopy(ctx, b)
-		switch err {
-		case syscall.EOPNOTSUPP, syscall.EINVAL, syscall.ENOMEM, syscall.ENOBUFS:
-		default:
-			return n, copied, err
-		}
-	}
-	n, err := c.sendPart(ctx, b, c.h.Free)
-	return n, true, err
-}
-
-// tryZeroCopy sends once, if that can be done without a copy.
-func (c *Conn) tryZeroCopy(ctx context.Context, b []byte) (int, bool, error) {
-	return lend(ctx, &c.socket, func(z *ops.ZeroCopy) ops.Op[[]byte] { return ops.SendZC(c.h.FD, b, unix.MSG_DONTWAIT, z) })
 }
 
 // lend performs a zero-copy send that does not wait, as soon as there is room.
