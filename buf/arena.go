@@ -98,15 +98,11 @@ func (a *Arena) Close() error {
 	return a.unmap()
 }
 
-// hold counts a buffer that is out. It is false if the arena is closed.
-func (a *Arena) hold() bool {
+// hold counts a buffer that is out, of an arena that is not closed.
+func (a *Arena) hold() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed {
-		return false
-	}
 	a.out++
-	return true
 }
 
 // drop undoes hold.
@@ -137,7 +133,7 @@ func (a *Arena) unmap() error {
 func (a *Arena) Memory() []byte { return a.mem }
 
 // OnClose has f called once the arena's memory is gone, unless key is forgotten before with [Arena.Forget]. It is for drivers, which have
-// registered the memory. f must not block. If the arena is closed already, f is not called and OnClose returns false.
+// registered the memory. f must not block. If the memory is gone already, f is not called and OnClose returns false.
 func (a *Arena) OnClose(key any, f func()) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -217,8 +217,8 @@ func (h *Handle) CloseApart(ctx context.Context, first func()) error {
 		err = h.Close()
 		done.Set()
 	}()
-	if err := done.Wait(ctx); err != nil {
-		return err
+	if early := done.Wait(ctx); early != nil {
+		return early
 	}
 	return err
 }
