@@ -65,6 +65,19 @@ func networkOf(domain, typ int) (network, error) {
 	return networks[i], nil
 }
 
+// has reports whether an address is of the network's kind.
+func (n network) has(a Addr) bool {
+	switch a.(type) {
+	case *TCPAddr:
+		return n.proto == "tcp"
+	case *UDPAddr:
+		return n.proto == "udp"
+	case *UnixAddr:
+		return n.proto == "unix"
+	}
+	return false
+}
+
 // takes reports whether addresses like ip are of the network.
 func (n network) takes(ip netip.Addr) bool {
 	return n.only == 0 || ip.Is4() == (n.only == '4')

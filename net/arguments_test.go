@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	stdnet "net"
 	"os"
 	"path/filepath"
@@ -103,6 +104,35 @@ func TestBadAddresses(t *testing.T) {
 			if err := c.Close(ctx); err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// TestAddressOnStream sends to an address on a connection, which sends to its peer alone: it is refused, and nothing is sent.
+func TestAddressOnStream(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, network := range []string{"tcp", "unix", "unixpacket"} {
+			c, s := connect(t, ctx, network)
+			if c == nil {
+				return
+			}
+			for _, to := range []net.Addr{c.RemoteAddr(), &net.TCPAddr{IP: stdnet.IPv4(127, 0, 0, 1), Port: 7},
+				&net.UDPAddr{IP: stdnet.IPv4(127, 0, 0, 1), Port: 7}, &net.UnixAddr{Name: "@nobody"}} {
+				m := &net.Message{Bufs: [][]byte{[]byte("lost")}, Addr: to}
+				if n, err := c.SendMsg(ctx, m); n != 0 || err == nil {
+					t.Errorf("%s: SendMsg to %T = %d, %v", network, to, n, err)
+				}
+				if n, _, err := c.SendMsgZeroCopy(ctx, m); n != 0 || err == nil {
+					t.Errorf("%s: SendMsgZeroCopy to %T = %d, %v", network, to, n, err)
+				}
+			}
+			if err := c.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			if n, _, err := s.Read(ctx, make([]byte, 9)); n != 0 || err != io.EOF {
+				t.Errorf("%s: Read = %d, %v", network, n, err)
+			}
+			closeAll(t, ctx, s)
 		}
 	})
 }

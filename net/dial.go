@@ -151,25 +151,14 @@ func (dl *Dialer) end(now time.Time) time.Time {
 	return end
 }
 
-var errMismatchedLocal = errors.New("mismatched local address type")
-
 // suitable leaves out the addresses that cannot be reached from the local one, and makes of those without an IP this machine's.
 func (dl *Dialer) suitable(n network, addrs []Addr) ([]Addr, error) {
 	local := netip.Addr{}
 	if dl.LocalAddr != nil {
-		switch a := dl.LocalAddr.(type) {
-		case *TCPAddr, *UDPAddr:
-			if a.Network() != n.proto {
-				return nil, &stdnet.AddrError{Err: errMismatchedLocal.Error(), Addr: a.String()}
-			}
-			local, _, _ = ipOf(a)
-		case *UnixAddr:
-			if n.proto != "unix" {
-				return nil, &stdnet.AddrError{Err: errMismatchedLocal.Error(), Addr: a.String()}
-			}
-		default:
-			return nil, &stdnet.AddrError{Err: errMismatchedLocal.Error(), Addr: a.String()}
+		if !n.has(dl.LocalAddr) {
+			return nil, &stdnet.AddrError{Err: "mismatched local address type", Addr: dl.LocalAddr.String()}
 		}
+		local, _, _ = ipOf(dl.LocalAddr)
 	}
 	if n.proto == "unix" {
 		return addrs, nil

@@ -19,8 +19,8 @@ type Message struct {
 	Bufs [][]byte
 	OOB  []byte
 
-	// Addr is where the message came from or is to go. A connected socket needs none, and of received messages TCP tells none;
-	// others name the peer, if that has an address.
+	// Addr is where the message came from or is to go. A connected socket needs none, and one that is not for datagrams takes none
+	// (EISCONN). Of received messages TCP tells none; others name the peer, if that has an address.
 	Addr Addr
 
 	// N and OOBN say how many bytes of data and of control messages were received.

@@ -5,6 +5,7 @@ import (
 	stdnet "net"
 	"net/netip"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -135,17 +136,17 @@ func (c *PacketConn) failTo(to Addr, err error) error {
 
 // destination returns an address to send to in the kernel's form.
 func (s *socket) destination(to Addr) (unix.Sockaddr, error) {
-	if none(to) {
+	switch {
+	case none(to):
 		return nil, errMissingAddress
+	case !s.net.has(to):
+		return nil, &stdnet.AddrError{Err: "mismatched address type", Addr: to.String()}
+	case s.net.typ != unix.SOCK_DGRAM:
+		return nil, syscall.EISCONN // TCP and unixpacket would send to the peer, and say nothing
 	}
 	family := unix.AF_INET6
 	if ip, _, _ := ipOf(s.local); ip.Is4() {
 		family = unix.AF_INET
-	}
-	_, isUnix := to.(*UnixAddr)
-	_, isUDP := to.(*UDPAddr)
-	if isUnix != (s.net.proto == "unix") || !isUnix && !isUDP {
-		return nil, &stdnet.AddrError{Err: "mismatched address type", Addr: to.String()}
 	}
 	return sockaddr(to, family)
 }
