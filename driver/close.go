@@ -204,7 +204,7 @@ func (d *Driver) finish() {
 		close(d.done)
 	}()
 	// From here on senders empty the channel themselves; what came before this moment is ours to empty.
-	d.hope = 0 // no Rush
+	d.dashing.hope = 0 // no Rush
 	d.status.Store(dead)
 	d.sweeping.Lock()
 	d.sweepLocked()

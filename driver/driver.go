@@ -120,14 +120,13 @@ type Driver struct {
 	gaveWay   uint64            // told and took, as of the last giveWay
 	lastShare int64             // the clock when others last had a turn, see share
 	longTurn  bool              // giving way took long, the last time
-	hope      int               // see dash
-	dull      int               // how often there was none
-	crowd     int               // see linger
+	dashing   habit             // submitting without waiting
+	lingering habit             // waiting for company
+	spinning  habit             // looking out for news
 	load      [3]metrics.Sample // see needed
 	open      bool              // the kernel shows completions without being entered
 	spins     bool              // see spin
 	doze      doze
-	spinHope  int
 	plugged   int // for a block device, and not submitted
 	piece     int // how many of those are submitted early, see unplug
 }

@@ -43,10 +43,10 @@ func (d *Driver) Issue(r *Request) {
 func (d *Driver) Rush(r *Request) bool {
 	told := d.told
 	d.Issue(r)
-	if d.hope == 0 || d.until != nil || d.broken != nil || len(d.intake) > 0 {
+	if d.dashing.hope == 0 || d.until != nil || d.broken != nil || len(d.intake) > 0 {
 		return false
 	}
-	if d.passes++; d.passes%dashEvery == 0 {
+	if d.passes++; d.passes%mostRushes == 0 {
 		d.tick()
 		return false // to the end of the pass, for all that is done there
 	}
@@ -54,6 +54,9 @@ func (d *Driver) Rush(r *Request) bool {
 	d.inside(func(d *Driver) { dashed = d.dash() })
 	return dashed && d.told == told+1 && r.state == stateIdle && len(d.flush) == 0
 }
+
+// mostRushes is in how many passes there is one whole one.
+const mostRushes = 61
 
 // refusal is the error of requests that come too late.
 func (d *Driver) refusal() error {

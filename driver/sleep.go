@@ -123,9 +123,9 @@ const longTurn = 100 * time.Microsecond
 
 // spin looks out for news for about as long as to sleep in the kernel and be woken would take, and reports whether there is some. To be woken
 // takes a processor's time of whoever does it, too: a peer on this machine, or a goroutine. But where news takes longer, looking out is lost
-// time, so the driver remembers how it went.
+// time, so it is a habit that has to pay every third time.
 func (d *Driver) spin() bool {
-	if !d.spins || d.spinHope == 0 && d.ring.Waits%spinEvery != 0 {
+	if !d.spins || !d.spinning.due() {
 		return false
 	}
 	told := d.told
@@ -134,65 +134,43 @@ func (d *Driver) spin() bool {
 		d.submit() // which enters the kernel only when something is queued, or it keeps something for us
 		if d.ring.Ready() || d.told != told || len(d.intake) > 0 || !d.sleepy() {
 			d.stats.Spins++
-			d.spinHope = min(spinHope, d.spinHope+2)
+			d.spinning.paid(2)
 			return true
 		}
 	}
-	d.spinHope = max(0, d.spinHope-1)
+	d.spinning.failed()
 	return false
 }
 
-const (
-	spinHope  = 8  // how many failures until it no longer tries, at most
-	spinEvery = 61 // how often it tries all the same; a prime, or where some waits are short and some long, it might always be the turn of the latter
-)
-
 // linger lets other goroutines run before the driver acts on the request that woke it: the scheduler runs it next after the sender,
 // and who is ready behind that one often wants to submit, too. One enter for all of them is worth a trip through the scheduler;
-// for a single submitter it is not, so the driver remembers how it went.
+// for a single submitter it is not.
 func (d *Driver) linger() {
-	if d.crowd == 0 && d.stats.Parks%lingerEvery != 0 {
+	if !d.lingering.due() {
 		return
 	}
 	runtime.Gosched()
 	if len(d.intake) > 0 {
-		d.crowd = lingerHope
-	} else if d.crowd > 0 {
-		d.crowd--
+		d.lingering.paid(mostHope)
+	} else {
+		d.lingering.failed()
 	}
 }
 
-const (
-	lingerHope  = 8  // how many times nobody may come until the driver no longer waits for company
-	lingerEvery = 32 // how often it does all the same
-)
-
-// Where operations complete at once, such as reads from the page cache, submitting without waiting saves what going to sleep costs: the
-// agreement with submitters and the farewell to the Go scheduler. Where they do not, it costs a system call. So the driver
-// remembers how it went.
-const (
-	dashHope  = 8  // how many failures until it no longer tries
-	dashEvery = 61 // how often it tries all the same; see spinEvery
-)
-
-// dash submits without waiting, if that promises something, and reports whether anything completed.
+// dash submits without waiting, if that promises something, and reports whether anything completed. Where operations complete at once, such as
+// reads from the page cache, it saves what going to sleep costs: the agreement with submitters and the farewell to the Go scheduler. Where they
+// do not, it costs a system call.
 func (d *Driver) dash() bool {
-	if d.ring.Queued() == 0 {
+	if d.ring.Queued() == 0 || !d.dashing.due() {
 		return false
-	}
-	if d.hope == 0 {
-		// Not every so many passes: where one in two has something to submit, it may always be the other's turn.
-		if d.dull++; d.dull%dashEvery != 0 {
-			return false
-		}
 	}
 	told := d.told
 	d.submit()
 	d.reap()
 	if d.told == told {
-		d.hope = max(0, d.hope-1)
+		d.dashing.failed()
 		return !d.sleepy()
 	}
-	d.hope = dashHope
+	d.dashing.paid(mostHope)
 	return true
 }
