@@ -68,6 +68,8 @@ var cpCases = []cpCase{
 		y.symlink("f", "s")
 		y.mkdir("e")
 	}},
+	{name: "the same directory by other names, archive", args: "-a d ./d e/../d/ e", make: func(y yard) { smallTree(y); y.mkdir("e") }},
+	{name: "the same directory by other names", args: "-r d/. d/sub/.. e", make: func(y yard) { smallTree(y); y.mkdir("e") }},
 	{name: "hard links of one name", args: "a/x b/x d", make: func(y yard) { y.file("a/x", 10); y.mkdir("b"); y.hardlink("a/x", "b/x"); y.mkdir("d") }},
 	{name: "two directories of one name", args: "-r a/x b/x d", make: func(y yard) {
 		y.file("a/x/1", 10)
@@ -132,6 +134,7 @@ var cpCases = []cpCase{
 	{name: "hard links", args: "-a d e", make: hardLinks},
 	{name: "hard links without -a", args: "-r d e", make: hardLinks},
 	{name: "hard links between sources", args: "-a d f x e", make: func(y yard) { hardLinks(y); y.hardlink("d/a", "f"); y.hardlink("d/a", "x"); y.mkdir("e") }},
+	{name: "hard links in sources that contain each other", args: "-a d/a d d/sub e", make: func(y yard) { hardLinks(y); y.mkdir("e") }},
 	{name: "hard links again", args: "-a d/. e", make: func(y yard) { hardLinks(y); y.file("e/a", 1); y.hardlink("e/a", "e/b") }},
 
 	// Attributes.

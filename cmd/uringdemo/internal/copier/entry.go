@@ -170,12 +170,18 @@ func (w *worker) file(ctx context.Context, e *entry) error {
 		return err
 	}
 
-	first, err := w.links.claim(ctx, &e.attrs)
-	if err != nil {
-		return err
-	}
-	if first != nil {
-		return w.link(ctx, e, first)
+	for {
+		first, err := w.links.claim(ctx, &e.attrs)
+		if err != nil {
+			return err
+		}
+		if first == nil {
+			break
+		}
+		if err := w.link(ctx, e, first); !errors.Is(err, errStale) {
+			return err
+		}
+		w.links.forget(e.attrs.id, first)
 	}
 	id, err := w.content(ctx, e)
 	w.links.settle(e.attrs.id, e.dst, id, err == nil)

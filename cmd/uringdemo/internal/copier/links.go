@@ -2,7 +2,7 @@ package copier
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +13,9 @@ import (
 // links remembers where files with several names were copied to, so that their other names become links too. An entry goes when
 // the last name was seen.
 type links struct {
-	mu   sync.Mutex
-	seen map[fileID]*linked
+	mu      sync.Mutex
+	seen    map[fileID]*linked
+	overlap bool // sources may contain each other, and names come again: none is the last
 }
 
 type linked struct {
@@ -48,7 +49,7 @@ func (l *links) claim(ctx context.Context, src *attrs) (*linked, error) {
 			continue // it is our turn, or that of another who waited
 		}
 		l.mu.Lock()
-		if e.left--; e.left == 0 {
+		if e.left--; e.left == 0 && !l.overlap {
 			delete(l.seen, src.id)
 		}
 		l.mu.Unlock()
@@ -68,6 +69,18 @@ func (l *links) settle(src fileID, to place, copied fileID, ok bool) {
 	e.settled.Set()
 }
 
+// forget makes the next of a file's names a copy again, which the others follow.
+func (l *links) forget(src fileID, e *linked) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seen[src] == e {
+		delete(l.seen, src)
+	}
+}
+
+// errStale means that the copy of a file with several names has lost its own, as to the file of another source.
+var errStale = errors.New("the file that was copied has been replaced")
+
 // link makes another name for a file that has been copied.
 func (w *worker) link(ctx context.Context, e *entry, first *linked) error {
 	from, err := w.handles.acquire(ctx, first.to.folder)
@@ -80,6 +93,9 @@ func (w *worker) link(ctx context.Context, e *entry, first *linked) error {
 	defer t.discard(ctx) // also after it was published: rename leaves two names of one file as they are
 	name := t.name
 	if err := from.Link(ctx, first.to.name, e.ddir, name); err != nil {
+		if is(err, unix.ENOENT) {
+			return errStale
+		}
 		return atPath(e.dst, t.refused(err, w.opts.NoClobber))
 	}
 	fi, err := e.ddir.Lstat(ctx, name)
@@ -87,7 +103,7 @@ func (w *worker) link(ctx context.Context, e *entry, first *linked) error {
 		return atPath(e.dst, err)
 	}
 	if a := attrsOf(fi); a.id != first.id {
-		return atPath(e.dst, fmt.Errorf("%s is no longer the file that was copied", Quote(first.to.path())))
+		return errStale
 	}
 	if err := t.publish(ctx, e.dst.name, w.opts.NoClobber); err != nil {
 		return atPath(e.dst, err)

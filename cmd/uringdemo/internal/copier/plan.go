@@ -69,6 +69,7 @@ func (c *Copier) plan(ctx context.Context, sources []string, target string) (*no
 		root.args = append(root.args, j)
 	}
 	root.pending = len(root.args)
+	c.links.overlap = len(root.args) > 1
 	return root, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -16,25 +17,30 @@ import (
 // targets remembers what this copy made, as far as it must not copy or replace that itself.
 type targets struct {
 	mu      sync.Mutex
-	tops    map[fileID]bool // directories that named sources are copied to
+	tops    map[fileID][]fileID // directories that named sources are copied to, and these
 	tracked bool
 	made    map[fileID]place // copies of named files, and of what, only if two sources have the same name
 }
 
-func (t *targets) addTop(id fileID) {
+// addTop reports whether the directory src was not copied to the directory dst before.
+func (t *targets) addTop(dst, src fileID) (first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.tops == nil {
-		t.tops = make(map[fileID]bool)
+		t.tops = make(map[fileID][]fileID)
 	}
-	t.tops[id] = true
+	if slices.Contains(t.tops[dst], src) {
+		return false
+	}
+	t.tops[dst] = append(t.tops[dst], src)
+	return true
 }
 
 // isTop reports whether a source is where the copy goes to: it would never end.
 func (t *targets) isTop(id fileID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.tops[id]
+	return t.tops[id] != nil
 }
 
 func (t *targets) track() { t.tracked, t.made = true, make(map[fileID]place) }

@@ -89,13 +89,13 @@ func (w *worker) enter(ctx context.Context, j job, a attrs, old *attrs) error {
 		return atPath(j.dst, err)
 	}
 	defer w.handles.release(ctx, n.dst)
+	if j.arg && !w.targets.addTop(w.handles.idOf(n.dst), a.id) {
+		return errTwice // a second time, it would find what the first one left, as read-only as that was meant to be
+	}
 	if w.opts.Archive && !n.created {
 		if err := w.unlock(ctx, n.dst, dst); err != nil {
 			return atPath(j.dst, err)
 		}
-	}
-	if j.arg {
-		w.targets.addTop(w.handles.idOf(n.dst))
 	}
 
 	n.names, n.pending = names, len(names)
