@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/pflag"
 
@@ -161,7 +162,7 @@ func orElse(n, other int) int {
 	return other
 }
 
-// umask returns the process's umask without changing it, as the system call would.
+// umask returns the process's umask, if possible without changing it, as the system call would.
 func umask() uint32 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err == nil {
@@ -173,7 +174,10 @@ func umask() uint32 {
 			}
 		}
 	}
-	return 022
+	// Without /proc, to ask is to change it for a moment, in which nothing is created yet.
+	mask := syscall.Umask(077)
+	syscall.Umask(mask)
+	return uint32(mask)
 }
 
 func usage() string {
