@@ -178,6 +178,15 @@ var cpCases = []cpCase{
 		y.xattr("a", "user.source", "x")
 		y.xattr("b", "user.target", "y")
 	}},
+	{name: "the system's attributes of an existing file", args: "a b", root: true, make: func(y yard) {
+		y.file("a", 10)
+		y.file("b", 20)
+		for _, name := range []string{"trusted.target", "security.target"} {
+			if err := unix.Lsetxattr(y.path("b"), name, []byte("y"), 0); err != nil {
+				y.Skipf("cannot set %s: %v", name, err)
+			}
+		}
+	}},
 	{name: "existing file without the default ACL of its directory", args: "a d", make: func(y yard) {
 		y.file("a", 10)
 		y.file("d/a", 20)

@@ -1,6 +1,7 @@
 package copier
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -67,7 +68,7 @@ func (w *worker) dress(ctx context.Context, e *entry, src, dst *fs.File, a *attr
 		if err != nil {
 			return err
 		}
-		mode, err = w.copyXattrs(ctx, e.dst.path(), fdXattrs(src.Fd()), fdXattrs(dst.Fd()), mode, false)
+		mode, err = w.copyXattrs(ctx, e.dst.path(), fdXattrs(src.Fd()), fdXattrs(dst.Fd()), mode, w.wanted, false)
 		if err != nil {
 			return err
 		}
@@ -145,7 +146,7 @@ func (c *Copier) preserveDir(ctx context.Context, n *node, src, dst *fs.Dir) err
 	if err != nil {
 		return err
 	}
-	mode, err = c.copyXattrs(ctx, n.dst.path(), dirXattrs(src), dirXattrs(dst), mode, true)
+	mode, err = c.copyXattrs(ctx, n.dst.path(), dirXattrs(src), dirXattrs(dst), mode, c.wanted, true)
 	if err != nil {
 		return err
 	}
@@ -162,7 +163,7 @@ func (w *worker) preserveNamed(ctx context.Context, e *entry, name string) error
 		return err
 	}
 	if e.attrs.kind() != unix.S_IFLNK || w.opts.Security { // links have neither attributes of users nor ACLs
-		mode, err = w.copyXattrs(ctx, e.dst.path(), nameXattrs(e.sdir, e.src.name), nameXattrs(e.ddir, name), mode, false)
+		mode, err = w.copyXattrs(ctx, e.dst.path(), nameXattrs(e.sdir, e.src.name), nameXattrs(e.ddir, name), mode, w.wanted, false)
 		if err != nil {
 			return err
 		}
@@ -176,7 +177,8 @@ func (w *worker) preserveNamed(ctx context.Context, e *entry, name string) error
 	return e.ddir.Chmod(ctx, name, fileMode(mode))
 }
 
-// keepXattrs gives a new file the attributes of the one that it replaces. Without /proc that takes the right to read it.
+// keepXattrs gives a new file the attributes of the one that it replaces, the system's too: they are of this place. Without /proc that
+// takes the right to read it.
 func (w *worker) keepXattrs(ctx context.Context, e *entry, dst *fs.File, mode uint32) (uint32, error) {
 	old := nameXattrs(e.ddir, e.dst.name)
 	if !haveProc() {
@@ -187,20 +189,20 @@ func (w *worker) keepXattrs(ctx context.Context, e *entry, dst *fs.File, mode ui
 		defer f.Close(context.WithoutCancel(ctx))
 		old = fdXattrs(f.Fd())
 	}
-	return w.copyXattrs(ctx, e.dst.path(), old, fdXattrs(dst.Fd()), mode, false)
+	return w.copyXattrs(ctx, e.dst.path(), old, fdXattrs(dst.Fd()), mode, survives, false)
 }
 
-// copyXattrs copies extended attributes. Those that dst has by inheritance and src has not are ACLs, which have to go: they would
+// copyXattrs copies those extended attributes that are wanted. Those that dst has by inheritance and src has not are ACLs, which have to go: they would
 // grant what src does not grant. Of a directory that existed before, other attributes stay. It returns what to make of mode, which
 // is src's: less, if the ACL could not be kept.
-func (c *Copier) copyXattrs(ctx context.Context, path string, src, dst xattrs, mode uint32, dir bool) (uint32, error) {
+func (c *Copier) copyXattrs(ctx context.Context, path string, src, dst xattrs, mode uint32, wanted func(string) bool, dir bool) (uint32, error) {
 	return executor.Block(ctx, func() (uint32, error) {
-		err := c.moveXattrs(path, src, dst, &mode, dir)
+		err := c.moveXattrs(path, src, dst, &mode, wanted, dir)
 		return mode, err
 	})
 }
 
-func (c *Copier) moveXattrs(path string, src, dst xattrs, mode *uint32, dir bool) error {
+func (c *Copier) moveXattrs(path string, src, dst xattrs, mode *uint32, wanted func(string) bool, dir bool) error {
 	names, err := src.list()
 	if err != nil && !is(err, unix.ENOTSUP) { // then there are none
 		return fmt.Errorf("listing attributes: %w", err)
@@ -208,12 +210,16 @@ func (c *Copier) moveXattrs(path string, src, dst xattrs, mode *uint32, dir bool
 	aclLast(names)
 	has := make(map[string]bool, len(names))
 	for _, name := range names {
-		if !c.wanted(name) {
+		if !wanted(name) {
 			continue
 		}
 		value, err := src.get(name)
 		if is(err, unix.ENODATA, unix.ENOTSUP) {
 			continue // gone since
+		}
+		if privileged(name) && is(err, unix.EPERM, unix.EACCES) {
+			c.withheld(path, name, err)
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("attribute %s: %w", Quote(name), err)
@@ -246,16 +252,19 @@ func (c *Copier) moveXattrs(path string, src, dst xattrs, mode *uint32, dir bool
 }
 
 func (c *Copier) setXattr(path string, dst xattrs, name string, value []byte) (kept bool, err error) {
+	if privileged(name) {
+		if same, err := dst.get(name); err == nil && bytes.Equal(same, value) {
+			return true, nil // a label that files here get by themselves, and which may not be ours to set
+		}
+	}
 	err = dst.set(name, value)
 	switch {
 	case err == nil:
 		return true, nil
 	case is(err, unix.ENOTSUP):
 		return false, c.lacking(path, "attribute "+Quote(name), err)
-	case privileged(name) && is(err, unix.EPERM, unix.EINVAL):
-		if c.journal.once(name) {
-			c.journal.note(path, fmt.Sprintf("attribute %s is not kept: %v", Quote(name), err))
-		}
+	case privileged(name) && is(err, unix.EPERM, unix.EACCES, unix.EINVAL):
+		c.withheld(path, name, err)
 		return false, nil
 	case c.opts.Archive && is(err, unix.ENOSPC, unix.EDQUOT, unix.E2BIG, unix.ERANGE):
 		// The target holds less than the source. Without an attribute a copy is worth more than nothing; but not what replaces a file
@@ -264,4 +273,11 @@ func (c *Copier) setXattr(path string, dst xattrs, name string, value []byte) (k
 		return false, nil
 	}
 	return false, fmt.Errorf("attribute %s: %w", Quote(name), err)
+}
+
+// withheld notes that an attribute of the system is not ours to keep.
+func (c *Copier) withheld(path, name string, err error) {
+	if c.journal.once(name) {
+		c.journal.note(path, fmt.Sprintf("attribute %s is not kept: %v", Quote(name), err))
+	}
 }

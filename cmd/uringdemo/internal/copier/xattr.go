@@ -25,6 +25,16 @@ func (c *Copier) wanted(name string) bool {
 	return name == aclAccess || name == aclDefault || strings.HasPrefix(name, "user.") || c.opts.Security && privileged(name)
 }
 
+// survives says which attributes a file keeps when it gets other content: not those that vouch for the content, or let it run with
+// rights of its own, which the kernel takes away as well.
+func survives(name string) bool {
+	switch name {
+	case "security.capability", "security.ima", "security.evm":
+		return false
+	}
+	return name == aclAccess || strings.HasPrefix(name, "user.") || privileged(name)
+}
+
 // aclLast moves the ACL behind the other attributes: like the mode, it can forbid the owner to write, which those take.
 func aclLast(names []string) {
 	if i := slices.Index(names, aclAccess); i >= 0 {
