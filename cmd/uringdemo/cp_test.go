@@ -89,6 +89,12 @@ var cpCases = []cpCase{
 		y.file("b/x", 3<<20)
 		y.mkdir("d")
 	}},
+	{name: "two files of one name, and a directory's content with it", args: "-r a/x b/. ./a/x c/x d", make: func(y yard) {
+		y.file("a/x", 10)
+		y.file("b/x", 20)
+		y.file("c/x", 30)
+		y.mkdir("d")
+	}},
 	{name: "the same directory twice", args: "-r d/. d/. e", make: func(y yard) { y.file("d/1", 1); y.mkdir("e") }},
 
 	// The same file. Nothing may happen.

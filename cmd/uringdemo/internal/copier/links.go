@@ -111,7 +111,7 @@ func (w *worker) link(ctx context.Context, e *entry, first *linked) error {
 	if e.old != nil && e.old.id == first.id {
 		t.name = name
 	}
-	w.targets.add(&e.job, first.id)
+	w.targets.add(e, first.id)
 	w.copied(ctx, e, &w.journal.report.HardLinks, "")
 	return nil
 }

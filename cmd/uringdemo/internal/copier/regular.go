@@ -32,7 +32,7 @@ func (w *worker) regular(ctx context.Context, e *entry) (fileID, error) {
 	if err := t.publish(ctx, e.dst.name, w.opts.NoClobber); err != nil {
 		return fileID{}, atPath(e.dst, err)
 	}
-	w.targets.add(&e.job, id)
+	w.targets.add(e, id)
 	w.copied(ctx, e, &w.journal.report.Files, sum)
 	return id, nil
 }

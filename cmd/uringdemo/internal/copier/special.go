@@ -35,7 +35,7 @@ func (w *worker) named(ctx context.Context, e *entry, field *int64, make func(na
 	if err := t.publish(ctx, e.dst.name, w.opts.NoClobber); err != nil {
 		return fileID{}, atPath(e.dst, err)
 	}
-	w.targets.add(&e.job, made.id)
+	w.targets.add(e, made.id)
 	w.copied(ctx, e, field, "")
 	return made.id, nil
 }

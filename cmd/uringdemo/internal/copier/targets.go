@@ -45,11 +45,16 @@ func (t *targets) isTop(id fileID) bool {
 
 func (t *targets) track() { t.tracked, t.made = true, make(map[fileID]place) }
 
-func (t *targets) add(j *job, id fileID) {
-	if t.tracked && j.arg {
-		t.mu.Lock()
-		t.made[id] = j.src
-		t.mu.Unlock()
+func (t *targets) add(e *entry, id fileID) {
+	if !t.tracked {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.arg {
+		t.made[id] = e.src
+	} else if e.old != nil && t.made[e.old.id].folder != nil {
+		t.made[id] = t.made[e.old.id] // from a directory that is merged; with cp, it is the same file still
 	}
 }
 
