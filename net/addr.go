@@ -14,7 +14,7 @@ import (
 	"uringo/ops"
 )
 
-// network is what the name of a network means.
+// network is what the name of a network means. Each is in networks, and nowhere else.
 type network struct {
 	name  string
 	proto string // "tcp", "udp" or "unix"
@@ -34,25 +34,20 @@ var networks = []network{
 	{"unixgram", "unix", unix.SOCK_DGRAM, 0},
 }
 
-func networkNamed(name string) (network, error) {
+func networkNamed(name string) (*network, error) {
 	i := slices.IndexFunc(networks, func(n network) bool { return n.name == name })
 	if i < 0 {
-		return network{}, stdnet.UnknownNetworkError(name)
+		return nil, stdnet.UnknownNetworkError(name)
 	}
-	return networks[i], nil
-}
-
-// shared returns the network in a place of its own, for what must not keep a socket from being dropped.
-func (n network) shared() *network {
-	return &networks[slices.IndexFunc(networks, func(m network) bool { return m.name == n.name })]
+	return &networks[i], nil
 }
 
 // networkOf returns the network of a socket's domain and type.
-func networkOf(domain, typ int) (network, error) {
+func networkOf(domain, typ int) (*network, error) {
 	proto := "unix"
 	switch {
 	case domain != unix.AF_UNIX && domain != unix.AF_INET && domain != unix.AF_INET6:
-		return network{}, unix.EAFNOSUPPORT
+		return nil, unix.EAFNOSUPPORT
 	case domain != unix.AF_UNIX && typ == unix.SOCK_STREAM:
 		proto = "tcp"
 	case domain != unix.AF_UNIX:
@@ -60,13 +55,13 @@ func networkOf(domain, typ int) (network, error) {
 	}
 	i := slices.IndexFunc(networks, func(n network) bool { return n.proto == proto && n.typ == typ })
 	if i < 0 {
-		return network{}, unix.ESOCKTNOSUPPORT
+		return nil, unix.ESOCKTNOSUPPORT
 	}
-	return networks[i], nil
+	return &networks[i], nil
 }
 
 // has reports whether an address is of the network's kind.
-func (n network) has(a Addr) bool {
+func (n *network) has(a Addr) bool {
 	switch a.(type) {
 	case *TCPAddr:
 		return n.proto == "tcp"
@@ -79,12 +74,12 @@ func (n network) has(a Addr) bool {
 }
 
 // takes reports whether addresses like ip are of the network.
-func (n network) takes(ip netip.Addr) bool {
+func (n *network) takes(ip netip.Addr) bool {
 	return n.only == 0 || ip.Is4() == (n.only == '4')
 }
 
 // lookup is what to ask a resolver for: not for a family that nobody wants, whose servers may be slow.
-func (n network) lookup() string {
+func (n *network) lookup() string {
 	if n.only == 0 {
 		return "ip"
 	}
@@ -92,7 +87,7 @@ func (n network) lookup() string {
 }
 
 // addr makes an address of the network, in one piece of memory.
-func (n network) addr(ip netip.Addr, port int) Addr {
+func (n *network) addr(ip netip.Addr, port int) Addr {
 	if n.proto == "udp" {
 		a := &struct {
 			UDPAddr
@@ -124,7 +119,7 @@ func put(b *[16]byte, ip netip.Addr) stdnet.IP {
 
 // resolve returns the addresses that a name stands for, the best first; for an empty host one without an IP. Names are looked up by r,
 // on a goroutine of its own.
-func (n network) resolve(ctx context.Context, r *stdnet.Resolver, address string) ([]Addr, error) {
+func (n *network) resolve(ctx context.Context, r *stdnet.Resolver, address string) ([]Addr, error) {
 	if n.proto == "unix" {
 		return []Addr{&UnixAddr{Name: address, Net: n.name}}, nil
 	}
@@ -248,7 +243,7 @@ func hasIP(a Addr) bool {
 }
 
 // address returns what the kernel says in the form of the network.
-func (n network) address(sa unix.Sockaddr) Addr {
+func (n *network) address(sa unix.Sockaddr) Addr {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
 		return n.addr(netip.AddrFrom4(sa.Addr), sa.Port)

@@ -113,23 +113,23 @@ func duplicate(c any) (int, error) {
 }
 
 // adopt finds out what a socket is.
-func adopt(ctx context.Context, fd int, listening bool) (*driver.Driver, network, error) {
+func adopt(ctx context.Context, fd int, listening bool) (*driver.Driver, *network, error) {
 	d, err := driver.FromContext(ctx)
 	if err != nil {
-		return nil, network{}, err
+		return nil, nil, err
 	}
 	var opt [3]int
 	for i, o := range [...]int{unix.SO_DOMAIN, unix.SO_TYPE, unix.SO_ACCEPTCONN} {
 		if opt[i], err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, o); err != nil {
-			return nil, network{}, err
+			return nil, nil, err
 		}
 	}
 	if (opt[2] != 0) != listening {
-		return nil, network{}, unix.EINVAL
+		return nil, nil, unix.EINVAL
 	}
 	n, err := networkOf(opt[0], opt[1])
 	if err != nil {
-		return nil, network{}, err
+		return nil, nil, err
 	}
 	return d, n, unix.SetNonblock(fd, true)
 }
@@ -172,13 +172,13 @@ func UnixPair(ctx context.Context) (*Conn, *Conn, error) {
 	if err != nil {
 		return nil, nil, noDriver("socketpair", "unix")
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, opError("socketpair", "socketpair", "unix", nil, nil, err)
-	}
 	n, err := networkOf(unix.AF_UNIX, unix.SOCK_STREAM)
 	if err != nil {
 		return nil, nil, err
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, opError("socketpair", "socketpair", "unix", nil, nil, err)
 	}
 	return newConn(d, n, fds[0], nil, nil), newConn(d, n, fds[1], nil, nil), nil
 }

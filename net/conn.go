@@ -23,7 +23,7 @@ type Conn struct {
 }
 
 // newConn makes a Conn of a connected socket. An address that is nil is asked for.
-func newConn(d *driver.Driver, n network, fd int, local, remote Addr) *Conn {
+func newConn(d *driver.Driver, n *network, fd int, local, remote Addr) *Conn {
 	if remote == nil {
 		remote = n.remoteAddr(fd)
 	}

@@ -152,7 +152,7 @@ func (dl *Dialer) end(now time.Time) time.Time {
 }
 
 // suitable leaves out the addresses that cannot be reached from the local one, and makes of those without an IP this machine's.
-func (dl *Dialer) suitable(n network, addrs []Addr) ([]Addr, error) {
+func (dl *Dialer) suitable(n *network, addrs []Addr) ([]Addr, error) {
 	local := netip.Addr{}
 	if dl.LocalAddr != nil {
 		if !n.has(dl.LocalAddr) {
@@ -200,7 +200,7 @@ func byFamily(addrs []Addr) (first, second []Addr) {
 type attempt struct {
 	*Dialer
 	d *driver.Driver
-	n network
+	n *network
 }
 
 // race tries two lists of addresses at the same time, the second one a little later. The error is that of the first.

@@ -87,7 +87,7 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (*L
 }
 
 // bind makes a socket with an address.
-func (lc *ListenConfig) bind(ctx context.Context, name, address string, packets bool) (n network, fd int, a Addr, err error) {
+func (lc *ListenConfig) bind(ctx context.Context, name, address string, packets bool) (n *network, fd int, a Addr, err error) {
 	n, err = networkNamed(name)
 	if err == nil && (n.typ == unix.SOCK_DGRAM) != packets {
 		err = &stdnet.AddrError{Err: "networks of datagrams are for ListenPacket, others for Listen", Addr: address}
@@ -127,7 +127,7 @@ func (lc *ListenConfig) bind(ctx context.Context, name, address string, packets 
 }
 
 // listenFamily returns the family of a socket that listens on ip, and whether it takes the other one as well.
-func (n network) listenFamily(ip netip.Addr) (family int, both bool) {
+func (n *network) listenFamily(ip netip.Addr) (family int, both bool) {
 	any := !ip.IsValid() || ip.IsUnspecified()
 	switch {
 	case n.proto == "unix":
@@ -140,7 +140,7 @@ func (n network) listenFamily(ip netip.Addr) (family int, both bool) {
 	return unix.AF_INET6, true
 }
 
-func (lc *ListenConfig) bindTo(n network, fd, family int, both bool, a Addr) error {
+func (lc *ListenConfig) bindTo(n *network, fd, family int, both bool, a Addr) error {
 	if family == unix.AF_INET6 {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, boolint(!both)) // not on every system
 	}
@@ -173,7 +173,7 @@ func (lc *ListenConfig) bindTo(n network, fd, family int, both bool, a Addr) err
 }
 
 // exact is the network's name with the family in it, which Control functions are told.
-func (n network) exact(family int) string {
+func (n *network) exact(family int) string {
 	switch family {
 	case unix.AF_INET:
 		return n.proto + "4"
@@ -184,7 +184,7 @@ func (n network) exact(family int) string {
 }
 
 // prepare sets what accepted connections inherit.
-func (lc *ListenConfig) prepare(n network, fd int) error {
+func (lc *ListenConfig) prepare(n *network, fd int) error {
 	if n.proto != "tcp" {
 		return nil
 	}

@@ -114,7 +114,7 @@ func (s *socket) stopReceiving(ctx context.Context, str *driver.Stream[driver.Ch
 	in.mu.Lock()
 	in.stream = nil
 	in.mu.Unlock()
-	err := stop(ctx, str, func(chunk driver.Chunk) { s.keep(in, Received{driver.ChunkOf(chunk.Own()), room, s.net.shared()}) })
+	err := stop(ctx, str, func(chunk driver.Chunk) { s.keep(in, Received{driver.ChunkOf(chunk.Own()), room, s.net}) })
 	switch {
 	case err == io.EOF, err == syscall.ECANCELED, err == in.told, errors.Is(err, driver.ErrClosed), errors.Is(err, driver.ErrAbandoned):
 		// The socket would say it again, or it is not about the socket.

@@ -120,7 +120,7 @@ func (s *endpoint) messages(ctx context.Context, from *driver.BufferRing) iter.S
 				return
 			}
 		}
-		room, n := s.room(), s.net.shared()
+		room := s.room()
 		str, err := s.incoming(ctx, from, in, room)
 		if err != nil {
 			yield(Received{}, s.fail("read", "recvmsg", err))
@@ -130,7 +130,7 @@ func (s *endpoint) messages(ctx context.Context, from *driver.BufferRing) iter.S
 		s.follow(in, str)
 		for {
 			chunk, err := executor.Next(ctx, str)
-			m := Received{chunk, room, n}
+			m := Received{chunk, room, s.net}
 			if s.hastened(err) {
 				m, err = s.rest(ctx, room)
 			}

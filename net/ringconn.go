@@ -30,7 +30,7 @@ type RingConn struct {
 var errOtherRing = errors.New("the connection is in the ring of another driver")
 
 // newRingConn makes a RingConn of a place in the table of d's ring.
-func newRingConn(d *driver.Driver, n network, place int, local, remote Addr) *RingConn {
+func newRingConn(d *driver.Driver, n *network, place int, local, remote Addr) *RingConn {
 	c := unopened(local, remote)
 	c.net = n
 	c.h.OpenDirect(place, d)
@@ -50,7 +50,7 @@ func (l *Listener) acceptRing(ctx context.Context) (*RingConn, error) {
 		return nil, err
 	}
 	c := l.leftover(ctx)
-	if c == nil && d.Engine() == driver.Uring && !l.net.queuesAtPeer() && !l.lingers() {
+	if c == nil && d.Engine() == driver.Uring && !l.queuesAtPeer() && !l.lingers() {
 		var peer ops.Peer
 		switch place, err := l.acceptPlace(ctx, &peer); err {
 		case nil:
@@ -115,7 +115,7 @@ func (dl *Dialer) DialRing(ctx context.Context, network, address string) (*RingC
 // of a table or of room, because bytes were received that nobody has read, or after [Conn.SetLinger] or [Conn.NetConn], the RingConn is c
 // under another name. With an error, c is closed. Kernel 6.0.
 func (c *Conn) IntoRing(ctx context.Context) (*RingConn, error) {
-	if c.h.Driver.Engine() != driver.Uring || c.net.queuesAtPeer() || c.net.typ == unix.SOCK_DGRAM ||
+	if c.h.Driver.Engine() != driver.Uring || c.queuesAtPeer() || c.net.typ == unix.SOCK_DGRAM ||
 		c.lingers() || c.adapter.Load() != nil || c.hasLeftover() {
 		return &RingConn{c}, nil
 	}

@@ -72,7 +72,7 @@ func (s *socket) rest(ctx context.Context, room ops.Room) (Received, error) {
 		recycle(&relayBuffers, b, err)
 		return Received{}, err
 	}
-	m := Received{driver.ChunkOf(bytes.Clone(got)), room, s.net.shared()}
+	m := Received{driver.ChunkOf(bytes.Clone(got)), room, s.net}
 	relayBuffers.Put(b)
 	return m, nil
 }

@@ -18,7 +18,7 @@ import (
 // once; the ring waits on them all the same.
 type socket struct {
 	h      handle.Handle
-	net    network
+	net    *network
 	local  Addr
 	remote Addr        // nil for what is not connected
 	slow   atomic.Bool // closing may wait: somebody had the descriptor who may have set SO_LINGER
@@ -29,7 +29,7 @@ type socket struct {
 }
 
 // open fills in s, the first field of its owner, which from now on owns the descriptor. A local address that is known is in s already.
-func (s *socket) open(d *driver.Driver, n network, fd int) {
+func (s *socket) open(d *driver.Driver, n *network, fd int) {
 	s.h.Open(fd, d)
 	s.net = n
 	if s.local == nil {
@@ -39,7 +39,7 @@ func (s *socket) open(d *driver.Driver, n network, fd int) {
 }
 
 // create makes a socket.
-func (n network) create(family int) (int, error) {
+func (n *network) create(family int) (int, error) {
 	fd, err := unix.Socket(family, n.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, sysError("socket", err)
@@ -48,20 +48,20 @@ func (n network) create(family int) (int, error) {
 }
 
 // localAddr returns the address that fd is bound to.
-func (n network) localAddr(fd int) Addr {
+func (n *network) localAddr(fd int) Addr {
 	sa, _ := unix.Getsockname(fd) // without a name it has the zero address
 	return n.address(sa)
 }
 
 // remoteAddr returns the address that fd is connected to. A peer that is gone already has the zero address.
-func (n network) remoteAddr(fd int) Addr {
+func (n *network) remoteAddr(fd int) Addr {
 	var peer ops.Peer
 	_ = peer.Of(fd)
 	return n.peer(&peer)
 }
 
 // peer returns the address of who is at the other end. Those without a name are called "@", as LocalAddr does.
-func (n network) peer(p *ops.Peer) Addr {
+func (n *network) peer(p *ops.Peer) Addr {
 	if at, zone := p.AddrPort(); at.IsValid() && zone == 0 {
 		return n.addr(at.Addr(), int(at.Port()))
 	}
