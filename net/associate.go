@@ -24,6 +24,9 @@ type addresses struct{ local, remote Addr }
 // (ECONNREFUSED), and of Connect with Unix sockets. Operations that wait go on. With an error, the socket has the peer that it had. connect(2).
 func (c *PacketConn) Connect(to Addr) error {
 	err := c.change(func(fd int) error {
+		if none(to) {
+			return errMissingAddress
+		}
 		sa, err := c.destination(to)
 		if err == nil {
 			err = connect(fd, sa)

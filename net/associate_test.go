@@ -82,10 +82,13 @@ func TestAssociation(t *testing.T) { // C28
 					if n, _, err := a.SendTo(ctx, []byte("xy"), nil); n != 2 || err != nil {
 						t.Errorf("%s: SendTo the peer = %d, %v", network, n, err)
 					}
-					if n, err := a.SendMsg(ctx, &net.Message{Bufs: [][]byte{[]byte("z")}}); n != 1 || err != nil {
-						t.Errorf("%s: SendMsg to the peer = %d, %v", network, n, err)
+					for _, none := range []net.Addr{nil, (*net.UDPAddr)(nil)} {
+						if n, err := a.SendMsg(ctx, &net.Message{Bufs: [][]byte{[]byte("z")}, Addr: none}); n != 1 || err != nil {
+							t.Errorf("%s: SendMsg to the peer, %T = %d, %v", network, none, n, err)
+							return
+						}
 					}
-					for _, want := range []int{2, 1} {
+					for _, want := range []int{2, 1, 1} {
 						n, _, from, err := peer.RecvFrom(ctx, make([]byte, 9))
 						if n != want || err != nil || !sameEnd(from, a.LocalAddr()) {
 							t.Errorf("%s: the peer received %d from %v, %v", network, n, from, err)

@@ -163,14 +163,11 @@ func (s *socket) receiveMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, 
 	return n, nil
 }
 
-// sendMessage sends bufs and oob once, to an address if to is not nil, with the memory of p; see send.
+// sendMessage sends bufs and oob once, to an address if there is one, with the memory of p; see send.
 func (s *socket) sendMessage(ctx context.Context, p *ops.Msg, bufs [][]byte, oob []byte, to Addr, free func()) (int, error) {
-	var sa unix.Sockaddr
-	if to != nil {
-		var err error
-		if sa, err = s.destination(to); err != nil {
-			return 0, err
-		}
+	sa, err := s.destination(to)
+	if err != nil {
+		return 0, err
 	}
 	if err := s.whole(bufs); err != nil {
 		return 0, err

@@ -108,11 +108,8 @@ func (c *PacketConn) SendTo(ctx context.Context, b []byte, to Addr) (int, []byte
 }
 
 func (c *PacketConn) sendTo(ctx context.Context, b []byte, to Addr, free func()) (int, error) {
-	if none(to) {
-		if c.peer.now.Load() == nil {
-			return 0, errMissingAddress
-		}
-		to = nil
+	if none(to) && c.peer.now.Load() == nil {
+		return 0, errMissingAddress
 	}
 	p := packets.Get().(*packet)
 	p.bufs[0] = b
@@ -134,11 +131,11 @@ func (c *PacketConn) failTo(to Addr, err error) error {
 	return opError("write", "sendmsg", c.net.name, c.local, to, err)
 }
 
-// destination returns an address to send to in the kernel's form.
+// destination returns an address to send to in the kernel's form: nil for none.
 func (s *socket) destination(to Addr) (unix.Sockaddr, error) {
 	switch {
 	case none(to):
-		return nil, errMissingAddress
+		return nil, nil
 	case !s.net.has(to):
 		return nil, &stdnet.AddrError{Err: "mismatched address type", Addr: to.String()}
 	case s.net.typ != unix.SOCK_DGRAM:

@@ -55,12 +55,9 @@ func (s *endpoint) SendMsgZeroCopy(ctx context.Context, m *Message) (n int, copi
 }
 
 func (s *endpoint) tryMsgZeroCopy(ctx context.Context, m *Message) (int, bool, error) {
-	var to unix.Sockaddr
-	if m.Addr != nil {
-		var err error
-		if to, err = s.destination(m.Addr); err != nil {
-			return 0, false, err
-		}
+	to, err := s.destination(m.Addr)
+	if err != nil {
+		return 0, false, err
 	}
 	if err := s.whole(m.Bufs); err != nil {
 		return 0, false, err
