@@ -3,6 +3,7 @@ package buf
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -98,7 +99,7 @@ func (t *Table) Arenas() ([]*Arena, error) {
 	if t.closed {
 		return nil, ErrClosed
 	}
-	return t.arenas, nil
+	return slices.Clone(t.arenas), nil
 }
 
 // Close gives the memory back, that of buffers which are out when they are released: then it says [ErrInUse]. A second Close does

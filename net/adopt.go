@@ -166,7 +166,7 @@ func (s *socket) Detach(ctx context.Context) (fd int, err error) {
 	return s.h.FD, nil
 }
 
-// UnixPair returns two Unix sockets that are connected to each other. socketpair(2).
+// UnixPair returns two ends of a Unix stream, neither of which has a name. socketpair(2).
 func UnixPair(ctx context.Context) (*Conn, *Conn, error) {
 	d, err := driver.FromContext(ctx)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"uringo/ops"
 )
 
-// Conn is a connection: a stream, or for unixpacket a sequence of packets. Its methods may be called from several tasks at once.
+// Conn is a connection: a stream, for unixpacket a sequence of packets, or for udp and unixgram datagrams to and from one peer. Its methods may be
+// called from several tasks at once.
 type Conn struct {
 	endpoint
 	writes    executor.Mutex // of those who write all
@@ -47,8 +48,8 @@ func unopened(local, remote Addr) *Conn {
 func (c *Conn) RemoteAddr() Addr { return c.remote }
 
 // Read receives what there is into b, once, waiting until there is something, and hands b back. It may be short; io.EOF means that the
-// peer has closed or shut down its end. With an empty b it returns 0 and no error. A packet of a unixpacket connection that is longer
-// than b loses its end. Allocates nothing. Kernel 5.6, recv(2).
+// peer has closed or shut down its end. With an empty b it returns 0 and no error, and so does a datagram that is empty. A packet or datagram that
+// is longer than b loses its end; [Conn.RecvMsg] tells of it. Allocates nothing. Kernel 5.6, recv(2).
 func (c *Conn) Read(ctx context.Context, b []byte) (int, []byte, error) {
 	n, err := c.receive(ctx, b, 0, c.h.Free)
 	if err == nil {
