@@ -46,25 +46,34 @@ func (c *Conn) sendFixedPart(ctx context.Context, b *buf.Fixed, free func()) (in
 	if c.h.InTable() || Route(pins[OpWrite].Load()) == Ring {
 		return inPortion(ctx, b, func() (int, error) { return c.sendFixed(ctx, b, free) })
 	}
+	mem := b.Bytes() // now: somebody may release b while this waits
 	if !b.Pin() {
 		return 0, buf.ErrReleased // just now
 	}
 	defer b.Unpin()
-	return c.attemptMuch(ctx, func() (int, error) { return ops.TrySend(c.h.FD, b.Bytes()[:min(b.Len(), portionInPlace(ctx))], 0) })
+	return c.attemptMuch(ctx, func() (int, error) { return ops.TrySend(c.h.FD, mem[:min(len(mem), portionInPlace(ctx))], 0) })
 }
 
 // inPortion has send see no more of the view of b, which is much, than the ring may have at a time.
 func inPortion(ctx context.Context, b *buf.Fixed, send func() (int, error)) (int, error) {
-	if err := b.Usable(); err != nil {
+	lo, hi := b.Bounds()
+	if err := view(b, lo, min(hi, lo+portionInRing(ctx))); err != nil {
 		return 0, err
 	}
-	lo, hi := b.Bounds()
-	b.View(lo, min(hi, lo+portionInRing(ctx)))
 	n, err := send()
 	if !handle.Abandoned(err) {
-		b.View(lo, hi)
+		_ = view(b, lo, hi) // or nobody sees it any more
 	}
 	return n, err
+}
+
+// view sets the view of b, unless somebody has released b while its user waited.
+func view(b *buf.Fixed, lo, hi int) error {
+	err := b.Usable()
+	if err == nil {
+		b.View(lo, hi)
+	}
+	return err
 }
 
 func (c *Conn) sendFixed(ctx context.Context, b *buf.Fixed, free func()) (int, error) {
@@ -84,14 +93,18 @@ func (c *Conn) WriteFixedAll(ctx context.Context, b *buf.Fixed) (int, *buf.Fixed
 	n, err := c.sendFixedPart(ctx, b, c.freeWrite)
 	if err == nil && n < len(all) {
 		n, err = sendRest(all, n, func(rest []byte) (int, error) {
-			return c.sendFixedPart(ctx, b.View(hi-len(rest), hi), c.freeWrite)
+			if err := view(b, hi-len(rest), hi); err != nil {
+				return 0, err
+			}
+			return c.sendFixedPart(ctx, b, c.freeWrite)
 		})
 	}
 	if handle.Abandoned(err) {
 		return n, nil, c.fail("write", "send", err)
 	}
 	c.writes.Unlock()
-	return n, b.View(lo, hi), c.fail("write", "send", err)
+	_ = view(b, lo, hi) // or nobody sees it any more
+	return n, b, c.fail("write", "send", err)
 }
 
 // fixedOp makes an operation on a fixed buffer.
@@ -128,10 +141,11 @@ func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(i
 	if err := b.Usable(); err != nil {
 		return 0, err
 	}
+	mem := b.Bytes() // now: somebody may release b while this waits
 	if !c.h.Acquire() {
 		return 0, ErrClosed
 	}
-	if b.Len() == 0 && (op == OpRead || c.net.typ == unix.SOCK_STREAM) { // else an empty packet
+	if len(mem) == 0 && (op == OpRead || c.net.typ == unix.SOCK_STREAM) { // else an empty packet
 		c.h.Release()
 		return 0, nil
 	}
@@ -141,16 +155,16 @@ func (c *Conn) fixed(ctx context.Context, op Operation, b *buf.Fixed, try func(i
 	}
 	defer b.Unpin() // the driver holds it for longer, if the kernel does
 	if op == OpRead {
-		if n, err, ok := c.leftover(ctx, 0, b.Bytes()); ok {
+		if n, err, ok := c.leftover(ctx, 0, mem); ok {
 			c.h.Release()
 			return n, err
 		}
 	}
 	if op == OpWrite && c.queuesAtPeer() {
-		n, err := c.sendPatiently(ctx, func() (int, error) { return try(c.h.FD, b.Bytes(), 0) })
+		n, err := c.sendPatiently(ctx, func() (int, error) { return try(c.h.FD, mem, 0) })
 		return n, c.h.Settle(err, ErrClosed)
 	}
-	n, err := c.try(ctx, op, func() (int, error) { return try(c.h.FD, b.Bytes(), 0) })
+	n, err := c.try(ctx, op, func() (int, error) { return try(c.h.FD, mem, 0) })
 	if err == syscall.EAGAIN {
 		n, err = byRing(ctx, &c.socket, make(c.h.FD, b), free)
 	}

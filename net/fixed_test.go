@@ -233,3 +233,54 @@ func TestFixedSignals(t *testing.T) {
 		}
 	}
 }
+
+// TestFixedReleasedEarly releases a buffer while it waits for room, which is a mistake of the caller: the call ends all the same, with what was sent or
+// with buf.ErrReleased, and holds up neither the next writer nor Close.
+func TestFixedReleasedEarly(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context) {
+		for _, route := range []net.Route{net.Auto, net.Ring} {
+			defer net.Pin(net.OpWrite, net.Pin(net.OpWrite, route))
+			for _, all := range []bool{false, true} {
+				pool := testenv.Pool(t, buf.PoolConfig{Classes: []buf.Class{{Size: 64 << 10, Count: 1}}})
+				c, s := connect(t, ctx, "unix")
+				if c == nil {
+					return
+				}
+				b, err := pool.Get(ctx, 64<<10)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				write := c.WriteFixed
+				if all {
+					write = c.WriteFixedAll
+				}
+				outcome := errors.New("a panic")
+				wait := start(ctx, func(ctx context.Context) {
+					var err error
+					for err == nil {
+						_, _, err = write(ctx, b)
+					}
+					outcome = err
+				})
+				if err := inFlight(ctx, 1); err != nil {
+					t.Error(err)
+				}
+				b.Release()
+				read := start(ctx, func(ctx context.Context) {
+					for err == nil {
+						_, _, err = s.Read(ctx, make([]byte, 64<<10))
+					}
+				})
+				if wait(); !errors.Is(outcome, buf.ErrReleased) {
+					t.Errorf("%v, all %v: %v", route, all, outcome)
+				}
+				closeAll(t, ctx, c)
+				if read(); err != io.EOF {
+					t.Errorf("the reader: %v", err)
+				}
+				closeAll(t, ctx, s)
+			}
+		}
+	})
+}
