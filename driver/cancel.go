@@ -14,6 +14,14 @@ import (
 	"uringo/ops"
 )
 
+// cancelling is what was cancelled and has not ended, and what waits for another reason.
+type cancelling struct {
+	cancels   []*Request // issued, to be cancelled as soon as there is room
+	delayed   map[*Request]struct{}
+	cancelOut map[uint64]uint64 // user data of cancellations in the ring, by that of the operation
+	cancelNo  uint16
+}
+
 // Cancel asks the kernel to end the use seq of r. It does not wait: the operation's own completion is its only outcome, and
 // what it had done by then is delivered. A use that has ended, or that has not been sent and never will be, is left alone.
 func (d *Driver) Cancel(r *Request, seq Seq) {

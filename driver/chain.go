@@ -160,6 +160,13 @@ type chain struct {
 	busy   bool   // somebody is at it already
 }
 
+// chaining is the chains that cannot go on by themselves.
+type chaining struct {
+	chains  []*chain // waiting for places for a whole segment
+	awaited int      // how many, for the first of them; as of the last fillChains
+	uncut   []*chain // with a segment of which the kernel has taken nothing yet
+}
+
 // begin takes a chain in.
 func (d *Driver) begin(c *chain) {
 	for _, r := range c.reqs {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -13,10 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-type closeState struct {
-	sync.Mutex
-	err   error // of tearing the ring down
-	final Stats // what Stats returns afterwards
+// ending is how far the end of a driver has come.
+type ending struct {
+	closing atomic.Bool
+	left    atomic.Bool   // the thread is no longer the driver's, nor its guest's
+	done    chan struct{} // closed when the ring is gone
+	after   chan struct{} // wakes a Survivor from then on; capacity 1
+	closed  struct {
+		sync.Mutex
+		err   error // of tearing the ring down
+		final Stats // what Stats returns afterwards
+	}
+
+	// The driver goroutine's:
+	asked  bool // Close was called
+	zombie bool // closed, but the kernel still holds operations
 }
 
 // Close ends the driver. It takes no more requests, fails the queued ones with ErrClosed, cancels what the kernel has in hand

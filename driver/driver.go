@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/metrics"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -52,105 +51,49 @@ type Driver struct {
 	engine Engine
 	guest  Guest
 	tid    int // of the driver's thread, if it is locked to one
+	start  time.Time
+	shared atomic.Pointer[BufferRing] // of Buffers
 
+	// What others come to, the first three in send.go.
 	intake   chan *Request
 	status   atomic.Uint32
 	sweeping sync.Mutex
-	telling  atomic.Int32  // functions of users that were told something and have not returned
-	done     chan struct{} // closed when the ring is gone
-	after    chan struct{} // wakes a Survivor from then on; capacity 1
-	closing  atomic.Bool
-	closed   closeState
-	left     atomic.Bool // the thread is no longer the driver's, nor its guest's
-
-	late    pile[ring.CQE] // results of plain calls, posted by their goroutines
-	woken   pile[*Request] // streams that can go on
-	spilled pile[*Request] // messages that the channel had no room for, of those who must not wait
-	poke    Request        // a message without content
-
-	shared atomic.Pointer[BufferRing] // of Buffers
-
-	routes [routeCount]stripe.Counter
-	spares sync.Pool
+	telling  atomic.Int32   // functions of users that were told something and have not returned
+	spilled  pile[*Request] // messages that the channel had no room for, of those who must not wait
+	late     pile[ring.CQE] // results of plain calls, posted by their goroutines
+	woken    pile[*Request] // streams that can go on
+	poke     Request        // a message without content
+	routes   [routeCount]stripe.Counter
+	spares   sync.Pool
+	ending
 
 	// Everything below belongs to the driver goroutine.
-	ring      *ring.Ring
-	pool      *ring.Pool
-	slots     []slot   // as many as were in use at once so far
-	free      []uint32 // those of them that are not
-	places    int      // how many slots there may be
-	cqes      []ring.CQE
-	plain     ring.SQE // of the plain call that is being started
-	flush     []Batcher
-	taking    []*Request   // messages that spilled over, and are to be accepted yet
-	hand      *Request     // in no queue, while somebody is told something: where a mishap finds it
-	judged    *chain       // the latest of which a member had a result, for the same reason
-	queues    [shares]list // waiting for a slot
-	first     int          // whose turn it is to be looked at first
-	chains    []*chain     // waiting for places for a whole segment
-	awaited   int          // how many, for the first of them; as of the last fillChains
-	uncut     []*chain     // with a segment of which the kernel has taken nothing yet
-	cancels   []*Request   // issued, to be cancelled as soon as there is room
-	delayed   map[*Request]struct{}
-	cancelOut map[uint64]uint64 // user data of cancellations in the ring, by that of the operation
-	cancelNo  uint16
-	buffers   buffers
-	files     files
-	provided  map[uint16]*BufferRing // by group
-	people    map[uint16]*Personality
-	issued    int             // operations holding a slot
-	held      [shares + 1]int // of these, those of each share, and the tied ones
-	most      int             // how many takers there may be, and how many givers
-	mostWait  int             // how many of both
-	pooled    int             // of these, the ones that the pool performs
-	backoff   time.Duration
-	broken    error
-	asked     bool        // Close was called
-	until     func() bool // while pumping: passes leave the guest alone, and what to wait for instead
-	visiting  bool        // the guest runs
-	within    bool        // but in a part of a pass that it had made
-	ended     bool
-	zombie    bool // closed, but the kernel still holds operations
-	stats     Stats
-	start     time.Time
-	clock     int64 // nanoseconds since start, of a recent pass
-	passes    uint64
-	told      uint64            // requests whose waiter was told
-	took      uint64            // requests that came over the channel
-	gaveWay   uint64            // told and took, as of the last giveWay
-	lastShare int64             // the clock when others last had a turn, see share
-	longTurn  bool              // giving way took long, the last time
-	dashing   habit             // submitting without waiting
-	lingering habit             // waiting for company
-	spinning  habit             // looking out for news
-	load      [3]metrics.Sample // see needed
-	open      bool              // the kernel shows completions without being entered
-	spins     bool              // see spin
-	doze      doze
-	plugged   int // for a block device, and not submitted
-	piece     int // how many of those are submitted early, see unplug
+	ring   *ring.Ring
+	pool   *ring.Pool
+	cqes   []ring.CQE
+	broken error
+	ended  bool
+	table
+	chaining
+	cancelling
+	sleeping
+	interrupted
+	buffers  buffers
+	files    files
+	provided map[uint16]*BufferRing // by group
+	people   map[uint16]*Personality
+
+	// Of the present pass, and of all of them.
+	flush   []Batcher
+	taking  []*Request    // messages that spilled over, and are to be accepted yet
+	until   func() bool   // while pumping: passes leave the guest alone, and what to wait for instead
+	backoff time.Duration // of a busy kernel
+	clock   int64         // nanoseconds since start, of a recent pass
+	passes  uint64
+	told    uint64 // requests whose waiter was told
+	took    uint64 // requests that came over the channel
+	stats   Stats
 }
-
-// slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.
-type slot struct {
-	r      *Request
-	since  int64 // when it was issued, by the driver's clock
-	gen    uint32
-	share  uint8
-	pooled bool
-}
-
-// user_data is generation and slot; the highest bit marks the driver's own cancellation of that operation, and above the slot, for which 16
-// bits do, there is a number then that tells it from an earlier one.
-const (
-	cancelData  = uint64(1) << 63
-	cancelShift = 16
-	cancelMask  = cancelData | 0xffff<<cancelShift
-	genMask     = 1<<30 - 1
-)
-
-// Slots are no more than the completion queue has places.
-const _ = uint(1<<cancelShift - ring.MaxCQEntries)
 
 // Open starts a driver, which has to be closed. A system that refuses io_uring is an error with [Uring]; with [Auto] the driver works without, and
 // tells its logger why. Too few descriptors (EMFILE, ENFILE) or too little memory (ENOMEM) are an error with both, but a user who may lock little
@@ -167,21 +110,18 @@ func open(cfg Config, guest Guest) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		guest:   guest,
-		intake:  make(chan *Request, intakeSize),
-		done:    make(chan struct{}),
-		after:   make(chan struct{}, 1),
-		delayed: make(map[*Request]struct{}),
-		cqes:    make([]ring.CQE, 256),
-		start:   time.Now(),
-		load: [...]metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}, {Name: "/sched/goroutines/running:goroutines"},
-			{Name: "/sched/goroutines/not-in-go:goroutines"}},
+		cfg:        cfg,
+		log:        cfg.Logger,
+		guest:      guest,
+		start:      time.Now(),
+		intake:     make(chan *Request, intakeSize),
+		ending:     ending{done: make(chan struct{}), after: make(chan struct{}, 1)},
+		cqes:       make([]ring.CQE, 256),
+		cancelling: cancelling{delayed: make(map[*Request]struct{}), cancelOut: make(map[uint64]uint64)},
+		sleeping:   sleeping{load: scheduled},
+		people:     make(map[uint16]*Personality),
 	}
 	d.poke.control = func() {}
-	d.cancelOut = make(map[uint64]uint64)
-	d.people = make(map[uint16]*Personality)
 	opened := make(chan error)
 	go d.life(opened)
 	if err := <-opened; err != nil {

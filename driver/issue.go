@@ -10,6 +10,44 @@ import (
 	"uringo/ops"
 )
 
+// table is the operations that wait for a place, and those that have one: they are in the kernel's hands, or the pool's.
+type table struct {
+	slots    []slot          // as many as were in use at once so far
+	free     []uint32        // those of them that are not
+	places   int             // how many slots there may be
+	queues   [shares]list    // waiting for a slot
+	first    int             // whose turn it is to be looked at first
+	issued   int             // operations holding a slot
+	pooled   int             // of these, the ones that the pool performs
+	held     [shares + 1]int // of these, those of each share, and the tied ones
+	most     int             // how many takers there may be, and how many givers
+	mostWait int             // how many of both
+	plain    ring.SQE        // of the plain call that is being started
+	plugged  int             // for a block device, and not submitted
+	piece    int             // how many of those are submitted early, see unplug
+}
+
+// slot is a place in the table of operations in the kernel's hands. Its generation tells a late completion from the current one.
+type slot struct {
+	r      *Request
+	since  int64 // when it was issued, by the driver's clock
+	gen    uint32
+	share  uint8
+	pooled bool
+}
+
+// user_data is generation and slot; the highest bit marks the driver's own cancellation of that operation, and above the slot, for which 16
+// bits do, there is a number then that tells it from an earlier one.
+const (
+	cancelData  = uint64(1) << 63
+	cancelShift = 16
+	cancelMask  = cancelData | 0xffff<<cancelShift
+	genMask     = 1<<30 - 1
+)
+
+// Slots are no more than the completion queue has places.
+const _ = uint(1<<cancelShift - ring.MaxCQEntries)
+
 // Issue takes a request over directly. Only a [Guest] may call it, from Run; everybody else sends.
 func (d *Driver) Issue(r *Request) {
 	r.cur = r.seq

@@ -9,6 +9,14 @@ import (
 
 // This file is about drivers that are interrupted: by whom they tell something, or by a ring that cannot go on.
 
+// interrupted is what a mishap has to know.
+type interrupted struct {
+	hand     *Request // in no queue, while somebody is told something: where it is to be found
+	judged   *chain   // the latest of which a member had a result, for the same reason
+	visiting bool     // the guest runs
+	within   bool     // but in a part of a pass that it had made
+}
+
 // run makes passes until the driver has ended. A task of the guest that ends its goroutine (runtime.Goexit) must not end the
 // driver: Goexit runs deferred functions, and inside this one the driver simply goes on, on the same thread.
 func (d *Driver) run() {

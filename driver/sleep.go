@@ -6,6 +6,24 @@ import (
 	"time"
 )
 
+// sleeping is what the driver knows of how it had better wait.
+type sleeping struct {
+	open      bool  // the kernel shows completions without being entered
+	spins     bool  // see spin
+	dashing   habit // submitting without waiting
+	lingering habit // waiting for company
+	spinning  habit // looking out for news
+	doze      doze
+	gaveWay   uint64            // told and took, as of the last giveWay
+	longTurn  bool              // giving way took long, the last time
+	lastShare int64             // the clock when others last had a turn, see share
+	load      [3]metrics.Sample // see needed
+}
+
+// scheduled is what needed asks the Go runtime for.
+var scheduled = [...]metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}, {Name: "/sched/goroutines/running:goroutines"},
+	{Name: "/sched/goroutines/not-in-go:goroutines"}}
+
 // sleepy reports whether nothing can be done without news from the kernel or from the channel.
 func (d *Driver) sleepy() bool {
 	if d.closing.Load() && d.issued == 0 && len(d.cancelOut) == 0 {
