@@ -68,6 +68,25 @@ func TestDirect(t *testing.T) {
 	})
 }
 
+// To close a place is no operation on a descriptor: who cancels what there is on descriptor 0 does not mean it.
+func TestCloseDirectIsOnNoDescriptor(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		d := e.open(driver.Config{})
+		r, w := e.pipe()
+		var c driver.Chain
+		first := driver.Link(&c, ops.ReadAt(r, make([]byte, 1), -1))
+		z := driver.Link(&c, ops.CloseDirect(0))
+		e.submit(d, &c)
+		d.CancelDescriptor(0, false, func() bool { return true })
+		must(e, d, ops.Nop()) // after that
+		e.write(w, []byte("x"))
+		wants(e, "read", first, 1, nil)
+		if got := result(e, z); got.Err != syscall.EBADF && got.Err != syscall.ENXIO { // nothing is open there
+			e.Errorf("close: %v", got.Err)
+		}
+	})
+}
+
 // A place that an abandoned open fills is emptied.
 func TestAbandonedDirect(t *testing.T) { // HAZARDS T6
 	on(t, abandoning[:1], func(e *rig) {

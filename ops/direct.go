@@ -108,10 +108,11 @@ func preparePutDirect(s *Spec, e *ring.SQE) {
 
 // CloseDirect empties a place of the ring's table. As with [Close], it must not be repeated. Kernel 6.0.
 func CloseDirect(place int) Op[struct{}] {
-	return Op[struct{}]{Spec: Spec{Kind: kindCloseDirect, off: uint64(place)}}
+	return Op[struct{}]{Spec: Spec{Kind: kindCloseDirect, FD: -1, off: uint64(place)}} // not descriptor 0, or who cancels on that would mean it
 }
 
 func prepareCloseDirect(s *Spec, e *ring.SQE) {
+	e.FD = 0 // the kernel minds any other
 	e.FileIndex = int32(s.off) + 1
 }
 
