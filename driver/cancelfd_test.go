@@ -54,6 +54,31 @@ func TestCancelFD(t *testing.T) {
 	})
 }
 
+// What was cancelled by its descriptor behind a transfer that came out short, and is then performed later than it was to be, stays cancelled.
+func TestCancelDescriptorBehindAShortTransfer(t *testing.T) {
+	on(t, chaining, func(e *rig) {
+		d := e.open(driver.Config{})
+		for range 5 {
+			r, w := e.pipe()
+			other, _ := e.pipe()
+			var c driver.Chain
+			first := driver.Link(&c, ops.ReadAt(r, make([]byte, 2), -1))
+			between := driver.Link(&c, ops.Nop())
+			p := driver.Link(&c, ops.ReadAt(other, make([]byte, 1), -1))
+			e.submit(d, &c)
+			must(e, d, ops.Nop()) // the chain is where it waits
+			d.CancelDescriptor(other, false, func() bool { return true })
+			must(e, d, ops.Nop())
+			e.write(w, []byte("x"))
+			e.emptied("the first part is read", r)
+			e.write(w, []byte("y"))
+			wants(e, "read", first, 2, nil)
+			wants(e, "nop", between, 0, nil)
+			wants(e, "read of the other", p, 0, syscall.ECANCELED)
+		}
+	})
+}
+
 // Who is about to close a descriptor has everything on it cancelled, on every driver, as long as it is his.
 func TestCancelDescriptor(t *testing.T) {
 	on(t, everywhere, func(e *rig) {

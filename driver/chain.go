@@ -446,8 +446,12 @@ func (d *Driver) evaluate(c *chain) {
 		}
 	}
 	for _, r := range segment {
-		if r.chain != nil {
-			r.unsent = false
+		if r.chain == nil {
+			continue
+		}
+		r.unsent = false
+		if r.hit && r.state == stateLinked {
+			r.cancel = r.cur // what cancelled it was about this turn, and it will have another
 		}
 	}
 	c.busy = false
