@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/buf"
 	"uringo/driver"
 )
 
@@ -21,6 +22,11 @@ type state struct {
 	in, sock   string // what has come and was not read
 	file, sent string
 	room       int    // free pages of out
+	place      bool   // a file is open in the place of the ring's table
+	emptied    int    // how often somebody else will have closed that
+	leaving    bool   // somebody has put another file under the number of file, of which nothing can be read
+	left       bool   // and it shows
+	released   uint32 // members whose buffers their owner has given back
 	hungUp     bool   // nothing more comes in
 	broken     bool   // no more will run
 	out        string // what became of those before i, each with a line
@@ -53,6 +59,17 @@ func (l *lane) steps(s state) (all []state, lasts bool) {
 	if s.i == len(l.members) {
 		return nil, true
 	}
+	if s.emptied > 0 {
+		t := s
+		t.emptied, t.place = s.emptied-1, false
+		all = append(all, t)
+	}
+	if s.leaving && !s.left {
+		t := s
+		t.left = true
+		all = append(all, t)
+	}
+	byOthers := len(all)
 	m, bit := l.members[s.i], uint32(1)<<s.i
 	ended := func(err error) { all = append(all, l.next(s, s.done, err, s.got, false)) }
 	switch {
@@ -62,7 +79,12 @@ func (l *lane) steps(s state) (all []state, lasts bool) {
 			ended(driver.ErrClosed)
 		}
 	default:
-		all, lasts = l.perform(s, m)
+		var own []state
+		own, lasts = l.perform(s, m)
+		all = append(all, own...)
+		if s.released&bit != 0 { // and it had not begun, or is to be repeated
+			ended(buf.ErrReleased)
+		}
 		if (s.cancelled|s.hit)&bit != 0 {
 			ended(syscall.ECANCELED)
 		}
@@ -81,9 +103,12 @@ func (l *lane) steps(s state) (all []state, lasts bool) {
 		}
 	}
 	if l.grace && s.cancelled&bit != 0 || s.givenUp {
-		for _, n := range all {
+		for _, n := range all[byOthers:] {
 			if n.i > s.i { // whatever it does, nobody hears of it
 				n.out = s.out + says(0, driver.ErrAbandoned, "")
+				if m.what == openPlace && n.place {
+					n.emptied++
+				}
 				all = append(all, n)
 			}
 		}
@@ -113,17 +138,23 @@ func (l *lane) perform(s state, m *step) (all []state, lasts bool) {
 			}
 		}
 	}
+	if err := l.barred(s, m); err != nil {
+		return []state{l.next(s, s.done, err, s.got, false)}, false
+	}
 	switch m.what {
 	case doNothing, syncFile:
+		done(s, 0, nil, true)
+	case openPlace, closePlace:
+		s.place = m.what == openPlace
 		done(s, 0, nil, true)
 	case failSync:
 		done(s, 0, syscall.EINVAL, false)
 	case failRead:
 		done(s, 0, syscall.EBADF, false)
-	case readFile:
+	case readFile, readPlace:
 		off := min(m.off+s.done, len(s.file))
 		moved(min(m.n-s.done, len(s.file)-off), m.n, l.chain, func(t *state, n int) { t.got += s.file[off:][:n] })
-	case writeFile:
+	case writeFile, writePlace:
 		moved(m.n-s.done, m.n, l.chain, func(t *state, n int) {
 			off := m.off + s.done
 			t.file = s.file[:off] + m.data[s.done:][:n] + s.file[min(off+n, len(s.file)):]
@@ -175,6 +206,17 @@ func (l *lane) perform(s state, m *step) (all []state, lasts bool) {
 		return nil, true
 	}
 	return all, false
+}
+
+// barred returns why a member cannot be performed.
+func (l *lane) barred(s state, m *step) error {
+	switch {
+	case m.refusal != nil:
+		return m.refusal
+	case (m.onPlace || m.what == closePlace) && !s.place, m.fd == l.file && !m.onPlace && s.left:
+		return syscall.EBADF
+	}
+	return nil
 }
 
 // reach returns all states that may follow, and of these those that may last.
@@ -237,7 +279,7 @@ func (l *lane) sealed(out string, j int) bool {
 		_, _ = fmt.Sscan(nth(out, i), &n, &err) // or it is abandoned
 		well := err == "<nil>"
 		switch m.what {
-		case readFile, writeFile, readPipe, receive, send:
+		case readFile, writeFile, readPlace, writePlace, readPipe, receive, send:
 			well = well && n == m.n
 		case writePipe:
 			well = well && n == m.n*os.Getpagesize()

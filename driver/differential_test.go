@@ -13,14 +13,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uringo/buf"
 	"uringo/driver"
 	"uringo/internal/ring"
 	"uringo/ops"
 )
 
 // TestDifferential performs random programs on every engine, and compares what becomes of them with one model of what may. A program is
-// lanes: operations and chains of them on files that no other lane has, with bytes that come, ends that close and cancellations of all
-// kinds in between. The model of a lane is the set of all states that it may be in. What happens makes more of them, what is seen leaves fewer:
+// lanes: operations and chains of them on files that no other lane has, also in the ring's table and with memory that can be registered, with
+// bytes that come, ends, places and descriptors that close, buffers that are released and cancellations of all kinds in between. The model of a lane is the set of all states that it may be in. What happens makes more of them, what is seen leaves fewer:
 // where timing decides nothing there is one, and where none is left, the engine has done what it may not.
 func TestDifferential(t *testing.T) {
 	on(t, append([]way{
@@ -31,8 +32,9 @@ func TestDifferential(t *testing.T) {
 			return e.behind(ring.NewPortable(ops.Calls(), 64), spoiled, cfg)
 		}},
 	}, chaining...), func(e *rig) {
+		table := e.hasTable()
 		for round := range size(10, 1000) {
-			if e.program(); e.Failed() {
+			if e.program(table); e.Failed() {
 				e.Logf("in round %d", round)
 				return
 			}
@@ -40,9 +42,9 @@ func TestDifferential(t *testing.T) {
 	})
 }
 
-// spoiled spares what fills pages of a pipe.
+// spoiled spares what fills pages of a pipe, and what must happen.
 var spoiled = ring.FaultConfig{Shorten: 0.3, Inject: 0.1, EnterFails: 0.1, Limit: 0.1, Match: func(e *ring.SQE) bool {
-	return e.Op != ring.OpAsyncCancel && int(e.Len) < os.Getpagesize()
+	return e.Op != ring.OpAsyncCancel && e.Op != ring.OpClose && int(e.Len) < os.Getpagesize()
 }}
 
 // lane is a chain, or one operation by itself, its files, and what may have become of them.
@@ -56,6 +58,11 @@ type lane struct {
 
 	file, in, inEnd, out, outEnd, sock, peer int
 	hungUp                                   bool // inEnd is closed
+	whole                                    int  // file, whatever becomes of that number
+
+	table bool // the ring has one
+	place int  // in that
+	fixed func(n int) *buf.Fixed
 
 	states  map[state]bool
 	history []string
@@ -68,6 +75,12 @@ type step struct {
 	data   string // to be written
 	hard   bool   // what is behind it runs whatever becomes of it
 	fd     int
+
+	onPlace bool  // fd is one of the ring's table
+	refusal error // by the driver, before it is begun
+	buf     *buf.Fixed
+	mem     []byte // of that
+	freed   bool
 
 	cancel  func()
 	expire  func() // at first has somebody wait for it with a context, and then ends that
@@ -93,14 +106,18 @@ const (
 	send             //
 	timeOut          // soon
 	timeOutLate      // in an hour
+	openPlace        // file, in the ring's table
+	readPlace        // as readFile, of what is open there
+	writePlace       //
+	closePlace       //
 	whats
 )
 
 func (l *lane) String() string {
 	var b strings.Builder
 	for _, m := range l.members {
-		fmt.Fprintf(&b, "%v %d at %d %q, hard %v;\n", [...]string{"nop", "bad sync", "bad read", "sync", "file read", "file write", "pipe read",
-			"pipe write", "poll", "recv", "send", "timeout", "late timeout"}[m.what], m.n, m.off, m.data, m.hard)
+		fmt.Fprintf(&b, "%v %d at %d %q, hard %v, fixed %v;\n", [...]string{"nop", "bad sync", "bad read", "sync", "file read", "file write", "pipe read",
+			"pipe write", "poll", "recv", "send", "timeout", "late timeout", "place open", "place read", "place write", "place close"}[m.what], m.n, m.off, m.data, m.hard, m.buf != nil)
 	}
 	return fmt.Sprintf("%schain %v", b.String(), l.chain)
 }
@@ -130,11 +147,16 @@ func (l *lane) settle() {
 }
 
 // newLane makes a lane of up to most members.
-func (e *rig) newLane(d *driver.Driver, most int) *lane {
+func (e *rig) newLane(d *driver.Driver, most int, table bool, fixed func(n int) *buf.Fixed) *lane {
 	rng := e.rng
-	l := &lane{rig: e, d: d, chain: rng.IntN(4) > 0, spoiled: strings.Contains(e.name, "interrupted")}
+	l := &lane{rig: e, d: d, chain: rng.IntN(4) > 0, spoiled: strings.Contains(e.name, "interrupted"), table: table, fixed: fixed}
 	first := state{file: "0123456789abcdef"[:rng.IntN(17)], room: rng.IntN(2)}
 	l.file = e.file([]byte(first.file))
+	l.whole = e.keep(unix.FcntlInt(uintptr(l.file), unix.F_DUPFD_CLOEXEC, 0))
+	var ok bool
+	if l.place, ok = d.TakePlace(); !ok {
+		e.Fatal("no place")
+	}
 	l.in, l.inEnd = e.pipe()
 	l.outEnd, l.out = e.pipe()
 	l.sock, l.peer = e.sockets()
@@ -155,8 +177,9 @@ func (e *rig) newLane(d *driver.Driver, most int) *lane {
 		n += rng.IntN(most)
 	}
 	var submit []func(c *driver.Chain)
-	for range n {
-		m := &step{what: what(rng.IntN(int(whats))), n: 1 + rng.IntN(8), fd: -1, told: make(chan string, 1), waited: make(chan error, 1)}
+	inTable := rng.IntN(3) == 0
+	for i := range n {
+		m := &step{what: l.chooses(inTable, i), n: 1 + rng.IntN(8), fd: -1, told: make(chan string, 1), waited: make(chan error, 1)}
 		if len(l.members) > 0 && rng.IntN(3) == 0 {
 			l.members[len(l.members)-1].hard = true
 		}
@@ -181,23 +204,43 @@ func (e *rig) newLane(d *driver.Driver, most int) *lane {
 // prepare chooses the operation of a member.
 func (l *lane) prepare(m *step, s *state) func(c *driver.Chain) {
 	rng := l.rng
-	buf := make([]byte, m.n)
+	b := make([]byte, m.n)
 	m.data = fmt.Sprintf("%08x", rng.Uint32())[:m.n]
 	vectored := rng.IntN(4) == 0
 	cut := rng.IntN(m.n + 1)
 	read := func(fd int, off int64) func(*driver.Chain) {
 		m.fd = fd
 		if vectored {
-			return add(l, m, ops.ReadvAt(fd, [][]byte{buf[:cut], nil, buf[cut:]}, off))
+			return add(l, m, ops.ReadvAt(fd, [][]byte{b[:cut], nil, b[cut:]}, off))
 		}
-		return add(l, m, ops.ReadAt(fd, buf, off))
+		if l.borrows(m) {
+			if rng.IntN(2) == 0 {
+				return add(l, m, ops.ReadFixedAt(fd, m.buf, off))
+			}
+			return add(l, m, ops.ReadIn(fd, m.buf, m.mem, off))
+		}
+		return add(l, m, ops.ReadAt(fd, b, off))
+	}
+	write := func(fd int) func(*driver.Chain) {
+		m.off, m.fd = rng.IntN(len(s.file)+1), fd
+		if vectored {
+			return add(l, m, ops.WritevAt(fd, [][]byte{[]byte(m.data[:cut]), []byte(m.data[cut:])}, int64(m.off)))
+		}
+		if l.borrows(m) {
+			copy(m.mem, m.data)
+			if rng.IntN(2) == 0 {
+				return add(l, m, ops.WriteFixedAt(fd, m.buf, int64(m.off)))
+			}
+			return add(l, m, ops.WriteFrom(fd, m.buf, m.mem, int64(m.off)))
+		}
+		return add(l, m, ops.WriteAt(fd, []byte(m.data), int64(m.off)))
 	}
 	switch m.what {
 	case failSync:
 		m.fd = l.in
 		return add(l, m, ops.Fsync(l.in))
 	case failRead:
-		return add(l, m, ops.ReadAt(-1, buf, 0))
+		return add(l, m, ops.ReadAt(-1, b, 0))
 	case syncFile:
 		m.fd = l.file
 		return add(l, m, ops.Fdatasync(l.file))
@@ -205,11 +248,17 @@ func (l *lane) prepare(m *step, s *state) func(c *driver.Chain) {
 		m.off = rng.IntN(18)
 		return read(l.file, int64(m.off))
 	case writeFile:
-		m.off, m.fd = rng.IntN(len(s.file)+1), l.file
-		if vectored {
-			return add(l, m, ops.WritevAt(l.file, [][]byte{[]byte(m.data[:cut]), []byte(m.data[cut:])}, int64(m.off)))
-		}
-		return add(l, m, ops.WriteAt(l.file, []byte(m.data), int64(m.off)))
+		return write(l.file)
+	case openPlace:
+		return add(l, m, ops.OpenDirectAt(l.place, unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", l.whole), unix.O_RDWR, 0))
+	case readPlace:
+		m.off, m.onPlace = rng.IntN(18), true
+		return read(l.place, int64(m.off))
+	case writePlace:
+		m.onPlace = true
+		return write(l.place)
+	case closePlace:
+		return add(l, m, ops.CloseDirect(l.place))
 	case readPipe:
 		return read(l.in, -1)
 	case writePipe:
@@ -220,7 +269,7 @@ func (l *lane) prepare(m *step, s *state) func(c *driver.Chain) {
 		return add(l, m, ops.PollAdd(l.in, unix.POLLIN))
 	case receive:
 		m.fd = l.sock
-		return add(l, m, ops.Recv(l.sock, buf, 0))
+		return add(l, m, ops.Recv(l.sock, b, 0))
 	case send:
 		m.fd = l.sock
 		return add(l, m, ops.Send(l.sock, []byte(m.data), 0))
@@ -238,9 +287,16 @@ func add[T any](l *lane, m *step, op ops.Op[T]) func(c *driver.Chain) {
 	case 0:
 		op.Route = ops.RouteCall
 	case 1:
-		if m.what == readFile || m.what == writeFile || m.what == syncFile {
+		switch m.what {
+		case readFile, writeFile, syncFile, readPlace, writePlace:
 			op.Flags |= ops.Async
 		}
+	}
+	if m.onPlace {
+		op.Flags |= ops.Direct
+	}
+	if op.OnTable() {
+		m.refusal = l.refusal(op.Route)
 	}
 	lent := fmt.Sprintf("%p", any(op.Buf))
 	return func(c *driver.Chain) {
@@ -266,10 +322,12 @@ func add[T any](l *lane, m *step, op ops.Op[T]) func(c *driver.Chain) {
 					data = b
 				case [][]byte:
 					data = slices.Concat(b...)
+				case *buf.Fixed:
+					data = m.mem
 				}
 			}
 			switch m.what {
-			case readFile, readPipe, receive:
+			case readFile, readPlace, readPipe, receive:
 				m.told <- says(r.N, r.Err, string(data[:min(r.N, len(data))]))
 			default:
 				m.told <- says(r.N, r.Err, "")
@@ -293,11 +351,13 @@ func add[T any](l *lane, m *step, op ops.Op[T]) func(c *driver.Chain) {
 }
 
 // nothing reports whether a buffer does not come back.
-func nothing(buf any) bool {
-	switch b := buf.(type) {
+func nothing(back any) bool {
+	switch b := back.(type) {
 	case []byte:
 		return b == nil
 	case [][]byte:
+		return b == nil
+	case *buf.Fixed:
 		return b == nil
 	}
 	return true // there was nothing
@@ -312,7 +372,7 @@ func (l *lane) behindHard(m *step) bool {
 // event has something happen.
 func (l *lane) event() {
 	rng := l.rng
-	switch j := rng.IntN(len(l.members)); rng.IntN(12) {
+	switch j := rng.IntN(len(l.members)); rng.IntN(15) {
 	case 0, 1, 2:
 		b := fmt.Sprintf("%08x", rng.Uint32())[:1+rng.IntN(8)]
 		if l.hungUp {
@@ -342,31 +402,41 @@ func (l *lane) event() {
 		l.members[j].expire()
 		l.happens(fmt.Sprintf("its context ends: %d", j), func(s *state) { s.cancelled |= 1 << j })
 	case 9:
-		fd := l.members[j].fd
+		fd, onPlace := l.members[j].fd, l.members[j].onPlace
 		if fd < 0 {
 			return
 		}
-		l.d.CancelDescriptor(fd, false, func() bool { return true })
+		l.d.CancelDescriptor(fd, onPlace, func() bool { return true })
 		l.happens(fmt.Sprintf("cancelled by the descriptor of %d", j), func(s *state) {
 			for i, m := range l.members {
-				if m.fd == fd {
+				if m.fd == fd && m.onPlace == onPlace {
 					s.cancelled |= 1 << i
 				}
 			}
 		})
 	case 10:
-		fd := l.members[j].fd
-		if fd < 0 {
+		fd, onPlace := l.members[j].fd, l.members[j].onPlace
+		switch {
+		case fd < 0:
 			return
+		case onPlace:
+			driver.Submit(l.d, ops.CancelDirect(fd))
+		default:
+			driver.Submit(l.d, ops.CancelFD(fd))
 		}
-		driver.Submit(l.d, ops.CancelFD(fd))
 		l.happens(fmt.Sprintf("cancelled by an operation on the descriptor of %d", j), func(s *state) {
 			for i, m := range l.members {
-				if m.fd == fd {
+				if m.fd == fd && m.onPlace == onPlace {
 					s.hit |= 1 << i
 				}
 			}
 		})
+	case 11:
+		l.empties()
+	case 12:
+		l.replaces()
+	case 13:
+		l.frees(j)
 	default:
 		l.settle()
 	}
@@ -395,6 +465,9 @@ func (l *lane) left() {
 		if err := <-m.waited; m.outcome != "abandoned\n" && !strings.Contains(m.outcome, fmt.Sprintf(" %v ", err)) {
 			l.Errorf("Wait of member %d says %v, and its result is %s", j, err, m.outcome)
 		}
+		if m.buf != nil && !m.freed {
+			m.buf.Release()
+		}
 	}
 	buf := make([]byte, 1<<12)
 	read := func(n int, err error) string {
@@ -403,7 +476,7 @@ func (l *lane) left() {
 		}
 		return string(buf[:max(n, 0)])
 	}
-	file := read(unix.Pread(l.file, buf, 0))
+	file := read(unix.Pread(l.whole, buf, 0))
 	l.sees("the file has "+file, func(s *state) bool { return s.file == file })
 	if err := unix.SetNonblock(l.in, true); err != nil {
 		l.Fatal(err)
@@ -419,7 +492,7 @@ func (l *lane) left() {
 }
 
 // program performs one.
-func (e *rig) program() {
+func (e *rig) program(table bool) {
 	rng := e.rng
 	cfg := driver.Config{Entries: 8, InFlight: 128}
 	most := 6
@@ -431,9 +504,10 @@ func (e *rig) program() {
 	}
 	e.drivers, e.sim, e.fault = nil, nil, nil
 	d := e.open(cfg)
+	fixed, allBack := e.lender()
 	var lanes []*lane
 	for range 1 + rng.IntN(4) {
-		l := e.newLane(d, most)
+		l := e.newLane(d, most, table, fixed)
 		l.grace = cfg.CancelGrace > 0
 		lanes = append(lanes, l)
 	}
@@ -475,6 +549,7 @@ func (e *rig) program() {
 	for _, l := range lanes {
 		l.left()
 	}
+	allBack()
 	for _, fd := range e.fds {
 		_ = unix.Close(fd)
 	}
