@@ -59,8 +59,8 @@ func flags(o *options, r *raw) *pflag.FlagSet {
 	f.IntVarP(&c.Jobs, "jobs", "j", 32, "entries in work at a time, and blocks of large files")
 	f.StringVar(&r.executor, "executor", "workers", "goroutines, pool, workers or local; pool:N and workers:N say how many (64, and a worker for each of up to 4 processors)")
 	f.StringVar(&r.engine, "engine", "auto", "auto, uring or portable")
-	f.BoolVarP(&o.verbose, "verbose", "v", false, "name every copy, with its checksum if it is verified")
-	f.BoolVar(&o.json, "json", false, "print a summary as one JSON object")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "name every copy, with its checksum if it is verified; on standard error with --json")
+	f.BoolVar(&o.json, "json", false, "print a summary as one JSON object, and nothing else on standard output")
 	f.BoolVar(&o.progress, "progress", true, "show progress if standard error is a terminal, and not with -v")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	return f

@@ -4,8 +4,11 @@
 //	uringdemo [flags] SOURCE... DIRECTORY
 //
 // It takes its arguments as cp does, and differs where that is safer: every file is written under a temporary name and renamed when
-// it is complete and on disk, no symbolic link below the arguments is followed, and a failure in a tree does not stop the rest. The
-// exit code is 0 when all is well, 1 when something was not copied, 2 when all was copied but something changed meanwhile, 130
+// it is complete and on disk, no symbolic link below the arguments is followed, and a failure in a tree does not stop the rest. So what
+// is replaced is another file afterwards: its other hard links keep the old content, it belongs to who copied it if he may not give it
+// away, and its directory has to be writable.
+//
+// The exit code is 0 when all is well, 1 when something was not copied, 2 when all was copied but something changed meanwhile, 130
 // after an interrupt, which leaves complete files only, and 141 when nobody reads what it prints any more. See uringdemo --help.
 package main
 

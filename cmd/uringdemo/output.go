@@ -18,7 +18,7 @@ import (
 // output is what the program says. Tasks hand in lines and go on; one goroutine writes them, as a terminal or a pipe may be slow.
 type output struct {
 	stdout, stderr io.Writer
-	verbose        bool
+	names          io.Writer // where those of copies go; nil: nowhere
 	bars           bool
 	stop           func() // the reader of stdout is gone
 
@@ -45,9 +45,16 @@ var errNoReader = errors.New("nobody reads standard output")
 
 func newOutput(stdout, stderr io.Writer, o *options, stop func()) *output {
 	out := &output{
-		stdout: stdout, stderr: stderr, verbose: o.verbose, stop: stop,
+		stdout: stdout, stderr: stderr, stop: stop,
 		bars: o.progress && !o.verbose && isTerminal(stderr),
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	switch {
+	case !o.verbose:
+	case o.json:
+		out.names = stderr // who reads the one object reads nothing else
+	default:
+		out.names = stdout
 	}
 	out.written.L = &out.mu
 	go out.write()
@@ -180,7 +187,7 @@ func (o *output) Noted(p copier.Problem)  { o.complain(p.Path, "note: "+p.Why) }
 
 // Copied waits while the reader of the lines is slower than the copy.
 func (o *output) Copied(ctx context.Context, src, dst, sum string) {
-	if !o.verbose {
+	if o.names == nil {
 		return
 	}
 	if o.full() {
@@ -190,5 +197,5 @@ func (o *output) Copied(ctx context.Context, src, dst, sum string) {
 	if sum != "" {
 		text += "  " + sum
 	}
-	o.say(o.stdout, text)
+	o.say(o.names, text)
 }
