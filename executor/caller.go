@@ -25,7 +25,7 @@ func callerBehind(ctx context.Context) Caller {
 	case t == nil:
 	case t.home == nil && !t.scope.foreign && t.here():
 		return Caller{} // a foreign runtime may run its tasks on one of ours
-	case t.home != nil && (t.here() || t.homeIsHere()):
+	case t.home != nil && t.here(), t.homeIsHere():
 		return Caller{t}
 	}
 	return Caller{current()}
@@ -113,8 +113,9 @@ func (c Caller) GiveWay(ctx context.Context, n int) {
 // not depend on how many do. Who has a goroutine to itself lets others run, too. If ctx has ended, the next operation will say so.
 func StepBack(ctx context.Context) { letOthersRun(ctx, (*task).stepBack) }
 
-// homeIsHere reports whether the caller may be a coroutine inside the task, which holds its home like the task itself.
+// homeIsHere reports whether the caller may be a coroutine inside the task, which holds its home like the task itself. The task may be one that is
+// just being launched, and learns of its home.
 func (t *task) homeIsHere() bool {
-	l, ok := t.home.(*local)
+	l, ok := t.scope.rt.(*local)
 	return ok && l.d.OnGuest()
 }

@@ -305,3 +305,34 @@ func TestGroupOfNothing(t *testing.T) {
 	}()
 	g.Go(nop)
 }
+
+// A goroutine waits for a group to which tasks are just being added.
+func TestGroupWaitBesideGo(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			g := executor.NewGroup(ctx)
+			_, err := executor.Block(ctx, func() (struct{}, error) {
+				var adders sync.WaitGroup
+				for range 2 {
+					adders.Go(func() {
+						for range rounds(2000) {
+							g.Go(nop)
+						}
+					})
+				}
+				var waiter sync.WaitGroup
+				var added atomic.Bool
+				waiter.Go(func() {
+					for !added.Load() {
+						is(w, g.Wait(context.Background()), nil)
+					}
+				})
+				adders.Wait()
+				added.Store(true)
+				waiter.Wait()
+				return struct{}{}, nil
+			})
+			return err
+		})
+	})
+}
