@@ -94,6 +94,11 @@ func Start(ctx context.Context, root func(ctx context.Context) error, opts ...Op
 	if ctx.Err() != nil {
 		return driver.Canceled(ctx)
 	}
+	for _, t := range [...]*task{taskOf(ctx), current()} {
+		if t != nil && t.home != nil {
+			t.home.flush() // if that is held up, the others' operations must not wait for it
+		}
+	}
 	rt, err := o.executor.Open(o.config)
 	if err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/ops"
@@ -85,5 +87,37 @@ func TestStartInsideATaskClosesItsDriver(t *testing.T) {
 			}
 			return err
 		})
+	})
+}
+
+// A task that is in Start holds its worker, but not what other tasks of that have submitted.
+func TestStartInsideATaskSendsWhatOthersSubmitted(t *testing.T) {
+	everywhere(t, func(w *world) {
+		for _, lent := range []bool{true, false} {
+			w.ok(func(outer context.Context) error {
+				var p [2]int
+				if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+					return err
+				}
+				defer unix.Close(p[0])
+				defer unix.Close(p[1])
+				writer := executor.GoHere(outer, func(ctx context.Context) (int, error) {
+					return executor.Do(ctx, ops.WriteAt(p[1], []byte{1}, -1)).N, nil
+				})
+				reader := executor.GoHere(outer, task(func(ctx context.Context) error {
+					if !lent {
+						ctx = context.Background()
+					}
+					return w.start(ctx, func(ctx context.Context) error {
+						return executor.Do(ctx, ops.ReadAt(p[0], make([]byte, 1), -1)).Err
+					})
+				}))
+				_, err := reader.Join(outer)
+				if n, err := writer.Join(outer); n != 1 || err != nil {
+					w.Errorf("wrote %d, %v", n, err)
+				}
+				return err
+			})
+		}
 	})
 }
