@@ -99,7 +99,7 @@ func Pwrite(fd int, b []byte, off int64) (int, error) {
 }
 
 // Run performs an operation with a plain system call on the calling goroutine. It may block, and nothing can cancel it. One with other rights
-// than the process's is refused: EPERM.
+// than the process's is refused, EPERM, and so is one on the ring's table of files, ENXIO. Where no system call does the same, it is ENOSYS.
 func Run[T any](o *Op[T]) Result[T] {
 	if err := o.Invalid(); err != nil {
 		return o.Result(0, err)
@@ -109,8 +109,11 @@ func Run[T any](o *Op[T]) Result[T] {
 
 // call is Run without types.
 func (s *Spec) call() int32 {
-	if s.As != nil {
+	switch {
+	case s.As != nil:
 		return -int32(syscall.EPERM)
+	case s.OnTable():
+		return -int32(syscall.ENXIO) // the call would take the place for a descriptor
 	}
 	var e ring.SQE
 	s.Prepare(&e)

@@ -1,0 +1,37 @@
+package ops
+
+import (
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A plain call does not take a place in the ring's table for a descriptor.
+func TestRunOnTheTable(t *testing.T) {
+	const stdin = 0 // which the entry of a CloseDirect names
+	_, before := unix.FcntlInt(stdin, unix.F_GETFD, 0)
+	zero, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(zero)
+	read := Op[struct{}]{Spec: ReadAt(zero, make([]byte, 8), 0).Spec}
+	read.Flags |= Direct
+	for _, o := range []Op[struct{}]{
+		read,
+		OpenDirect(unix.AT_FDCWD, "/dev/null", unix.O_RDONLY, 0),
+		SocketDirect(unix.AF_INET, unix.SOCK_STREAM, 0),
+		AcceptDirect(-1, 0, nil),
+		PutDirect(stdin),
+		InstallDirect(stdin),
+		CloseDirect(9),
+	} {
+		if r := Run(&o); r.Err != syscall.ENXIO {
+			t.Errorf("%s: %d, %v", o.Kind.Name, r.N, r.Err)
+		}
+	}
+	if _, after := unix.FcntlInt(stdin, unix.F_GETFD, 0); after != before {
+		t.Errorf("standard input: before %v, after %v", before, after)
+	}
+}
