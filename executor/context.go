@@ -41,6 +41,9 @@ func (t *task) String() string { return "uringo task" }
 
 type taskKey struct{}
 
+// InTask reports whether ctx is a task, or derived from one: whether [Go] can start others with it, and is not answered by [ErrNoRuntime].
+func InTask(ctx context.Context) bool { return taskOf(ctx) != nil }
+
 // taskOf returns the task that ctx is or descends from, or nil.
 func taskOf(ctx context.Context) *task {
 	if t, ok := ctx.(*task); ok {

@@ -91,6 +91,9 @@ func TestWithoutCancel(t *testing.T) {
 				begun.Set()
 				// Nothing ends this context, and the task is found through it all the same.
 				ctx = context.WithoutCancel(ctx)
+				if !executor.InTask(ctx) {
+					w.Error("it is said to belong to no task")
+				}
 				if err := executor.Sleep(ctx, 5*time.Millisecond); err != nil {
 					return "", err
 				}

@@ -366,6 +366,9 @@ func TestManyTasks(t *testing.T) {
 func TestNoRuntime(t *testing.T) {
 	clean(t)
 	ctx := context.Background()
+	if executor.InTask(ctx) {
+		t.Error("the context of nobody belongs to a task")
+	}
 	h := executor.Go(ctx, func(context.Context) (int, error) { t.Error("a task ran"); return 0, nil })
 	_, err := h.Join(ctx)
 	is(t, err, executor.ErrNoRuntime)

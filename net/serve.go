@@ -39,10 +39,8 @@ type Server struct {
 // the portable engine, it does the same with one request after the other.
 func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	sv := &serving{Server: s, ctx: ctx, bell: new(executor.Event), all: make(map[*served]struct{})}
-	_, err := executor.Go(ctx, func(context.Context) (struct{}, error) { return struct{}{}, nil }).Join(context.WithoutCancel(ctx))
-	sv.plain = errors.Is(err, executor.ErrNoRuntime)
 	dispatcher := sv.start(sv.dispatch)
-	err = sv.accept(l)
+	err := sv.accept(l)
 	sv.mu.Lock()
 	sv.over = true
 	sv.bell.Set()
@@ -55,8 +53,7 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 // serving is one call of Serve.
 type serving struct {
 	*Server
-	ctx   context.Context
-	plain bool // there are no tasks, but goroutines
+	ctx context.Context
 
 	mu    sync.Mutex
 	all   map[*served]struct{}
@@ -155,7 +152,7 @@ func (sv *serving) dispatch(context.Context) {
 // start starts a function beside the caller, as a task if there are tasks, and returns one that waits for its end.
 func (sv *serving) start(f func(ctx context.Context)) (wait func()) {
 	ctx := context.WithoutCancel(sv.ctx)
-	if sv.plain {
+	if !executor.InTask(ctx) {
 		done := new(executor.Event)
 		go func() {
 			defer done.Set()
