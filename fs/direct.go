@@ -107,8 +107,8 @@ func (f *File) ReadDirectAt(ctx context.Context, b []byte, off int64) (int, []by
 	if f.flag&unix.O_DIRECT == 0 {
 		return f.ReadExactAt(ctx, b, off)
 	}
-	if err := checkRange(off, int64(len(b))); err != nil {
-		return 0, b, f.wrap("readat", err)
+	if err := f.checkRead(off, int64(len(b))); err != nil {
+		return 0, b, err
 	}
 	a, err := f.alignment(ctx)
 	done := 0
@@ -121,10 +121,7 @@ func (f *File) ReadDirectAt(ctx context.Context, b []byte, off int64) (int, []by
 	if err == io.EOF && done > 0 {
 		err = io.ErrUnexpectedEOF
 	}
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return done, b, f.wrap("read", err)
+	return done, handle.Back(b, err), f.wrap("read", err)
 }
 
 // readDirect reads until b is full, or to the end of the file, which is io.EOF. It never goes on from where a block was not read whole:
@@ -201,10 +198,7 @@ func (f *File) WriteDirectAt(ctx context.Context, b []byte, off int64, p Padding
 	default:
 		done, err = f.writePadded(ctx, a, b, off)
 	}
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return done, b, f.wrap("write", err)
+	return done, handle.Back(b, err), f.wrap("write", err)
 }
 
 // writePadded writes b in whole blocks, by way of a buffer.

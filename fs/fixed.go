@@ -44,17 +44,7 @@ func (f *File) withFixed(verb string, b *buf.Fixed, off int64, check func(off, n
 		return 0, b, err
 	}
 	n, err := transfer()
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, f.wrap(verb, err)
-}
-
-func (f *File) checkRead(off, n int64) error {
-	if off < 0 {
-		return f.wrap("readat", errNegativeOffset)
-	}
-	return f.wrap("read", checkRange(off, n))
+	return n, handle.Back(b, err), f.wrap(verb, err)
 }
 
 // pin holds a buffer for the length of a call. The driver holds it for longer, if the kernel does.

@@ -16,8 +16,8 @@ import (
 // RWF_DONTCACHE (kernel 6.14), which leaves nothing behind in the page cache, RWF_HIPRI. A flag that the kernel or the file system
 // does not know is EOPNOTSUPP. preadv2(2).
 func (f *File) ReadAtFlags(ctx context.Context, b []byte, off int64, flags uint32) (int, []byte, error) {
-	if err := checkRange(off, int64(len(b))); err != nil {
-		return 0, b, f.wrap("readat", err)
+	if err := f.checkRead(off, int64(len(b))); err != nil {
+		return 0, b, err
 	}
 	if len(b) == 0 {
 		return 0, b, nil
@@ -67,11 +67,8 @@ func (f *File) withFlags(ctx context.Context, op Operation, o ops.Op[[]byte], of
 	o.Release, o.As = f.h.Free, f.whose()
 	res := perform(ctx, executor.CallerOf(ctx), r, known&traitRemote != 0 && flags&unix.RWF_NOWAIT == 0, o)
 	err := f.h.Settle(res.Err, ErrClosed)
-	if handle.Abandoned(err) {
-		return res.N, nil, err
-	}
 	if flags&unix.RWF_APPEND != 0 {
 		off = -1
 	}
-	return res.N, o.Buf, f.explain(ctx, err, off, o.Buf)
+	return res.N, handle.Back(o.Buf, err), f.explain(ctx, err, off, o.Buf)
 }

@@ -24,36 +24,21 @@ const maxTry = 1 << 20
 // O_DIRECT go straight to the ring, and need b and off aligned: otherwise the error is EINVAL, and says what they need. Allocates nothing.
 // Kernel 5.6, pread(2).
 func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
-	if off < 0 {
-		return 0, b, f.wrap("readat", errNegativeOffset)
-	}
-	if err := checkRange(off, int64(len(b))); err != nil {
-		return 0, b, f.wrap("read", err)
+	if err := f.checkRead(off, int64(len(b))); err != nil {
+		return 0, b, err
 	}
 	if len(b) == 0 {
 		return 0, b, nil
 	}
 	n, err := f.readAt(ctx, b, nil, off, f.h.Free)
-	if err != nil {
-		if err == io.EOF {
-			return 0, b, err
-		}
-		if handle.Abandoned(err) {
-			b = nil
-		}
-		return n, b, f.wrap("read", err)
-	}
-	return n, b, nil
+	return n, handle.Back(b, err), f.wrap("read", err)
 }
 
 // ReadExactAt reads from offset off until b is full, and hands b back. The count says how much was read in any case; an end of the file
 // before that is io.ErrUnexpectedEOF, or io.EOF if nothing was read. See [File.ReadAt].
 func (f *File) ReadExactAt(ctx context.Context, b []byte, off int64) (int, []byte, error) {
-	if off < 0 {
-		return 0, b, f.wrap("readat", errNegativeOffset)
-	}
-	if err := checkRange(off, int64(len(b))); err != nil {
-		return 0, b, f.wrap("read", err)
+	if err := f.checkRead(off, int64(len(b))); err != nil {
+		return 0, b, err
 	}
 	done := 0
 	for done < len(b) {
@@ -65,12 +50,16 @@ func (f *File) ReadExactAt(ctx context.Context, b []byte, off int64) (int, []byt
 		if err == io.EOF && done > 0 {
 			err = io.ErrUnexpectedEOF
 		}
-		if handle.Abandoned(err) {
-			b = nil
-		}
-		return done, b, f.wrap("read", err)
+		return done, handle.Back(b, err), f.wrap("read", err)
 	}
 	return done, b, nil
+}
+
+func (f *File) checkRead(off, n int64) error {
+	if off < 0 {
+		return f.wrap("readat", errNegativeOffset)
+	}
+	return f.wrap("read", checkRange(off, n))
 }
 
 // readAt is ReadAt for valid arguments, or for the offset -1, which means the file position. b may be a part of a fixed buffer. If the
@@ -255,4 +244,9 @@ func (f *File) takesLong(n int) bool {
 }
 
 // wrap adds the file's name to an error.
-func (f *File) wrap(op string, err error) error { return pathError(op, f.name, err) }
+func (f *File) wrap(op string, err error) error {
+	if err == nil { // which the compiler decides in place
+		return nil
+	}
+	return pathError(op, f.name, err)
+}

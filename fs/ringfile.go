@@ -82,10 +82,7 @@ func (f *RingFile) ReadAt(ctx context.Context, b []byte, off int64) (int, []byte
 		return 0, b, err
 	}
 	n, err := readOnTable(ctx, f.f, ops.ReadAt(f.f.h.FD, b, off), len(b))
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, f.f.wrap("read", err)
+	return n, handle.Back(b, err), f.f.wrap("read", err)
 }
 
 // WriteAt is [File.WriteAt] by way of the ring. Allocates nothing.
@@ -97,10 +94,7 @@ func (f *RingFile) WriteAt(ctx context.Context, b []byte, off int64) (int, []byt
 		return 0, b, err
 	}
 	n, err := onTable(ctx, f.f, ops.WriteAt(f.f.h.FD, b, off), len(b))
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, f.f.wrap("write", err)
+	return n, handle.Back(b, err), f.f.wrap("write", err)
 }
 
 // ReadFixedAt is [File.ReadFixedAt]: with O_DIRECT the cheapest read there is. Allocates nothing.

@@ -25,10 +25,7 @@ func (f *File) Read(ctx context.Context, b []byte) (int, []byte, error) {
 		f.settlePosition(start, n, len(b), err)
 		return n, err
 	})
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, f.wrap("read", err)
+	return n, handle.Back(b, err), f.wrap("read", err)
 }
 
 // Write writes all of b where the file stands, and hands b back: into a pipe, a terminal or a socket, waiting until it has room, or at the
@@ -44,10 +41,7 @@ func (f *File) Write(ctx context.Context, b []byte) (int, []byte, error) {
 		return 0, b, f.wrap("write", err)
 	}
 	n, err := f.inTurn(ctx, true, func(free func()) (int, error) { return f.writeOn(ctx, b, free) })
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, f.wrap("write", err)
+	return n, handle.Back(b, err), f.wrap("write", err)
 }
 
 // closed is the error of an operation with nothing to do on a file that may be closed.

@@ -14,12 +14,9 @@ import (
 // ReadvAt reads once into bufs, filling one after the other, from offset off, and hands bufs back; see [File.ReadAt]. One call fills at
 // most 1024 buffers and 1 GiB. Kernel 5.1, preadv(2).
 func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]byte, error) {
-	if off < 0 {
-		return 0, bufs, f.wrap("readat", errNegativeOffset)
-	}
 	total := lengthOf(bufs)
-	if err := checkRange(off, total); err != nil {
-		return 0, bufs, f.wrap("read", err)
+	if err := f.checkRead(off, total); err != nil {
+		return 0, bufs, err
 	}
 	if total == 0 {
 		return 0, bufs, nil
@@ -52,11 +49,7 @@ func (f *File) ReadvAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]
 		n, err = res.N, res.Err
 	}
 	if err = f.h.Settle(err, ErrClosed); err != nil {
-		err = f.explain(ctx, err, off, bufs...)
-		if handle.Abandoned(err) {
-			bufs = nil
-		}
-		return n, bufs, f.wrap("read", err)
+		return n, handle.Back(bufs, err), f.wrap("read", f.explain(ctx, err, off, bufs...))
 	}
 	if n == 0 {
 		return 0, bufs, io.EOF
@@ -104,11 +97,7 @@ func (f *File) WritevAt(ctx context.Context, bufs [][]byte, off int64) (int, [][
 		n, err = res.N, res.Err
 	}
 	if err = f.h.Settle(err, ErrClosed); err != nil {
-		err = f.explain(ctx, err, off, bufs...)
-		if handle.Abandoned(err) {
-			bufs = nil
-		}
-		return n, bufs, f.wrap("write", err)
+		return n, handle.Back(bufs, err), f.wrap("write", f.explain(ctx, err, off, bufs...))
 	}
 	return n, bufs, nil
 }

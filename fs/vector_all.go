@@ -12,7 +12,10 @@ import (
 // taken up there. The count says how much was read in any case; an end of the file before that is io.ErrUnexpectedEOF, or io.EOF if
 // nothing was read. Any number of buffers will do. See [File.ReadvAt].
 func (f *File) ReadvExactAt(ctx context.Context, bufs [][]byte, off int64) (int, [][]byte, error) {
-	return f.allOf(bufs, off, "read", "readat", func(rest [][]byte, off int64) (int, error) {
+	if err := f.checkRead(off, lengthOf(bufs)); err != nil {
+		return 0, bufs, err
+	}
+	return allOfVector(bufs, off, func(rest [][]byte, off int64) (int, error) {
 		n, _, err := f.ReadvAt(ctx, rest, off)
 		return n, err
 	})
@@ -25,7 +28,7 @@ func (f *File) WritevAllAt(ctx context.Context, bufs [][]byte, off int64) (int, 
 	if err := f.checkWrite(off, lengthOf(bufs)); err != nil {
 		return 0, bufs, err
 	}
-	return f.allOf(bufs, off, "write", "writeat", func(rest [][]byte, off int64) (int, error) {
+	return allOfVector(bufs, off, func(rest [][]byte, off int64) (int, error) {
 		n, _, err := f.WritevAt(ctx, rest, off)
 		if n == 0 && err == nil {
 			err = f.wrap("write", io.ErrShortWrite)
@@ -34,15 +37,9 @@ func (f *File) WritevAllAt(ctx context.Context, bufs [][]byte, off int64) (int, 
 	})
 }
 
-// allOf calls move for what is left of bufs until that is nothing. The list given back is the caller's, whose buffers nobody shortened.
-func (f *File) allOf(bufs [][]byte, off int64, verb, negative string, move func(rest [][]byte, off int64) (int, error)) (int, [][]byte, error) {
-	if off < 0 {
-		return 0, bufs, f.wrap(negative, errNegativeOffset)
-	}
+// allOfVector calls move for what is left of bufs until that is nothing. The list given back is the caller's, whose buffers nobody shortened.
+func allOfVector(bufs [][]byte, off int64, move func(rest [][]byte, off int64) (int, error)) (int, [][]byte, error) {
 	total := lengthOf(bufs)
-	if err := checkRange(off, total); err != nil {
-		return 0, bufs, f.wrap(verb, err)
-	}
 	rest, done := bufs, 0
 	for int64(done) < total {
 		n, err := move(rest, off+int64(done))
@@ -51,10 +48,7 @@ func (f *File) allOf(bufs [][]byte, off int64, verb, negative string, move func(
 			if err == io.EOF && done > 0 {
 				err = io.ErrUnexpectedEOF
 			}
-			if handle.Abandoned(err) {
-				bufs = nil
-			}
-			return done, bufs, err
+			return done, handle.Back(bufs, err), err
 		}
 		if int64(done) < total {
 			rest = without(bufs, done)

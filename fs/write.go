@@ -27,13 +27,7 @@ func (f *File) WriteAt(ctx context.Context, b []byte, off int64) (int, []byte, e
 		return 0, b, nil
 	}
 	n, err := f.writeAt(ctx, b, nil, off, f.h.Free)
-	if err != nil {
-		if handle.Abandoned(err) {
-			b = nil
-		}
-		return n, b, f.wrap("write", err)
-	}
-	return n, b, nil
+	return n, handle.Back(b, err), f.wrap("write", err)
 }
 
 // WriteAllAt writes all of b at offset off, and hands b back. The count says how much was written, also with an error; a file that takes
@@ -43,10 +37,7 @@ func (f *File) WriteAllAt(ctx context.Context, b []byte, off int64) (int, []byte
 		return 0, b, err
 	}
 	n, err := allOf(b, off, func(part []byte, off int64) (int, error) { return f.writeAt(ctx, part, nil, off, f.h.Free) })
-	if handle.Abandoned(err) {
-		b = nil
-	}
-	return n, b, f.wrap("write", err)
+	return n, handle.Back(b, err), f.wrap("write", err)
 }
 
 // allOf writes all of b at offset off by write, which may write less.
@@ -71,10 +62,7 @@ func (f *File) checkWrite(off, n int64) error {
 	if off < 0 {
 		return f.wrap("writeat", errNegativeOffset)
 	}
-	if err := checkRange(off, n); err != nil {
-		return f.wrap("write", err)
-	}
-	return nil
+	return f.wrap("write", checkRange(off, n))
 }
 
 // writeAt is WriteAt for valid arguments; see readAt for fixed, for the offset -1 and for free.
