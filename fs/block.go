@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -112,13 +111,8 @@ func (f *File) newBlocks(ctx context.Context, off int64, o StreamOptions) (*bloc
 	if s.d, err = executor.DriverOf(ctx); err != nil {
 		return nil, err
 	}
-	if !f.h.Acquire() {
-		return nil, ErrClosed
-	}
-	stream := f.known()&traitStream != 0
-	f.h.Release()
-	if stream {
-		return nil, syscall.ESPIPE
+	if err := f.positional(); err != nil {
+		return nil, err
 	}
 	if f.flag&unix.O_DIRECT != 0 {
 		a, err := f.alignment(ctx)

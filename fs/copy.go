@@ -138,7 +138,7 @@ func (c *copying) run() error {
 		}
 		c.left = min(c.left, max(0, size-c.from)) // what comes behind that while it copies is its own
 		if max(c.from-c.to, c.to-c.from) < c.left {
-			return rangeOverlap{}
+			return errOverlap
 		}
 	}
 	if src.Mode&unix.S_IFMT == unix.S_IFREG && c.reflink(src.Size) {

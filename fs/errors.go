@@ -47,6 +47,8 @@ const (
 	errNotRemoved     badArgument = "neither . nor .. is removed"
 	errNegativeOffset badArgument = "negative offset"
 	errNegativeSize   badArgument = "negative size"
+	errRange          badArgument = "offset and length exceed the largest file"
+	errOverlap        badArgument = "source and destination overlap" // a copy of a file onto itself, which would destroy it
 	errWhence         badArgument = "invalid whence"
 )
 
@@ -71,25 +73,13 @@ var (
 	errSymlink = &refusal{syscall.ELOOP, "the path has a symbolic link"}
 )
 
-// rangeError says that offset and length together are more than a file can have. It is EINVAL, as the kernel would say.
-type rangeError struct{}
-
-func (rangeError) Error() string   { return "offset and length exceed the largest file" }
-func (rangeError) Is(t error) bool { return t == syscall.EINVAL }
-
-// rangeOverlap says that a file was to be copied onto itself in a way that would destroy it.
-type rangeOverlap struct{}
-
-func (rangeOverlap) Error() string   { return "source and destination overlap" }
-func (rangeOverlap) Is(t error) bool { return t == syscall.EINVAL }
-
 // checkRange validates where a transfer of n bytes shall take place.
 func checkRange(off, n int64) error {
 	switch {
 	case off < 0:
 		return errNegativeOffset
 	case off > math.MaxInt64-n:
-		return rangeError{}
+		return errRange
 	}
 	return nil
 }

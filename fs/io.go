@@ -90,11 +90,8 @@ func (controlConn) Write(func(fd uintptr) (done bool)) error { return errors.Err
 
 // seekTo is the arithmetic of io.Seeker, from position pos.
 func (f *File) seekTo(ctx context.Context, pos, offset int64, whence int) (int64, error) {
-	if err := f.closed(); err != nil {
+	if err := f.positional(); err != nil {
 		return 0, f.wrap("seek", err)
-	}
-	if f.noOffsets() {
-		return 0, f.wrap("seek", syscall.ESPIPE)
 	}
 	switch whence {
 	case io.SeekStart:
@@ -189,11 +186,19 @@ func (f *File) noOffsets() bool {
 	if t := f.traits.Load(); t&traitKnown != 0 {
 		return t&traitStream != 0
 	}
+	return f.positional() == syscall.ESPIPE
+}
+
+// positional returns why a file cannot be used at offsets, if it cannot: it is closed, or has none.
+func (f *File) positional() error {
 	if !f.h.Acquire() {
-		return false
+		return ErrClosed
 	}
 	defer f.h.Release()
-	return f.known()&traitStream != 0
+	if f.known()&traitStream != 0 {
+		return syscall.ESPIPE
+	}
+	return nil
 }
 
 // loan is a buffer in the hands of operations of a caller who does not return before they have let go of it.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -112,13 +111,8 @@ func (m *many) open() (err error) {
 	if m.d, err = executor.DriverOf(m.ctx); err != nil {
 		return err
 	}
-	if !m.f.h.Acquire() {
-		return ErrClosed
-	}
-	stream := m.f.known()&traitStream != 0
-	m.f.h.Release()
-	if stream {
-		return syscall.ESPIPE
+	if err := m.f.positional(); err != nil {
+		return err
 	}
 	if m.f.flag&unix.O_DIRECT != 0 {
 		m.align, err = m.f.alignment(m.ctx)
