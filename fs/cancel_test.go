@@ -198,3 +198,50 @@ func TestOpenOnClosedDriver(t *testing.T) {
 		})
 	}
 }
+
+// TestOpenCanceledTooLate cancels the opening of a FIFO that has just ended on the portable engine. To free the thread, the other end is opened by
+// way of a descriptor: that of the FIFO still, not of a file that somebody has opened since.
+func TestOpenCanceledTooLate(t *testing.T) {
+	before := testenv.Descriptors(t)
+	ctx := context.Background()
+	dir := t.TempDir()
+	fifo, other := filepath.Join(dir, "fifo"), filepath.Join(dir, "other")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	both, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var others []*os.File
+	defer func() {
+		for _, f := range append(others, both) {
+			f.Close()
+		}
+		testenv.NoneLeft(t, before)
+	}()
+	open := func(name string) (n int) {
+		for _, to := range testenv.Files(t) {
+			if to == name {
+				n++
+			}
+		}
+		return n
+	}
+	err = fs.CancelOpened(ctx, fifo, func() {
+		for range 100 { // one of them has the number of a descriptor that was closed meanwhile
+			f, err := os.Create(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			others = append(others, f)
+		}
+	}, func() {
+		if n := open(other); n != len(others) {
+			t.Errorf("of the other file there are %d descriptors instead of %d", n, len(others))
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

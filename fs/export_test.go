@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"os"
 
 	"uringo/driver"
 	"uringo/executor"
@@ -62,6 +63,26 @@ func Overtaken() (known bool, err error) {
 		b.err = b.t.err
 	}
 	return handle.Abandoned(b.err), err
+}
+
+// CancelOpened opens the FIFO name as the portable engine does, where that does not have to wait, and cancels it when it has ended. It calls before
+// and after for that.
+func CancelOpened(ctx context.Context, name string, before, after func()) error {
+	o := &opening{fd: -1}
+	if err := o.byHand(ctx, place{dirfd: cwd}, name, os.O_RDONLY); err != nil {
+		return err
+	}
+	if err := o.ended.Wait(ctx); err != nil {
+		return err
+	}
+	before()
+	release, ok := o.cancel()
+	after()
+	if ok {
+		release()
+	}
+	o.discard(ctx)
+	return o.err
 }
 
 // overtaken is a context that has ended. While somebody looks at it, t comes to its end.

@@ -60,6 +60,7 @@ func openWaiting(ctx context.Context, d *driver.Driver, at place, name string, f
 	}
 	err := o.news.Wait(ctx)
 	if o.ended.IsSet() {
+		o.forget()
 		return o.fd, o.err
 	}
 	if release, ok := o.cancel(); ok {
@@ -82,6 +83,8 @@ type opening struct {
 
 	// cancel makes it end soon, if it can; then release is called when it has ended.
 	cancel func() (release func(), ok bool)
+	// forget is called when it has ended and is not cancelled any more.
+	forget func()
 }
 
 func (o *opening) end() {
@@ -94,6 +97,7 @@ func (o *opening) discard(ctx context.Context) {
 	if o.ended.Wait(ctx) == nil && o.err == nil {
 		_ = unix.Close(o.fd)
 	}
+	o.forget()
 }
 
 func (o *opening) byRing(d *driver.Driver, at place, name string, flag int, mode uint32) {
@@ -104,6 +108,7 @@ func (o *opening) byRing(d *driver.Driver, at place, name string, flag int, mode
 		p.Cancel()
 		return func() {}, true
 	}
+	o.forget = func() {}
 	go func() {
 		r := <-p.Done()
 		o.fd, o.err = r.N, r.Err
@@ -137,9 +142,9 @@ func (o *opening) byHand(ctx context.Context, at place, name string, flag int) e
 			}
 			return err
 		})
-		_ = unix.Close(fifo)
 		o.end()
 	}()
+	o.forget = func() { _ = unix.Close(fifo) } // not before: to cancel is to open by its number
 	o.cancel = func() (func(), bool) {
 		o.unwanted.Store(true)
 		if !hasEnds {
