@@ -38,22 +38,15 @@ func (f *File) Detach(ctx context.Context) (fd int, err error) {
 	return f.h.FD, nil
 }
 
-// closeRoute chooses who closes. Closing can take long for the last reference to an unlinked file, and for whatever a remote file
-// system does then.
-func (f *File) closeRoute(c executor.Caller) (r Route, remote bool) {
-	traits := f.known()
-	remote = traits&traitRemote != 0
-	return choose(c, OpClose, f.pinned(OpClose), remote), remote
-}
-
-// closeFD is close(2), after everything else has ended. A ctx that has ended does not keep it from happening.
+// closeFD is close(2), after everything else has ended. A ctx that has ended does not keep it from happening. It can take long for the last
+// reference to an unlinked file, and for whatever a remote file system does then.
 func (f *File) closeFD(ctx context.Context) error {
-	c := executor.CallerOf(ctx)
-	r, remote := f.closeRoute(c)
-	if remote {
+	if f.known()&traitRemote != 0 {
 		return f.h.CloseApart(ctx, f.leave) // it may have to wait for a server
 	}
 	f.leave()
+	c := executor.CallerOf(ctx)
+	r := choose(c, OpClose, f.pinned(OpClose), false)
 	p := &onNames[OpClose]
 	if s, ok := p.enter(c, r); ok {
 		defer p.leave(ctx, s, 0)

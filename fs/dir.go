@@ -50,15 +50,6 @@ func (d *Dir) OpenDir(ctx context.Context, name string) (*Dir, error) {
 	return openToSearch(ctx, func(flag int) (*File, error) { return d.OpenFile(ctx, name, flag, 0) })
 }
 
-// openToRead opens a directory that has to be read.
-func openToRead(ctx context.Context, name string) (*Dir, error) {
-	f, err := OpenFile(ctx, name, dirFlags, 0)
-	if err != nil {
-		return nil, err
-	}
-	return &Dir{f: f}, nil
-}
-
 // openToSearch opens a directory that may be read, or else one in which names may be looked up.
 func openToSearch(ctx context.Context, open func(flag int) (*File, error)) (*Dir, error) {
 	f, err := open(dirFlags)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	iofs "io/fs"
-	"slices"
 	"strings"
 )
 
@@ -111,13 +110,7 @@ func (f *fsFile) ReadDir(n int) ([]DirEntry, error) {
 		return nil, &PathError{Op: "readdirent", Path: f.name, Err: err}
 	}
 	if !f.read {
-		d := &Dir{f: f.f}
-		entries, err := d.ReadDir(f.ctx)
-		slices.SortFunc(entries, func(a, b *Entry) int { return strings.Compare(a.name, b.name) })
-		var list []DirEntry
-		for _, e := range entries {
-			list = append(list, e)
-		}
+		list, err := f.f.sortedEntries(f.ctx)
 		if err != nil {
 			if n > 0 {
 				list = nil // the next call reads from the start

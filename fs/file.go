@@ -68,7 +68,7 @@ func openBriefly(ctx context.Context, name string, flag int, perm FileMode) (*Fi
 	if err != nil {
 		return nil, &PathError{Op: "open", Path: name, Err: err}
 	}
-	f, err := openAt(ctx, d, place{dirfd: unix.AT_FDCWD, remote: remotePath(name)}, name, name, flag, perm)
+	f, err := openAt(ctx, d, place{dirfd: cwd, remote: remotePath(name)}, name, name, flag, perm)
 	return f, pathError("open", name, err)
 }
 

@@ -168,14 +168,10 @@ func statPath(ctx context.Context, name string, flags int) (*info, error) {
 // Kernel 5.6, statx(2).
 func Statx(ctx context.Context, name string, flags int, mask uint32) (*unix.Statx_t, error) {
 	st := new(unix.Statx_t)
-	err := statxAt(ctx, place{dirfd: unix.AT_FDCWD, remote: remotePath(name)}, name, flags, mask, st)
+	err := onName(ctx, OpStat, remotePath(name), func() error { return ops.StatxNow(cwd, name, flags, mask, st) },
+		func() ops.Op[*unix.Statx_t] { return ops.Statx(cwd, name, flags, mask, st) })
 	if err != nil {
 		return nil, &PathError{Op: "statx", Path: name, Err: err}
 	}
 	return st, nil
-}
-
-func statxAt(ctx context.Context, at place, name string, flags int, mask uint32, st *unix.Statx_t) error {
-	return onName(ctx, OpStat, at.remote, func() error { return ops.StatxNow(at.dirfd, name, flags, mask, st) },
-		func() ops.Op[*unix.Statx_t] { return ops.Statx(at.dirfd, name, flags, mask, st) })
 }

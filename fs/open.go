@@ -39,10 +39,7 @@ func openAt(ctx context.Context, d *driver.Driver, at place, name, shown string,
 }
 
 func openAny(ctx context.Context, d *driver.Driver, at place, name, shown string, flag int, perm FileMode) (*File, error) {
-	mode := uint32(0)
-	if flag&unix.O_CREAT != 0 || flag&unix.O_TMPFILE == unix.O_TMPFILE {
-		mode = modeBits(perm)
-	}
+	mode := creationMode(flag, perm)
 	const exclusive = unix.O_CREAT | unix.O_EXCL
 	if flag&(unix.O_NONBLOCK|unix.O_PATH|unix.O_DIRECTORY) != 0 || flag&exclusive == exclusive {
 		fd, err := openOnce(ctx, at, name, flag, mode)
@@ -161,11 +158,19 @@ func openCached(ctx context.Context, c executor.Caller, at place, name string, f
 
 // cachedWorks asks for what a kernel with RESOLVE_CACHED cannot fail at.
 func cachedWorks() bool {
-	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolveCached})
+	fd, err := unix.Openat2(cwd, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolveCached})
 	if err == nil {
 		_ = unix.Close(fd)
 	}
 	return err == nil || err == syscall.EAGAIN
+}
+
+// creationMode is the mode for open(2), which openat2(2) wants to be zero where no file is made.
+func creationMode(flag int, perm FileMode) uint32 {
+	if flag&unix.O_CREAT != 0 || flag&unix.O_TMPFILE == unix.O_TMPFILE {
+		return modeBits(perm)
+	}
+	return 0
 }
 
 // modeBits is a FileMode as the kernel writes it.

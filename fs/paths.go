@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,7 +18,7 @@ const cwd = unix.AT_FDCWD
 
 // doPath performs an operation on names.
 func doPath[T any](ctx context.Context, op Operation, o ops.Op[T], names ...string) ops.Result[T] {
-	remote := remoteNames(names)
+	remote := slices.ContainsFunc(names, remotePath)
 	c := executor.CallerOf(ctx)
 	return perform(ctx, c, choose(c, op, Route(pins[op].Load()), remote), remote, o)
 }
@@ -29,15 +30,6 @@ func callPath(ctx context.Context, op Operation, name string, fn func() error) e
 		return struct{}{}, ignoringEINTR(fn)
 	})
 	return err
-}
-
-func remoteNames(names []string) bool {
-	for _, name := range names {
-		if remotePath(name) {
-			return true
-		}
-	}
-	return false
 }
 
 // Mkdir makes a directory with the permissions perm before umask. Kernel 5.15, else a plain call; mkdir(2).

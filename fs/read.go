@@ -91,12 +91,11 @@ func (f *File) transferIn(ctx context.Context, b []byte, fixed *buf.Fixed, off i
 		done = n
 	}
 
-	o := ops.ReadAt(f.h.FD, b[done:], off)
+	o := ops.ReadAt(f.h.FD, b[done:], off+int64(done))
 	if off >= 0 {
 		if f.known()&traitStream != 0 {
 			return 0, syscall.ESPIPE
 		}
-		o = ops.ReadAt(f.h.FD, b[done:], off+int64(done))
 		if fixed != nil {
 			o = ops.ReadIn(f.h.FD, fixed, b[done:], off+int64(done))
 		}

@@ -58,18 +58,27 @@ func (e *Entry) String() string { return iofs.FormatDirEntry(e) }
 
 // ReadDir returns the entries of the named directory, sorted by name; with an error, those read before it. getdents64(2).
 func ReadDir(ctx context.Context, name string) ([]DirEntry, error) {
-	d, err := openToRead(ctx, name)
+	f, err := OpenFile(ctx, name, dirFlags, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close(ctx)
-	entries, err := d.ReadDir(ctx)
-	slices.SortFunc(entries, func(a, b *Entry) int { return strings.Compare(a.name, b.name) })
+	defer f.Close(ctx)
+	return f.sortedEntries(ctx)
+}
+
+// sortedEntries is what [ReadDir] returns of a directory that is open.
+func (f *File) sortedEntries(ctx context.Context) ([]DirEntry, error) {
+	entries, err := (&Dir{f: f}).ReadDir(ctx)
+	sortByName(entries)
 	list := make([]DirEntry, len(entries))
 	for i, e := range entries {
 		list[i] = e
 	}
 	return list, err
+}
+
+func sortByName(entries []*Entry) {
+	slices.SortFunc(entries, func(a, b *Entry) int { return strings.Compare(a.name, b.name) })
 }
 
 // direntBuffers are buffers for getdents64(2).

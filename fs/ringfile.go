@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -39,11 +38,7 @@ func OpenInRing(ctx context.Context, name string, flag int, perm FileMode) (*Rin
 	if err != nil {
 		return nil, &PathError{Op: "open", Path: name, Err: err}
 	}
-	mode := uint32(0)
-	if flag&os.O_CREATE != 0 || flag&unix.O_TMPFILE == unix.O_TMPFILE {
-		mode = modeBits(perm)
-	}
-	o := ops.OpenDirect(unix.AT_FDCWD, name, flag, mode)
+	o := ops.OpenDirect(cwd, name, flag, creationMode(flag, perm))
 	traits := traitKnown | traitRegular
 	if remotePath(name) {
 		o.Flags |= ops.Async

@@ -5,8 +5,6 @@ import (
 	"errors"
 	iofs "io/fs"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -283,7 +281,7 @@ func (w *walk) list(path string) (entries []*Entry, err error) {
 	}
 	defer unix.Close(fd)
 	entries, err = readEntries(fd, &listing{ctx: w.ctx, dir: path})
-	slices.SortFunc(entries, func(a, b *Entry) int { return strings.Compare(a.name, b.name) })
+	sortByName(entries)
 	var some batch[info]
 	for _, e := range entries {
 		if !w.Stat || w.over.Load() {

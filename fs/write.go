@@ -89,6 +89,9 @@ func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off 
 		o = ops.WriteFrom(f.h.FD, fixed, b, off)
 	}
 	if off >= 0 {
+		if f.known()&traitStream != 0 {
+			return 0, syscall.ESPIPE
+		}
 		p := &pace[o.Kind.Code]
 		if s, ok := p.enter(c, r); ok {
 			defer p.leave(ctx, s, len(b))
@@ -98,9 +101,6 @@ func (f *File) transferOut(ctx context.Context, b []byte, fixed *buf.Fixed, off 
 			f.h.Driver.CountRoute(driver.RouteDirect, s.lane)
 			return ops.Pwrite(f.h.FD, b, off)
 		}
-	}
-	if off >= 0 && f.known()&traitStream != 0 {
-		return 0, syscall.ESPIPE
 	}
 	if err := f.blocking(); err != nil {
 		return 0, err
