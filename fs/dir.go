@@ -315,3 +315,11 @@ func (d *Dir) Chmod(ctx context.Context, name string, mode FileMode) error {
 
 // join is the path that errors show.
 func (d *Dir) join(name string) string { return d.f.name + "/" + name }
+
+// wrap adds that path to an error.
+func (d *Dir) wrap(verb, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return pathError(verb, d.join(name), err)
+}

@@ -65,7 +65,7 @@ func (d *Dir) isDir(ctx context.Context, path string) error {
 	if errors.As(err, &pe) {
 		err = pe.Err
 	}
-	return pathError("mkdir", d.join(path), err)
+	return d.wrap("mkdir", path, err)
 }
 
 // RemoveAll removes what a path beneath d leads to, and everything in it, without following symbolic links. It goes on after errors and returns
@@ -79,9 +79,9 @@ func (d *Dir) RemoveAll(ctx context.Context, path string) error {
 	parent, base := splitName(path)
 	switch {
 	case base == "": // it is that of the whole system
-		return pathError("RemoveAll", d.join(path), errOutside)
+		return d.wrap("RemoveAll", path, errOutside)
 	case base == "." || base == "..":
-		return pathError("RemoveAll", d.join(path), errNotRemoved)
+		return d.wrap("RemoveAll", path, errNotRemoved)
 	case parent != "":
 		var err error
 		if in, err = d.OpenDir(ctx, parent); says(err, syscall.ENOENT) {

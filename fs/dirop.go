@@ -15,14 +15,17 @@ import (
 func doAt[T any](ctx context.Context, d *Dir, verb string, op Operation, name string, mk func(name string) ops.Op[T]) error {
 	one := single(name)
 	if one == "" {
-		return &PathError{Op: verb, Path: d.join(name), Err: badName(name)}
+		return d.wrap(verb, name, badName(name))
 	}
-	return pathError(verb, d.join(name), do(ctx, d.f, op, mk(one)).Err)
+	return d.wrap(verb, name, do(ctx, d.f, op, mk(one)).Err)
 }
 
 // doTwo performs an operation on names in two directories.
 func doTwo(ctx context.Context, verb string, op Operation, from *Dir, old string, to *Dir, new string, mk func(old, new string) ops.Op[struct{}]) error {
 	err := twoNames(ctx, op, from, old, to, new, mk)
+	if err == nil {
+		return nil
+	}
 	return linkError(verb, from.join(old), to.join(new), err)
 }
 
@@ -66,12 +69,12 @@ func doBoth(ctx context.Context, op Operation, a, b *File, mk func() ops.Op[stru
 func callAt(ctx context.Context, d *Dir, verb string, op Operation, name string, fn func(fd int, name string) error) error {
 	one := single(name)
 	if one == "" {
-		return &PathError{Op: verb, Path: d.join(name), Err: badName(name)}
+		return d.wrap(verb, name, badName(name))
 	}
 	_, err := doCall(ctx, d.f, op, func(fd int) (struct{}, error) {
 		return struct{}{}, ignoringEINTR(func() error { return fn(fd, one) })
 	})
-	return pathError(verb, d.join(name), err)
+	return d.wrap(verb, name, err)
 }
 
 // single returns name without trailing slashes if it is a single component other than .., or else "".

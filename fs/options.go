@@ -46,7 +46,7 @@ func (o OpenOptions) Open(ctx context.Context, name string) (*File, error) {
 func (o OpenOptions) OpenIn(ctx context.Context, d *Dir, name string) (*File, error) {
 	flag, mode, err := o.flags()
 	if err != nil {
-		return nil, &PathError{Op: "open", Path: d.join(name), Err: err}
+		return nil, d.wrap("open", name, err)
 	}
 	return d.OpenFile(ctx, name, flag, mode)
 }
