@@ -14,7 +14,7 @@ import (
 func Pipe(ctx context.Context) (r, w *File, err error) {
 	d, err := driver.FromContext(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, &PathError{Op: "pipe", Path: "|", Err: err}
 	}
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {

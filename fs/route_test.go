@@ -398,6 +398,9 @@ func TestOutside(t *testing.T) {
 			if _, err := fs.Open(t.Context(), "/"); !errors.Is(err, driver.ErrNoDriver) {
 				t.Errorf("Open without a driver: %v", err)
 			}
+			if _, _, err := fs.Pipe(t.Context()); !errors.Is(err, driver.ErrNoDriver) || !errors.As(err, new(*fs.PathError)) {
+				t.Errorf("Pipe without a driver: %T %v", err, err)
+			}
 			f := openNew(t, ctx, []byte("outlives"))
 			g := openNew(t, ctx, []byte("closed without"))
 			if err := g.Close(context.Background()); err != nil {
