@@ -36,8 +36,9 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return
 // CopyRange copies n bytes, or, if n is negative, everything to the end, from src at srcOff to f at off: by sharing blocks if the file
 // system can, else in the kernel, else by reading and writing. It returns how many bytes were copied, also with an error, and by what
 // method the last of them. Fewer than n and no error mean that src ended; if both are one file, it ends where it did when the copying began,
-// and ranges that overlap are EINVAL. With O_DIRECT, what is not aligned may be EINVAL, which says what is needed. Holes in src may become
-// zeros in f. A ctx that ends, or closing either file, stops the copying within 64 MiB. Kernel 4.5, copy_file_range(2), ioctl_ficlonerange(2).
+// and ranges that overlap are EINVAL, as is an f opened with O_APPEND. With O_DIRECT, what is not aligned may be EINVAL, which says what is
+// needed. Holes in src may become zeros in f. A ctx that ends, or closing either file, stops the copying within 64 MiB. Kernel 4.5,
+// copy_file_range(2), ioctl_ficlonerange(2).
 func (f *File) CopyRange(ctx context.Context, off int64, src *File, srcOff, n int64) (int64, CopyMethod, error) {
 	if off < 0 || srcOff < 0 {
 		return 0, CopiedNothing, f.wrap("copy", errNegativeOffset)

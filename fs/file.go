@@ -57,7 +57,8 @@ func Create(ctx context.Context, name string) (*File, error) {
 // OpenFile opens the named file with flags of package os, or of open(2), which further has O_DIRECT, O_PATH, O_TMPFILE and more. A
 // file that is created gets the permissions perm before umask. The descriptor is always close-on-exec. Kernel 5.6, open(2).
 //
-// Opening a FIFO waits for its other end, unless flag has O_NONBLOCK; ctx ends the wait.
+// Opening a FIFO waits for its other end, unless flag has O_NONBLOCK; ctx ends the wait. A device is opened as with O_NONBLOCK in any case: one
+// for which that matters, such as a serial line or a drive of removable media, is not waited for, nor found to be empty.
 func OpenFile(ctx context.Context, name string, flag int, perm FileMode) (*File, error) {
 	return keep(openBriefly(ctx, name, flag, perm))
 }

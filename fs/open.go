@@ -29,7 +29,8 @@ type place struct {
 // A file that is opened with the rights of a personality is used with them, too.
 //
 // An open can wait: for the other end of a FIFO, or for somebody's lease. So the first attempt is non-blocking, which makes no
-// difference for anything else, and only what it cannot do is left to a thread of the kernel, where ctx can end it.
+// difference for anything else but some devices, see [OpenFile], and only what it cannot do is left to a thread of the kernel, where ctx can
+// end it. Devices are not opened once more without it: there are those that can be opened once only, or for which every close(2) means something.
 func openAt(ctx context.Context, d *driver.Driver, at place, name, shown string, flag int, perm FileMode) (*File, error) {
 	f, err := openAny(ctx, d, at, name, shown, flag, perm)
 	if err == nil && at.as != nil {

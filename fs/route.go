@@ -20,15 +20,15 @@ type Operation uint8
 const (
 	OpRead   Operation = iota // reading data; from a pipe and the like, which may wait, Auto is Ring and Inline is Call
 	OpWrite                   // writing data; to a pipe and the like it is Ring mostly, whatever is pinned
-	OpSync                    // SyncAll, SyncData
-	OpStat                    // Stat, Lstat, Statx
-	OpAttr                    // Chmod, Chown, Chtimes, Truncate, Fallocate, extended attributes
+	OpSync                    // SyncAll, SyncData, SyncFileRange
+	OpStat                    // Stat, Lstat, Statx, SeekData, SeekHole
+	OpAttr                    // Chmod, Chown, Chtimes, Truncate, Fallocate, Fadvise, Lock, extended attributes
 	OpOpen                    // opening what exists
 	OpCreate                  // opening with O_CREATE or O_TRUNC
-	OpRemove                  // Remove
-	OpMkdir                   // Mkdir
+	OpRemove                  // Remove, RemoveAll
+	OpMkdir                   // Mkdir, MkdirAll
 	OpRename                  // Rename
-	OpLink                    // Symlink, Link, Mknod
+	OpLink                    // Symlink, Link, Mknod, Mkfifo
 	OpList                    // ReadDir, Readlink
 	OpCopy                    // CopyRange
 	OpClose                   // Close
