@@ -81,6 +81,33 @@ func TestWorkersSpread(t *testing.T) {
 	})
 }
 
+// What GoHere starts takes no worker's turn: a server whose every task starts one beside itself would not spread otherwise.
+func TestGoHereTakesNoTurn(t *testing.T) {
+	cooperative(t, func(w *world) {
+		w.ok(func(ctx context.Context) error {
+			lanes := make(map[uint]bool)
+			for range w.workers {
+				lane, err := executor.Go(ctx, func(ctx context.Context) (uint, error) {
+					for range w.workers - 1 {
+						if _, err := executor.GoHere(ctx, task(nop)).Join(ctx); err != nil {
+							return 0, err
+						}
+					}
+					return executor.CallerOf(ctx).Lane(), nil
+				}).Join(ctx)
+				if err != nil {
+					return err
+				}
+				lanes[lane] = true
+			}
+			if len(lanes) != w.workers {
+				w.Errorf("tasks ran on %d workers of %d", len(lanes), w.workers)
+			}
+			return nil
+		})
+	})
+}
+
 // gauge knows how many are in it at once, at most.
 type gauge struct{ now, most atomic.Int32 }
 

@@ -177,7 +177,7 @@ func Go[T any](ctx context.Context, fn func(ctx context.Context) (T, error)) *Jo
 	return start(ctx, fn, false)
 }
 
-// GoHere is like Go, but on Workers the new task shares the worker of the calling task, so the two never run at the same time.
+// GoHere is like Go, but on Workers the new task shares the worker of the task that ctx belongs to, so the two never run at the same time.
 func GoHere[T any](ctx context.Context, fn func(ctx context.Context) (T, error)) *JoinHandle[T] {
 	return start(ctx, fn, true)
 }

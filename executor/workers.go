@@ -51,9 +51,11 @@ func (rt *workers) Spawn(run func()) error     { go run(); return nil }
 func (rt *workers) Wait(ready <-chan struct{}) { <-ready }
 
 func (rt *workers) adopt(t *task, near *task) {
-	w := rt.all[(rt.turn.Add(1)-1)%uint64(len(rt.all))]
+	var w *worker
 	if near != nil {
 		w = near.home.(*worker)
+	} else {
+		w = rt.all[(rt.turn.Add(1)-1)%uint64(len(rt.all))]
 	}
 	t.home = w
 	t.waiter = (*workerWaiter)(t)
