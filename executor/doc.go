@@ -19,8 +19,10 @@
 // A task of Goroutines or Pool may do what any goroutine may. A task of Workers or Local shares its goroutine with others:
 //
 //	                                             Workers                       Local
-//	fs, net, Join, Sleep, Yield, Event, Block    lets other tasks run          lets other tasks run
-//	Group, Mutex, RWMutex, Semaphore, Queue      lets other tasks run          lets other tasks run
+//	fs, net, Do, Await, Next, Join, Block        lets other tasks run          lets other tasks run
+//	Sleep, Yield, Event, Group, Queue            lets other tasks run          lets other tasks run
+//	Mutex, RWMutex, Semaphore                    lets other tasks run          lets other tasks run
+//	Start, driver.Pending.Wait                   holds its worker              the driver goes on, other tasks do not run
 //	a Go mutex, channel, time.Sleep, net call    holds its worker              holds the driver: no I/O completes
 //	the same inside Block                        lets other tasks run          lets other tasks run
 //	using ctx from another goroutine             works                         works

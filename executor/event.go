@@ -197,35 +197,3 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	defer timer.Stop()
 	return e.Wait(ctx)
 }
-
-// Block runs fn, which may block on anything, on a goroutine of its own while the task waits. It returns when fn has returned: a
-// ctx that ends meanwhile does not interrupt fn. At most 512 of the tasks of one Start run theirs at once; one that still waits for its turn when
-// ctx ends does not run. A panic in fn is an error, as in a task.
-//
-// Within fn, Block needs no turn of its own: the inner function has that of the outer one, which waits for it. A goroutine that fn starts
-// has none, so fn should not wait for what such a one, or a task, does in Block: 512 that did so would wait for ever.
-func Block[T any](ctx context.Context, fn func() (T, error)) (T, error) {
-	var value T
-	t := taskOf(ctx)
-	if err := ctx.Err(); err != nil {
-		return value, driver.Canceled(ctx)
-	}
-	err := ErrGoexit
-	var e Event
-	within := t != nil && t.scope.turns.mine()
-	go func() {
-		defer e.Set()
-		if t != nil {
-			end := t.scope.turns.begin(ctx, within)
-			if end == nil {
-				err = driver.Canceled(ctx)
-				return
-			}
-			defer end()
-		}
-		defer recoverInto(&err)
-		value, err = fn()
-	}()
-	_ = e.Wait(context.WithoutCancel(ctx))
-	return value, err
-}
