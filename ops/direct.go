@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"math"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -106,10 +107,16 @@ func preparePutDirect(s *Spec, e *ring.SQE) {
 	e.Len = 1
 }
 
-// CloseDirect empties a place of the ring's table. As with [Close], it must not be repeated. Kernel 6.0.
+// CloseDirect empties a place of the ring's table. As with [Close], it must not be repeated. EBADF means that it is no place, or empty. Kernel 6.0.
 func CloseDirect(place int) Op[struct{}] {
-	return Op[struct{}]{Spec: Spec{Kind: kindCloseDirect, FD: -1, off: uint64(place)}} // not descriptor 0, or who cancels on that would mean it
+	s := Spec{Kind: kindCloseDirect, FD: -1, off: uint64(place)} // not descriptor 0, or who cancels on that would mean it
+	if place < 0 || place >= math.MaxInt32 {
+		s.aux = noPlace // or the kernel would take -1 for descriptor 0
+	}
+	return Op[struct{}]{Spec: s}
 }
+
+var noPlace = &invalid{unix.EBADF}
 
 func prepareCloseDirect(s *Spec, e *ring.SQE) {
 	e.FD = 0 // the kernel minds any other

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"math"
 	"syscall"
 	"testing"
 
@@ -34,4 +35,20 @@ func TestRunOnTheTable(t *testing.T) {
 	if _, after := unix.FcntlInt(stdin, unix.F_GETFD, 0); after != before {
 		t.Errorf("standard input: before %v, after %v", before, after)
 	}
+}
+
+// What is no place is not closed: not the standard input either, which is what the kernel makes of the entry for place -1.
+func TestCloseDirectOfNoPlace(t *testing.T) {
+	onEngines(t, func(t *testing.T, e *engine) {
+		_, before := unix.FcntlInt(0, unix.F_GETFD, 0)
+		for _, place := range []int{-1, -2, math.MaxInt32, math.MinInt} {
+			o := CloseDirect(place)
+			if r := do(e, o); r.Err != syscall.EBADF {
+				t.Errorf("%d: %v", place, r.Err)
+			}
+		}
+		if _, after := unix.FcntlInt(0, unix.F_GETFD, 0); after != before {
+			t.Errorf("standard input: before %v, after %v", before, after)
+		}
+	})
 }
