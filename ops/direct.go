@@ -41,9 +41,13 @@ func OpenDirect(dirfd int, path string, flag int, perm uint32) Op[struct{}] {
 }
 
 // OpenDirectAt is [OpenDirect] into a place that was known before, one from driver.Driver.TakePlace, so that what is behind it in a chain can
-// name it. N is 0. What was open there is closed. ENFILE and ENXIO mean that the table has no such place. Kernel 6.0, openat(2).
+// name it. N is 0. What was open there is closed. ENFILE and ENXIO mean that the table has no such place, EBADF that no table has. Kernel 6.0,
+// openat(2).
 func OpenDirectAt(place, dirfd int, path string, flag int, perm uint32) Op[struct{}] {
 	o := OpenDirect(dirfd, path, flag, perm)
+	if !isPlace(place) {
+		o.aux = noPlace
+	}
 	o.off = uint64(place) + 1
 	return o
 }
@@ -110,11 +114,14 @@ func preparePutDirect(s *Spec, e *ring.SQE) {
 // CloseDirect empties a place of the ring's table. As with [Close], it must not be repeated. EBADF means that it is no place, or empty. Kernel 6.0.
 func CloseDirect(place int) Op[struct{}] {
 	s := Spec{Kind: kindCloseDirect, FD: -1, off: uint64(place)} // not descriptor 0, or who cancels on that would mean it
-	if place < 0 || place >= math.MaxInt32 {
+	if !isPlace(place) {
 		s.aux = noPlace // or the kernel would take -1 for descriptor 0
 	}
 	return Op[struct{}]{Spec: s}
 }
+
+// isPlace reports whether some table may have the place: entries name it by a number that is larger by 1.
+func isPlace(place int) bool { return place >= 0 && place < math.MaxInt32 }
 
 var noPlace = &invalid{unix.EBADF}
 

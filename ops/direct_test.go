@@ -37,6 +37,19 @@ func TestRunOnTheTable(t *testing.T) {
 	}
 }
 
+// A file is not opened into what is no place, nor into another: the kernel would choose one for -1, and has no more than 32 bits.
+func TestOpenDirectAtNoPlace(t *testing.T) {
+	for _, place := range []int{-1, -2, math.MaxInt32, math.MinInt, math.MaxInt} {
+		o := OpenDirectAt(place, unix.AT_FDCWD, "/dev/null", unix.O_RDONLY, 0)
+		if err := o.Invalid(); err != syscall.EBADF {
+			t.Errorf("%d: %v", place, err)
+		}
+	}
+	if o := OpenDirectAt(0, unix.AT_FDCWD, "/dev/null", unix.O_RDONLY, 0); o.Invalid() != nil {
+		t.Error(o.Invalid())
+	}
+}
+
 // What is no place is not closed: not the standard input either, which is what the kernel makes of the entry for place -1.
 func TestCloseDirectOfNoPlace(t *testing.T) {
 	onEngines(t, func(t *testing.T, e *engine) {
