@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"uringo/buf"
+	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
 )
@@ -65,6 +67,56 @@ func TestReadOfKernelLog(t *testing.T) {
 		}
 		if _, err := other.Join(ctx); err != nil || turns.Load() < 10 {
 			t.Errorf("another task had %d turns meanwhile: %v", turns.Load(), err)
+		}
+	})
+}
+
+// TestReadOfKernelLogLetGo waits for news of the kernel's log with the only buffer of a pool, on a driver that lets callers go before the kernel:
+// the kernel does not have the buffer yet, so that it comes back.
+func TestReadOfKernelLogLetGo(t *testing.T) {
+	const name = "/proc/kmsg"
+	log, err := os.Open(name)
+	if err != nil {
+		t.Skipf("needs the right to read the kernel's log: %v", err)
+	}
+	log.Close()
+	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
+		f, err := fs.Open(ctx, name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		pool, err := buf.NewPool(buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for off, waits := int64(0), 0; waits < 5; {
+			b, err := pool.TryGet(4096)
+			if err != nil {
+				t.Errorf("after %d reads that waited: %v", waits, err)
+				return
+			}
+			short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			n, b, err := f.ReadFixedAt(short, b, off)
+			cancel()
+			off += int64(n)
+			switch {
+			case errors.Is(err, context.DeadlineExceeded):
+				waits++
+			case err != nil && err != io.EOF:
+				t.Error(err)
+				return
+			}
+			if b == nil {
+				t.Errorf("the buffer did not come back: %v", err)
+				return
+			}
+			b.Release()
+		}
+		if err := pool.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -159,6 +159,7 @@ func (f *File) untried(ctx context.Context, c executor.Caller, n int, free func(
 	if t&traitTells != 0 && !readable(f.h.FD) {
 		wait := ops.PollAdd(f.h.FD, unix.POLLIN)
 		wait.Release = free
+		wait.Patient = true // it ends at once when cancelled, and does not have the buffer: that would not go back to its pool if it were let go
 		return Ring, executor.Do(ctx, wait).Err
 	}
 	r := [...]Route{Inline, brisk, briskOrRing, brisk}[c.Ground()]
