@@ -20,6 +20,7 @@ import (
 // Goroutines are made when there is work, take entries until there are none, and end: making one costs no more than waking one.
 type Pool struct {
 	table  *CallTable
+	limit  int // of goroutines
 	post   func(CQE)
 	closed atomic.Bool
 	worker func() // work, bound once
@@ -28,7 +29,6 @@ type Pool struct {
 	posting sync.RWMutex // held, to read, from the look at closed until the result is posted: Close waits for that
 
 	mu      sync.Mutex
-	limit   int
 	live    int             // goroutines
 	queue   jobs            // not begun, or ready to be tried again
 	running jobs            // in a call
@@ -83,17 +83,6 @@ func (p *Pool) start(e *SQE, rest []SQE) {
 		p.answer(e, nop(e))
 	default:
 		p.begin(&job{e: *e, rest: rest, as: p.people.of(e, rest)})
-	}
-}
-
-// setLimit changes how many calls there may be at a time. Those under way stay.
-func (p *Pool) setLimit(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.limit = max(1, n)
-	for range min(p.queue.n, p.limit-p.live) {
-		p.live++
-		go p.worker()
 	}
 }
 
@@ -211,7 +200,7 @@ func (p *Pool) next(last *job) *job {
 		p.recycle(last)
 	}
 	j := p.queue.first
-	if j == nil || p.live > p.limit {
+	if j == nil {
 		p.live--
 		return nil
 	}

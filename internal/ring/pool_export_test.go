@@ -11,6 +11,3 @@ func (p *Pool) Waiting() (n int) {
 	}
 	return n
 }
-
-// SetLimit changes how many calls there may be at a time.
-func (p *Pool) SetLimit(n int) { p.setLimit(n) }

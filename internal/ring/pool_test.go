@@ -197,33 +197,6 @@ func TestPoolLimit(t *testing.T) {
 	r.none()
 }
 
-// A higher limit counts at once, a lower one when calls end.
-func TestPoolLimitChanges(t *testing.T) {
-	g, r := newGate(), newResults(t)
-	p := ring.NewPool(g.table(), 1, r.post)
-	defer p.Close()
-	for i := range uint64(6) {
-		p.Start(gated(i))
-	}
-	<-g.began
-	p.SetLimit(3)
-	<-g.began
-	<-g.began
-	p.SetLimit(1)
-	for range 3 {
-		g.free <- struct{}{}
-	}
-	<-g.began
-	time.Sleep(5 * time.Millisecond)
-	if n := g.running.Load(); n != 1 {
-		t.Errorf("%d calls at a time; the limit is 1", n)
-	}
-	close(g.free)
-	for i := range uint64(6) {
-		r.of(i)
-	}
-}
-
 // Those who wait for others cost neither goroutines nor threads.
 func TestPoolWaiters(t *testing.T) {
 	const pipes, each = 500, 8

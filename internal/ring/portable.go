@@ -14,10 +14,10 @@ import (
 // limit calls at a time. It is one ring: Open it once.
 //
 // What it does not offer it refuses as an old kernel would: polling for completions, a submission thread, registered files,
-// multishot requests, draining (IOSQE_IO_DRAIN), provided buffers. Unlike the kernel, it reads paths and vectors when it performs
-// an entry and not when it takes it (there is no IORING_FEAT_SUBMIT_STABLE): they must live until the completion, as ops do.
+// multishot requests, draining (IOSQE_IO_DRAIN), provided buffers, limits of worker threads. Unlike the kernel, it reads paths and vectors
+// when it performs an entry and not when it takes it (there is no IORING_FEAT_SUBMIT_STABLE): they must live until the completion, as ops do.
 func NewPortable(table *CallTable, limit int) Kernel {
-	return &portable{table: table, limit: max(1, limit)}
+	return &portable{table: table, limit: limit}
 }
 
 type portable struct {
@@ -28,9 +28,8 @@ type portable struct {
 	pool     *Pool
 	flags    uint32
 	disabled bool
-	rules    *rules    // nil: no restrictions
-	workers  [2]uint32 // the limits as last registered
-	person   uint16    // the latest personality's number
+	rules    *rules // nil: no restrictions
+	person   uint16 // the latest personality's number
 	mem      []byte
 	shared   *sharedHeads
 	sqes     []SQE
@@ -103,7 +102,6 @@ func (k *portable) Setup(entries uint32, p *Params) (int, error) {
 	k.flags = p.Flags
 	k.disabled = p.Flags&sys.IORING_SETUP_R_DISABLED != 0
 	k.rules = nil
-	k.workers = [2]uint32{uint32(k.limit), uint32(k.limit)}
 	k.signal = make(chan struct{}, 1)
 	k.timer = time.NewTimer(time.Hour)
 	k.timer.Stop()

@@ -32,8 +32,6 @@ func (k *portable) Register(fd int, op uint32, arg unsafe.Pointer, n uint32) (in
 		errno = k.restrict(arg, n)
 	case op == registerEnableRings:
 		errno = k.enable(arg, n)
-	case op == registerIowqMax:
-		errno = k.limitCalls(arg, n)
 	case op == registerPersonality && arg == nil && n == 0:
 		res, errno = k.registerPersonality()
 	case op == unregisterPersonality && arg == nil:
@@ -128,23 +126,5 @@ func (k *portable) enable(arg unsafe.Pointer, n uint32) syscall.Errno {
 		return syscall.EBADFD
 	}
 	k.disabled = false
-	return 0
-}
-
-// limitCalls takes the limits of both kinds of worker. The pool has one kind, and room for both together, but never more than it
-// was made for.
-func (k *portable) limitCalls(arg unsafe.Pointer, n uint32) syscall.Errno {
-	if arg == nil || n != 2 {
-		return syscall.EINVAL
-	}
-	limit := (*[2]uint32)(arg)
-	now := *limit
-	*limit = k.workers
-	for i, v := range now {
-		if v != 0 {
-			k.workers[i] = v
-		}
-	}
-	k.pool.setLimit(int(min(uint64(k.limit), uint64(k.workers[0])+uint64(k.workers[1]))))
 	return 0
 }
