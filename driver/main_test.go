@@ -3,11 +3,11 @@ package driver_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -130,7 +130,7 @@ func on(t *testing.T, ways []way, test func(e *rig)) {
 		}
 		t.Run(w.name, func(t *testing.T) {
 			goroutines := goleak.IgnoreCurrent()
-			before := descriptors(t)
+			before := testenv.Descriptors(t)
 			e := &rig{T: t, name: w.name, seed: testenv.Seed(t, rand.Uint64()), make: w.make}
 			e.rng = rand.New(rand.NewPCG(e.seed, 0))
 			t.Cleanup(func() { // after those of the test
@@ -364,42 +364,15 @@ func (e *rig) emptied(what string, r int) {
 	})
 }
 
-// descriptors returns what is open.
-func descriptors(t testing.TB) map[string]string {
-	t.Helper()
-	dir, err := os.Open("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	open := map[string]string{}
-	for _, n := range names {
-		if n != strconv.Itoa(int(dir.Fd())) {
-			open[n], _ = os.Readlink("/proc/self/fd/" + n)
-		}
-	}
-	return open
-}
-
 // sameDescriptors compares what is open with what was. The kernel may take a moment to close.
 func sameDescriptors(t testing.TB, before map[string]string) {
 	t.Helper()
 	var now map[string]string
 	for range 200 {
-		if now = descriptors(t); len(now) == len(before) {
+		if now = testenv.Descriptors(t); maps.Equal(now, before) {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	var more []string
-	for fd, what := range now {
-		if before[fd] != what {
-			more = append(more, fd+" "+what)
-		}
-	}
-	t.Errorf("%d descriptors were open, %d are now: %q", len(before), len(now), more)
+	t.Errorf("descriptors before and after differ:\n%v\n%v", before, now)
 }

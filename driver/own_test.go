@@ -389,7 +389,7 @@ func TestAbandonedOpen(t *testing.T) {
 				e.Fatalf("open %d: %+v", i, got)
 			}
 		}
-		before := descriptors(e)
+		before := testenv.Descriptors(e)
 		w, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			e.Fatal(err)

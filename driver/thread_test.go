@@ -207,7 +207,7 @@ func TestStartsAndStops(t *testing.T) {
 			cycle()
 		}
 		runtime.GC()
-		goroutines, fds, memory := goleak.IgnoreCurrent(), descriptors(e), resident(e)
+		goroutines, fds, memory := goleak.IgnoreCurrent(), testenv.Descriptors(e), resident(e)
 		n := size(100, 1000)
 		for range n {
 			cycle()

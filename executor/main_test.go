@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -145,39 +144,22 @@ func where(t *testing.T, which func(*world) bool, test func(w *world)) {
 // clean fails the test if it leaves goroutines or descriptors behind.
 func clean(t testing.TB) {
 	t.Helper()
-	before := descriptors(t)
+	before := testenv.Descriptors(t)
 	goroutines := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		if t.Failed() {
 			return // what is left over is part of the failure
 		}
 		testenv.NoGoroutines(t, goroutines)
-		var after []string
+		var after map[string]string
 		for range 100 {
-			if after = descriptors(t); slices.Equal(before, after) {
+			if after = testenv.Descriptors(t); maps.Equal(before, after) {
 				return
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
 		t.Errorf("descriptors before and after differ:\n%v\n%v", before, after)
 	})
-}
-
-// descriptors returns what the process has open.
-func descriptors(t testing.TB) []string {
-	t.Helper()
-	dir, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, e := range dir {
-		target, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
-		if err == nil && target != fmt.Sprintf("/proc/%d/fd", os.Getpid()) {
-			all = append(all, e.Name()+" "+target)
-		}
-	}
-	return all
 }
 
 // patience is how long anything may take before it counts as hanging.

@@ -13,6 +13,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/testenv"
 )
 
 // allocations returns how many allocations one of many calls of f makes.
@@ -164,10 +165,10 @@ func TestStartAndStop(t *testing.T) {
 			n = 200
 		}
 		cycles(n / 10)
-		memory, goroutines, fds := residentMiB(w), runtime.NumGoroutine(), len(descriptors(w))
+		memory, goroutines, fds := residentMiB(w), runtime.NumGoroutine(), len(testenv.Descriptors(w))
 		cycles(n)
 		await(w, "goroutines back", func() bool { return runtime.NumGoroutine() <= goroutines })
-		await(w, "descriptors back", func() bool { return len(descriptors(w)) <= fds })
+		await(w, "descriptors back", func() bool { return len(testenv.Descriptors(w)) <= fds })
 		if now := residentMiB(w); now > memory+16 {
 			w.Errorf("resident memory grew from %d to %d MiB", memory, now)
 		}

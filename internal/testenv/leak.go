@@ -5,7 +5,9 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,8 +52,9 @@ func NoGoroutines(t testing.TB, options ...goleak.Option) {
 }
 
 // Descriptors returns the open descriptors of the process and what they are.
-func Descriptors(t *testing.T) map[string]string {
+func Descriptors(t testing.TB) map[string]string {
 	t.Helper()
+	profiled()
 	list, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +68,20 @@ func Descriptors(t *testing.T) map[string]string {
 	}
 	return open
 }
+
+// profiled waits until a CPU profile (go test -cpuprofile) has begun: at first it opens what the process has mapped, beside the first test.
+var profiled = sync.OnceFunc(func() {
+	begins := func(stack string) bool {
+		return strings.Contains(stack, "pprof.profileWriter(") && !strings.Contains(stack, "pprof.readProfile(")
+	}
+	stacks := make([]byte, 1<<16)
+	for range 1000 {
+		if !slices.ContainsFunc(strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n"), begins) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+})
 
 // Files returns what [Descriptors] does without those that the waiting of a driver or of Go's poller may open at any moment, for whoever counts while
 // they live.
