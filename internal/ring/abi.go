@@ -100,7 +100,6 @@ const (
 const (
 	CQEBuffer      uint32 = 1 << 0 // 5.7: the upper 16 bits are a provided buffer's id
 	CQEMore        uint32 = 1 << 1 // 5.13: more completions of this request follow
-	CQENonEmpty    uint32 = 1 << 2 // 5.19: the socket has more data
 	CQENotif       uint32 = 1 << 3 // 6.0: the zero-copy notification
 	CQEBufMore     uint32 = 1 << 4 // 6.12: the provided buffer will be used further
 	CQEBufferShift        = 16
@@ -123,7 +122,6 @@ const (
 
 // Ring flags that the kernel sets in the mapped ring.
 const (
-	sqNeedWakeup = sys.IORING_SQ_NEED_WAKEUP
 	sqCQOverflow = sys.IORING_SQ_CQ_OVERFLOW
 	sqTaskrun    = uint32(1 << 2) // 5.19
 )
