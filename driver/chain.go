@@ -141,7 +141,7 @@ func (p *Pending[T]) ready(d *Driver, behind *toucher) (*Request, error) {
 		return nil, errChainEnded
 	}
 	p.d = d
-	p.seq = p.req.reset(&p.op.Spec, p, behind)
+	p.seq = p.req.reset(&p.op.Spec, (*pendingWaiter[T])(p), behind)
 	return &p.req, nil
 }
 

@@ -32,7 +32,7 @@ func Submit[T any](d *Driver, op ops.Op[T]) *Pending[T] {
 		p.end(op.Result(0, err))
 		return p
 	}
-	p.seq = p.req.Reset(&op.Spec, p)
+	p.seq = p.req.Reset(&op.Spec, (*pendingWaiter[T])(p))
 	d.Send(&p.req)
 	return p
 }
@@ -122,8 +122,11 @@ func (p *Pending[T]) Cancel() {
 	p.d.Cancel(&p.req, p.seq)
 }
 
-// Complete implements [Waiter].
-func (p *Pending[T]) Complete(r *Request) {
+// pendingWaiter is a Pending as a [Waiter], which nobody but the driver is to tell of an end.
+type pendingWaiter[T any] Pending[T]
+
+func (w *pendingWaiter[T]) Complete(r *Request) {
+	p := (*Pending[T])(w)
 	if r.Abandoned() {
 		p.end(ops.Result[T]{Err: ErrAbandoned})
 		return

@@ -6,8 +6,8 @@ import (
 )
 
 // A Waiter is told when a request has ended. Complete is called once per request, on the driver goroutine (or, for a driver
-// that is closed, on another, such as the sender's). It must not block and must not call back into the driver. Afterwards the request belongs
-// to whoever made it, unless [Request.Abandoned] says that it stays with the driver.
+// that is closed, on another, such as the sender's). It must not block and must not call back into the driver, but for
+// [Driver.FlushLater]. Afterwards the request belongs to whoever made it, unless [Request.Abandoned] says that it stays with the driver.
 type Waiter interface {
 	Complete(*Request)
 }

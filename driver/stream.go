@@ -157,7 +157,7 @@ func (s *stream) begin(first ops.Spec, invalid error) {
 		s.letGo()
 		return
 	}
-	s.seq = s.req.Reset(&first, s)
+	s.seq = s.req.Reset(&first, (*streamWaiter)(s))
 	s.req.stream = s
 	s.req.single = s.d.engine == Portable
 	s.d.Send(&s.req)
@@ -294,8 +294,11 @@ func (s *stream) discard() {
 	}
 }
 
-// Complete implements [Waiter].
-func (s *stream) Complete(r *Request) {
+// streamWaiter is a stream as a [Waiter]: users, to whom Stream shows the methods of its stream, are not to tell it of an end.
+type streamWaiter stream
+
+func (w *streamWaiter) Complete(r *Request) {
+	s := (*stream)(w)
 	_, err := r.Outcome()
 	abandoned := r.Abandoned()
 	defer s.over(err, abandoned) // whatever becomes of those who are told
