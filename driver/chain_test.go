@@ -582,6 +582,36 @@ func TestCancelFDInAChain(t *testing.T) {
 	}
 }
 
+// What a chain has that waits for places is queued, as what waits by itself.
+func TestChainQueued(t *testing.T) {
+	on(t, everywhere, func(e *rig) {
+		d := e.open(driver.Config{Entries: 8, InFlight: 16})
+		idle, _ := e.pipe()
+		var crowd []*driver.Pending[[]byte]
+		for range 40 {
+			crowd = append(crowd, driver.Submit(d, ops.ReadAt(idle, make([]byte, 1), -1)))
+		}
+		before := d.Stats().Queued
+		var c driver.Chain
+		first := driver.Link(&c, ops.ReadAt(idle, make([]byte, 1), -1))
+		second := driver.Link(&c, ops.Nop())
+		e.submit(d, &c)
+		if got := d.Stats().Queued - before; got != 2 {
+			e.Errorf("a chain of two is %d queued operations", got)
+		}
+		first.Cancel()
+		for _, p := range crowd {
+			p.Cancel()
+			result(e, p)
+		}
+		wants(e, "first", first, 0, syscall.ECANCELED)
+		wants(e, "second", second, 0, syscall.ECANCELED)
+		if got := d.Stats().Queued; got != 0 {
+			e.Errorf("%d operations are queued at the end", got)
+		}
+	})
+}
+
 // A member is abandoned in a segment that came back before its turn. When that comes it is not run and told again, and what is behind it is
 // told once.
 func TestChainAbandonedBeforeItsTurn(t *testing.T) {

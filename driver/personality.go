@@ -85,7 +85,8 @@ func (d *Driver) registerPersonality(p *Personality) error {
 }
 
 // Close ends the use of the personality. Operations that the kernel has, and calls under way, keep its rights; what has not begun fails with
-// [ErrPersonality]. A second Close does nothing. The end of the driver closes all of its personalities.
+// [ErrPersonality]. A second Close does nothing. The end of the driver closes all of its personalities. It waits for the driver's answer and for
+// nothing else, so ctx does not matter.
 func (p *Personality) Close(ctx context.Context) error {
 	if p.d == nil || p.closed.Swap(true) {
 		return nil
