@@ -112,6 +112,35 @@ func TestEnded(t *testing.T) {
 	})
 }
 
+// TestOpenBeneathLetGo lets the caller of an open that waits go before the kernel has let go of the directory. That is closed when it has.
+func TestOpenBeneathLetGo(t *testing.T) {
+	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
+		name := t.TempDir()
+		d, err := fs.OpenDir(ctx, name)
+		if err == nil {
+			err = fs.Mkfifo(ctx, filepath.Join(name, "fifo"), 0o600)
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for range 10 {
+			short, cancel := context.WithTimeout(ctx, time.Millisecond)
+			f, err := d.OpenFile(short, "fifo", os.O_WRONLY, 0)
+			cancel()
+			if err == nil {
+				t.Error("a FIFO without another end was opened")
+				f.Close(ctx)
+			} else if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, driver.ErrAbandoned) {
+				t.Error(err)
+			}
+		}
+		if err := d.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestOpenCanceled cancels the opening of a FIFO that waits for its other end, and sees that descriptors do not leak.
 func TestOpenCanceled(t *testing.T) { // T23, C19, P10, P11
 	each(t, func(t *testing.T, ctx context.Context) {

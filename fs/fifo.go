@@ -10,6 +10,7 @@ import (
 
 	"uringo/driver"
 	"uringo/executor"
+	"uringo/internal/handle"
 	"uringo/ops"
 )
 
@@ -66,6 +67,9 @@ func openWaiting(ctx context.Context, d *driver.Driver, at place, name string, f
 	if release, ok := o.cancel(); ok {
 		o.discard(context.WithoutCancel(ctx))
 		release()
+		if at.free != nil && handle.Abandoned(o.err) {
+			return -1, o.err // the kernel may still look for the name in that directory
+		}
 	} else {
 		go o.discard(context.Background())
 	}
@@ -103,6 +107,7 @@ func (o *opening) discard(ctx context.Context) {
 func (o *opening) byRing(d *driver.Driver, at place, name string, flag int, mode uint32) {
 	op := at.open(name, flag, mode)
 	op.Flags |= ops.Async // a thread of the kernel waits, and lets itself be cancelled
+	op.Release = at.free
 	p := driver.Submit(d, op)
 	o.cancel = func() (func(), bool) {
 		p.Cancel()
