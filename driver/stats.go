@@ -39,7 +39,7 @@ type Stats struct {
 	Busy      uint64 // times the kernel refused work for now
 
 	InFlight   int            // operations in the kernel or in the pool
-	Queued     int            // operations waiting for a place, those of chains included
+	Queued     int            // operations waiting for a place; of a chain, the one whose turn it is
 	InFlightBy map[string]int // InFlight by operation
 
 	// Messages counts the messages with requests by their size: Messages[i] had from 2^(i-1)+1 to 2^i requests.
@@ -109,9 +109,7 @@ func (d *Driver) snapshot() Stats {
 	for i := range d.queues {
 		s.Queued += d.queues[i].n
 	}
-	for _, c := range d.chains {
-		s.Queued += len(c.reqs) - c.next
-	}
+	s.Queued += len(d.chains)
 	s.InFlightBy = make(map[string]int)
 	for op := range ring.OpCount {
 		if n := s.submittedBy[op] - s.completedBy[op]; n > 0 {
