@@ -228,6 +228,48 @@ func TestOpenOnClosedDriver(t *testing.T) {
 	}
 }
 
+// TestOpenBeneathClosedDriver closes the driver of somebody who opens a FIFO beneath a directory, without waiting for what is under way: the
+// directory can be closed all the same.
+func TestOpenBeneathClosedDriver(t *testing.T) {
+	for _, engine := range testenv.Engines(t) {
+		t.Run(engine.String(), func(t *testing.T) {
+			testenv.Leakless(t, func(ctx context.Context) error {
+				d, err := driver.Open(driver.Config{Engine: engine})
+				if err != nil {
+					return err
+				}
+				on, name := driver.NewContext(ctx, d), t.TempDir()
+				fifo := filepath.Join(name, "fifo")
+				dir, err := fs.OpenDir(on, name)
+				if err == nil {
+					err = unix.Mkfifo(fifo, 0o600)
+				}
+				if err != nil {
+					return errors.Join(err, d.Close(ctx))
+				}
+				opened := make(chan error, 1)
+				go func() {
+					f, err := dir.OpenFile(on, "fifo", os.O_RDONLY, 0)
+					if err == nil {
+						_ = f.Close(ctx)
+					}
+					opened <- err
+				}()
+				for (countOpen(t, fifo) == 0 || d.Stats().InFlight == 0) && ctx.Err() == nil { // then it waits, or is about to
+					time.Sleep(time.Millisecond)
+				}
+				ended, cancel := context.WithCancel(ctx)
+				cancel()
+				_ = d.Close(ended) // which may be so quick that it succeeds
+				if err := <-opened; !errors.Is(err, driver.ErrClosed) {
+					t.Errorf("OpenFile = %v", err)
+				}
+				return errors.Join(dir.Close(ctx), d.Close(ctx))
+			})
+		})
+	}
+}
+
 // TestOpenCanceledTooLate cancels the opening of a FIFO that has just ended on the portable engine. To free the thread, the other end is opened by
 // way of a descriptor: that of the FIFO still, not of a file that somebody has opened since.
 func TestOpenCanceledTooLate(t *testing.T) {

@@ -35,6 +35,9 @@ func awaitWriter(ctx context.Context, d *driver.Driver, as *driver.Personality, 
 		}
 	}
 	_ = unix.Close(fd) // a FIFO has nothing to lose
+	if handle.Abandoned(err) {
+		err = driver.ErrClosed // which has let us go; the kernel has nothing of the caller's, neither the directory nor a buffer
+	}
 	return waited, err
 }
 
