@@ -104,8 +104,8 @@ type Config struct {
 	Restrict Restriction
 
 	// WorkersBounded and WorkersUnbounded bound the kernel's own worker threads of this ring: for files, disks and names, and for what may
-	// wait for ever, such as pipes and sockets. Zero means max(4, 2 × CPUs) and 64. Kernel 5.15, io_uring_register(2),
-	// IORING_REGISTER_IOWQ_MAX_WORKERS.
+	// wait for ever, such as pipes and sockets. Zero means max(4, 2 × CPUs) and 64. The portable engine has none, see Calls. Kernel 5.15,
+	// io_uring_register(2), IORING_REGISTER_IOWQ_MAX_WORKERS.
 	WorkersBounded, WorkersUnbounded uint32
 
 	kernel   ring.Kernel   // for tests: what stands behind the queues
