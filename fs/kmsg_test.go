@@ -13,6 +13,7 @@ import (
 	"uringo/driver"
 	"uringo/executor"
 	"uringo/fs"
+	"uringo/internal/testenv"
 )
 
 // TestReadOfKernelLog reads a regular file whose reads wait for news: other tasks go on, and the end of the context ends it.
@@ -117,6 +118,41 @@ func TestReadOfKernelLogLetGo(t *testing.T) {
 		}
 		if err := pool.Close(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestReadOfKernelLogInASignalStorm waits for news of the kernel's log while signals interrupt every thread: one that comes as the file is asked
+// whether it has any does not mean that it has, or the task would be in a plain call that nothing ends.
+func TestReadOfKernelLogInASignalStorm(t *testing.T) {
+	const name = "/proc/kmsg"
+	log, err := os.Open(name)
+	if err != nil {
+		t.Skipf("needs the right to read the kernel's log: %v", err)
+	}
+	log.Close()
+	each(t, func(t *testing.T, ctx context.Context) {
+		f, err := fs.Open(ctx, name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close(ctx)
+		end := testenv.Signals(t)
+		defer end()
+		b := make([]byte, 4096)
+		for off, waits := int64(0), 0; waits < 300; {
+			short, cancel := context.WithTimeout(ctx, 100*time.Microsecond)
+			n, _, err := f.ReadAt(short, b, off)
+			cancel()
+			off += int64(n)
+			switch {
+			case errors.Is(err, context.DeadlineExceeded):
+				waits++
+			case err != nil && err != io.EOF:
+				t.Error(err)
+				return
+			}
 		}
 	})
 }

@@ -233,8 +233,12 @@ func (f *File) tryFailed(n int, err error) bool {
 
 // readable reports whether a read of fd does not have to wait, or whether only the read can tell.
 func readable(fd int) bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return n > 0 || err != nil
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		if err != syscall.EINTR {
+			return n > 0 || err != nil
+		}
+	}
 }
 
 // takesLong reports whether a read of n bytes, if the driver tried it at once, could hold it up: on a file system that may not answer,
