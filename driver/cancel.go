@@ -199,9 +199,9 @@ func (d *Driver) otherHere() *Driver {
 	if n := running.guests.Load(); n == 0 || n == 1 && d != nil && d.guest != nil {
 		return nil // without a system call
 	}
-	tid := gettid()
 	running.Lock()
 	defer running.Unlock()
+	tid := gettid() // not before: who waits for the lock may go on on another thread, and a new driver have come to this one
 	for other := range running.drivers {
 		if other.tid == tid && other != d {
 			return other
