@@ -16,21 +16,29 @@ import (
 	"uringo/internal/testenv"
 )
 
-// TestReadOfKernelLog reads a regular file whose reads wait for news: other tasks go on, and the end of the context ends it.
-func TestReadOfKernelLog(t *testing.T) {
+// onKernelLog is eachWith for tests of a regular file whose reads wait for news.
+func onKernelLog(t *testing.T, cfg driver.Config, test func(t *testing.T, ctx context.Context, f *fs.File)) {
+	t.Helper()
 	const name = "/proc/kmsg"
 	log, err := os.Open(name)
 	if err != nil {
 		t.Skipf("needs the right to read the kernel's log: %v", err)
 	}
 	log.Close()
-	each(t, func(t *testing.T, ctx context.Context) {
+	eachWith(t, cfg, func(t *testing.T, ctx context.Context) {
 		f, err := fs.Open(ctx, name)
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer f.Close(ctx)
+		test(t, ctx, f)
+	})
+}
+
+// TestReadOfKernelLog reads a regular file whose reads wait for news: other tasks go on, and the end of the context ends it.
+func TestReadOfKernelLog(t *testing.T) {
+	onKernelLog(t, driver.Config{}, func(t *testing.T, ctx context.Context, f *fs.File) {
 		var turns atomic.Int32
 		var over atomic.Bool
 		other := executor.GoHere(ctx, func(ctx context.Context) (struct{}, error) {
@@ -43,6 +51,7 @@ func TestReadOfKernelLog(t *testing.T) {
 			return struct{}{}, nil
 		})
 		var short context.Context
+		var err error
 		b := make([]byte, 4096)
 		for off, tries := int64(0), 0; tries == 0 || turns.Load() < 10 && tries < 20; tries++ { // a busy machine may leave time for few turns
 			var cancel context.CancelFunc
@@ -75,19 +84,7 @@ func TestReadOfKernelLog(t *testing.T) {
 // TestReadOfKernelLogLetGo waits for news of the kernel's log with the only buffer of a pool, on a driver that lets callers go before the kernel:
 // the kernel does not have the buffer yet, so that it comes back.
 func TestReadOfKernelLogLetGo(t *testing.T) {
-	const name = "/proc/kmsg"
-	log, err := os.Open(name)
-	if err != nil {
-		t.Skipf("needs the right to read the kernel's log: %v", err)
-	}
-	log.Close()
-	eachWith(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context) {
-		f, err := fs.Open(ctx, name)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer f.Close(ctx)
+	onKernelLog(t, driver.Config{CancelGrace: time.Nanosecond}, func(t *testing.T, ctx context.Context, f *fs.File) {
 		pool, err := buf.NewPool(buf.PoolConfig{Classes: []buf.Class{{Size: 4096, Count: 1}}})
 		if err != nil {
 			t.Error(err)
@@ -125,19 +122,7 @@ func TestReadOfKernelLogLetGo(t *testing.T) {
 // TestReadOfKernelLogInASignalStorm waits for news of the kernel's log while signals interrupt every thread: one that comes as the file is asked
 // whether it has any does not mean that it has, or the task would be in a plain call that nothing ends.
 func TestReadOfKernelLogInASignalStorm(t *testing.T) {
-	const name = "/proc/kmsg"
-	log, err := os.Open(name)
-	if err != nil {
-		t.Skipf("needs the right to read the kernel's log: %v", err)
-	}
-	log.Close()
-	each(t, func(t *testing.T, ctx context.Context) {
-		f, err := fs.Open(ctx, name)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer f.Close(ctx)
+	onKernelLog(t, driver.Config{}, func(t *testing.T, ctx context.Context, f *fs.File) {
 		end := testenv.Signals(t)
 		defer end()
 		b := make([]byte, 4096)
